@@ -1,0 +1,119 @@
+/** Commands that are run to their end, and servers that end with the process which started them. */
+import { execFile, spawn } from 'node:child_process';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+
+export interface RunOptions {
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  readonly cwd?: string;
+  /** Milliseconds until the command is ended; two minutes unless told. */
+  readonly timeout?: number;
+}
+
+const OUTPUT_LIMIT = 64 * 1024 * 1024;
+
+/** Runs a command to its end and gives its standard output. Throws an Error with all that it printed when it fails. */
+export const run = (command: string, args: readonly string[], options: RunOptions = {}): Promise<string> =>
+  new Promise((resolve, reject) => {
+    const { env = process.env, cwd, timeout = 120_000 } = options;
+    execFile(command, args, { env, cwd, timeout, maxBuffer: OUTPUT_LIMIT }, (error, stdout, stderr) => {
+      if (error === null) resolve(stdout);
+      else reject(new Error(`${command} ${args.join(' ')}\n${stdout}${stderr}${error.message}`, { cause: error }));
+    });
+  });
+
+export const isRoot = (): boolean => process.getuid?.() === 0;
+
+/** A command line with what makes it run as root: nothing for root; `sudo -n`, which keeps only `path`, for everybody else. */
+export const asRoot = (command: readonly string[], path = process.env.PATH ?? ''): readonly string[] =>
+  isRoot() ? command : ['sudo', '-n', 'env', `PATH=${path}`, ...command];
+
+/** A new private folder. Its name is what supervise.sh agrees to remove. */
+export const privateFolder = (name: string): string => mkdtempSync(join(tmpdir(), `chunked-push-${name}-`));
+
+/** Removes a private folder that no supervised server owns. */
+export const removeFolder = (folder: string): void => rmSync(folder, { recursive: true, force: true });
+
+/** A loopback port that was free a moment ago: for servers that can't choose one themselves. */
+export const freePort = (): Promise<number> =>
+  new Promise((resolve, reject) => {
+    const probe = createServer().once('error', reject);
+    probe.listen(0, '127.0.0.1', () => {
+      const address = probe.address();
+      probe.close(() => (typeof address === 'object' && address !== null ? resolve(address.port) : reject()));
+    });
+  });
+
+export interface Server {
+  /** What it has printed so far. */
+  log(): string;
+  /** Resolves when `ready` gives something. Throws with the log when the server ends before, or after 60 seconds. */
+  until<T>(ready: () => T | undefined | Promise<T | undefined>): Promise<T>;
+  /** Ends the server and removes its folder; resolves when both are gone. */
+  stop(): Promise<void>;
+}
+
+export interface ServerOptions {
+  /** Holds the server's files and log; removed after its end. From `privateFolder`. */
+  readonly folder: string;
+  readonly command: readonly string[];
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  /** Whether it needs root (by `sudo -n` for an ordinary user). */
+  readonly root?: boolean;
+}
+
+const START_LIMIT = 60_000;
+const supervisor = fileURLToPath(new URL('supervise.sh', import.meta.url));
+
+/** Starts a server under supervise.sh: it ends by `stop()` and, whatever happens, together with this process. */
+export const startServer = (options: ServerOptions): Server => {
+  const logFile = join(options.folder, 'server.log');
+  const log = openSync(logFile, 'a');
+  const line = ['sh', supervisor, options.folder, ...options.command];
+  const [program = 'sh', ...args] = options.root ? asRoot(line, options.env?.PATH) : line;
+  const child = spawn(program, args, { stdio: ['pipe', log, log], env: options.env ?? process.env });
+  closeSync(log);
+  let failure: string | undefined;
+  let printed = '';
+  const read = () => {
+    try {
+      printed = readFileSync(logFile, 'utf8');
+    } catch {
+      // The folder is gone with the server: the last words are those read before.
+    }
+    return printed;
+  };
+  const ended = new Promise<void>((resolve) => {
+    const end = (how: string) => {
+      failure ??= how;
+      resolve();
+    };
+    child.once('error', (error) => end(error.message));
+    child.once('close', (code, signal) => end(`it ended with ${signal ?? code}`));
+  });
+  return {
+    log: read,
+    async until(ready) {
+      const deadline = Date.now() + START_LIMIT;
+      for (;;) {
+        const result = await ready();
+        if (result !== undefined) return result;
+        read();
+        if (failure !== undefined || Date.now() > deadline) {
+          throw new Error(
+            `${options.command.join(' ')} did not start: ${failure ?? 'time is up'}\n${printed.slice(-4000)}`,
+          );
+        }
+        await delay(50);
+      }
+    },
+    async stop() {
+      child.stdin?.end();
+      await ended;
+    },
+  };
+};

@@ -1,0 +1,76 @@
+/** Debian's docker-registry (distribution 2.8) on loopback, with its blobs in a private folder. */
+import { existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { stringify } from 'yaml';
+import { commandOf } from './parts.ts';
+import { privateFolder, startServer } from './processes.ts';
+
+export interface DockerRegistryOptions {
+  /** Whether it asks for `REGISTRY_LOGIN` by Basic auth. */
+  readonly auth?: boolean;
+}
+
+export interface DockerRegistry {
+  /** `127.0.0.1:PORT`, as in a reference. */
+  readonly host: string;
+  /** Folder of its storage driver. */
+  readonly storage: string;
+  log(): string;
+  /** Uploads that were opened and neither closed nor deleted, as `repository/uuid`. */
+  openUploads(): readonly string[];
+  /** Tagged or untagged manifests that it holds, as `repository@sha256:…`. */
+  manifests(): readonly string[];
+  stop(): Promise<void>;
+}
+
+/** The only login that a registry with `auth` knows, and its bcrypt hash as htpasswd keeps it. */
+export const REGISTRY_LOGIN = {
+  username: 'pusher',
+  password: 'correct-horse-battery',
+  htpasswd: '$2b$04$kSEHwpq8xvXHMLhUmsoMk.W27UJnULNoL.kmPeJH0eqc2wZgPU/Ta',
+} as const;
+
+/** Starts a registry on a port of its own. Throws an Error with its log when it does not come up. */
+export const startDockerRegistry = async (options: DockerRegistryOptions = {}): Promise<DockerRegistry> => {
+  const command = commandOf('docker-registry', 'docker-registry');
+  const folder = privateFolder('registry');
+  const storage = join(folder, 'storage');
+  const config = join(folder, 'config.yml');
+  const passwords = join(folder, 'htpasswd');
+  writeFileSync(passwords, `${REGISTRY_LOGIN.username}:${REGISTRY_LOGIN.htpasswd}\n`);
+  writeFileSync(config, stringify(configOf(storage, options.auth ? passwords : undefined)));
+  const server = startServer({ folder, command: [command, 'serve', config] });
+  // It is told port 0 and says in its log which one it got.
+  const host = await server.until(() => /listening on (127\.0\.0\.1:\d+)/.exec(server.log())?.[1]);
+  const repositories = join(storage, 'docker/registry/v2/repositories');
+  return {
+    host,
+    storage,
+    log: server.log,
+    openUploads: () => entriesOf(repositories, '_uploads', '/'),
+    manifests: () => entriesOf(repositories, '_manifests', '@sha256:', 'revisions/sha256'),
+    stop: server.stop,
+  };
+};
+
+const configOf = (storage: string, passwords: string | undefined): object => ({
+  version: 0.1,
+  log: { level: 'info' },
+  storage: {
+    filesystem: { rootdirectory: storage },
+    delete: { enabled: true },
+    maintenance: { uploadpurging: { enabled: false } },
+  },
+  http: { addr: '127.0.0.1:0' },
+  ...(passwords === undefined ? {} : { auth: { htpasswd: { realm: 'tests', path: passwords } } }),
+});
+
+const children = (folder: string): readonly string[] => (existsSync(folder) ? readdirSync(folder) : []);
+
+/** What lies in `<repository>/<kind>/<below>` of every repository (of any depth), as `repository<joint>entry`. */
+const entriesOf = (root: string, kind: string, joint: string, below = '', repository = ''): readonly string[] =>
+  children(join(root, repository)).flatMap((name) => {
+    if (name === kind)
+      return children(join(root, repository, kind, below)).map((entry) => `${repository}${joint}${entry}`);
+    return name.startsWith('_') ? [] : entriesOf(root, kind, joint, below, join(repository, name));
+  });
