@@ -1,0 +1,54 @@
+/** Where the time of one blob in the making goes, so that a user sees what bounds a push. */
+
+export class Times {
+  readonly #start = performance.now();
+  #end: number | undefined;
+  #waiting = 0;
+  #held = 0;
+
+  /** ms in which the input gave nothing. */
+  get waitingForInputMs(): number {
+    return this.#waiting;
+  }
+
+  /** ms in which the spool was at its bound: the wire is the slowest part. */
+  get heldBackMs(): number {
+    return this.#held;
+  }
+
+  /** All other ms: hashing, compressing, writing, and waiting for a turn at the threads. */
+  get compressingMs(): number {
+    return Math.max(0, (this.#end ?? performance.now()) - this.#start - this.#waiting - this.#held);
+  }
+
+  /** The blob is complete or has failed. */
+  end(): void {
+    this.#end ??= performance.now();
+  }
+
+  /** Passes a promise on and counts its time as held back. */
+  async heldBack<T>(promise: Promise<T>): Promise<T> {
+    const since = performance.now();
+    try {
+      return await promise;
+    } finally {
+      this.#held += performance.now() - since;
+    }
+  }
+
+  /** Passes the input's chunks on and counts the time until each comes. */
+  async *waitingForInput(input: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+    const chunks = input[Symbol.asyncIterator]();
+    try {
+      while (true) {
+        const since = performance.now();
+        const { done, value } = await chunks.next();
+        this.#waiting += performance.now() - since;
+        if (done) return;
+        yield value;
+      }
+    } finally {
+      await chunks.return?.();
+    }
+  }
+}
