@@ -27,6 +27,8 @@ export interface OpenOptions {
   readonly debug: (line: string) => void;
   /** A line for everybody: platforms left out, how the store is read. */
   readonly notice: (line: string) => void;
+  /** The engine's own store gave wrong bytes: this time by its `save`. */
+  readonly withoutStore?: boolean;
 }
 
 export type Source = StoreSource | StreamSource;
@@ -102,4 +104,6 @@ export interface ManifestTree {
   readonly documents: ReadonlyMap<Digest, Buffer>;
   /** Manifests that an index names and the source does not have: platforms that were never pulled. */
   readonly absent: readonly Descriptor[];
+  /** Manifests beside the root that speak about a part of it (`subject`): signatures, bills of materials. Put after it. */
+  readonly referrers?: readonly Descriptor[];
 }
