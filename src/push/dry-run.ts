@@ -1,0 +1,51 @@
+/** Says what a push would move, and changes nothing: only HEAD and GET requests are sent, and no engine's `save` runs. */
+import type { FoundImage, ImageTree } from '../image/source.ts';
+import { selectPlatforms } from '../image/tree.ts';
+import { type Job, livingTargets } from './job.ts';
+import { type Piece, piecesOf, plainPiece, shortDigest } from './pieces.ts';
+import { treeFromRegistry } from './plan.ts';
+
+/** A line for every blob: whether it is there, or would be uploaded. Throws when no registry can be asked. */
+export async function tellDryRun(job: Job, found: FoundImage): Promise<void> {
+  const pieces = await knownPieces(job, found);
+  job.report({ type: 'phase', phase: 'Upload' });
+  for (const target of livingTargets(job)) {
+    for (const piece of pieces ?? []) await tellPiece(job, target, piece);
+  }
+  if (!pieces) job.report({ type: 'info', text: 'Would export the image: only its export tells the layers it has' });
+  for (const { host, repositories } of livingTargets(job)) {
+    for (const { repository, references } of repositories) {
+      for (const { tag } of references) {
+        job.report({ type: 'info', text: `Would put the manifest as ${host}/${repository.name}:${tag ?? 'latest'}` });
+      }
+    }
+  }
+}
+
+async function knownPieces(job: Job, found: FoundImage): Promise<Piece[] | undefined> {
+  const tree = found.engine ? await treeFromRegistry(job, found) : await treeOfFile(job, found);
+  if (tree?.kind === 'manifests') return piecesOf(selectPlatforms(tree, job.request.platforms).tree);
+  if (tree) return piecesOf(tree);
+  return found.root === undefined ? found.diffIds?.map((diffId) => plainPiece(diffId)) : undefined;
+}
+
+async function treeOfFile(job: Job, found: FoundImage): Promise<ImageTree | undefined> {
+  const ignore = () => {};
+  const source = await found.open({ signal: job.signal, debug: ignore, notice: ignore });
+  await source.close();
+  return source.kind === 'store' ? source.tree : undefined;
+}
+
+async function tellPiece(job: Job, target: Job['targets'][number], piece: Piece): Promise<void> {
+  const { key, plain, size } = piece;
+  const digests = plain ? job.known.candidates(key).map(({ digest }) => digest) : [key];
+  let isThere = false;
+  for (const digest of digests) {
+    // Only HEAD: a mount would change the registry.
+    const heads = target.repositories.map(({ repository }) => repository.headBlob(digest, target.signal));
+    isThere ||= (await Promise.all(heads)).every(({ state }) => state === 'present');
+  }
+  const bytes = size === undefined ? '' : ` (${size} bytes)`;
+  const text = `${shortDigest(key)}: ${isThere ? 'exists' : `would be uploaded${bytes}`} at ${target.host}`;
+  job.report({ type: 'info', text });
+}

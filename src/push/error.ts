@@ -1,0 +1,46 @@
+/** Failures of a push, told so that the first line says which step failed, what the other side said, and what to do. */
+
+/** A failure that the push itself found; failures of the rooms below keep their own classes. */
+export class PushError extends Error {
+  readonly step: string;
+  readonly remedy: string | undefined;
+
+  constructor(step: string, message: string, options: { remedy?: string; cause?: unknown } = {}) {
+    super(message, 'cause' in options ? { cause: options.cause } : undefined);
+    this.name = 'PushError';
+    this.step = step;
+    this.remedy = options.remedy;
+  }
+}
+
+/** The push was ended from outside: a signal, the runner's cancel button. Never followed by a fallback. */
+export class CancelledError extends PushError {
+  constructor(cause?: unknown) {
+    super('Cancelled', 'the push was cancelled', { cause });
+    this.name = 'CancelledError';
+  }
+}
+
+/** One failure in the words of the log: the step that failed, what happened, and the remedy where there is one. */
+export interface Explanation {
+  readonly step: string;
+  readonly message: string;
+  readonly remedy: string | undefined;
+}
+
+/** Explains any error of any room: all of them may carry `step` and `remedy`. */
+export function explain(error: unknown, step = 'Push'): Explanation {
+  if (!(error instanceof Error)) return { step, message: String(error), remedy: undefined };
+  const told = error as Error & { step?: unknown; remedy?: unknown };
+  return {
+    step: typeof told.step === 'string' ? told.step : step,
+    message: error.message,
+    remedy: typeof told.remedy === 'string' ? told.remedy : undefined,
+  };
+}
+
+/** One line: `step: message (remedy)`. */
+export function explainLine(error: unknown, step?: string): string {
+  const { step: name, message, remedy } = explain(error, step);
+  return remedy ? `${name}: ${message}: ${remedy}` : `${name}: ${message}`;
+}

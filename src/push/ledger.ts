@@ -1,0 +1,89 @@
+/** The books of one push: what happened to each blob, how many bytes moved, and where the time went. */
+import type { Digest } from '../image/oci.ts';
+import type { BlobFate } from './events.ts';
+
+/** One blob at one registry, as the `metadata` output tells it. */
+export interface BlobRecord {
+  readonly digest: Digest;
+  /** Bytes. */
+  readonly size: number;
+  readonly mediaType: string;
+  /** The layer's diffID, where the push knows it. */
+  readonly diffId?: Digest;
+  readonly registry: string;
+  readonly what: BlobFate;
+  readonly fromCache: boolean;
+  readonly bytesSent: number;
+  readonly bytesResent: number;
+  readonly retries: number;
+  readonly seconds: number;
+}
+
+/** Seconds by phase. The last four are summed over layers, which overlap: they tell what bounds a push, not how long it took. */
+export interface Seconds {
+  total: number;
+  resolve: number;
+  transfer: number;
+  manifest: number;
+  waitingForExport: number;
+  compressing: number;
+  heldBack: number;
+  sending: number;
+  waitingForRegistry: number;
+}
+
+export class Ledger {
+  readonly seconds: Seconds = {
+    total: 0,
+    resolve: 0,
+    transfer: 0,
+    manifest: 0,
+    waitingForExport: 0,
+    compressing: 0,
+    heldBack: 0,
+    sending: 0,
+    waitingForRegistry: 0,
+  };
+  readonly #blobs = new Map<string, BlobRecord>();
+  readonly #began = performance.now();
+
+  /** Enters a blob; a later entry for the same blob and registry (sent again after all) replaces the earlier one. */
+  enter(record: BlobRecord): void {
+    this.#blobs.set(`${record.registry} ${record.digest}`, record);
+  }
+
+  get blobs(): readonly BlobRecord[] {
+    return [...this.#blobs.values()];
+  }
+
+  /** Runs a phase and adds the seconds that it took. */
+  async time<T>(phase: 'resolve' | 'transfer' | 'manifest', work: () => Promise<T>): Promise<T> {
+    const start = performance.now();
+    try {
+      return await work();
+    } finally {
+      this.seconds[phase] += (performance.now() - start) / 1000;
+    }
+  }
+
+  /** Adds what a layer's making waited for (ms), layer by layer. */
+  addMaking(times: { waitingForInputMs: number; compressingMs: number; heldBackMs: number }): void {
+    this.seconds.waitingForExport += times.waitingForInputMs / 1000;
+    this.seconds.compressing += times.compressingMs / 1000;
+    this.seconds.heldBack += times.heldBackMs / 1000;
+  }
+
+  /** Adds what an upload spent sending and waiting for answers (ms). */
+  addSending(times: { sendingMs: number; waitedMs: number }): void {
+    this.seconds.sending += times.sendingMs / 1000;
+    this.seconds.waitingForRegistry += times.waitedMs / 1000;
+  }
+
+  /** Closes the books: all seconds rounded to milliseconds. */
+  close(): Seconds {
+    this.seconds.total = (performance.now() - this.#began) / 1000;
+    return Object.fromEntries(
+      Object.entries(this.seconds).map(([name, value]) => [name, Math.round(value * 1000) / 1000]),
+    ) as unknown as Seconds;
+  }
+}

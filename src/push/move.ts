@@ -1,0 +1,160 @@
+/** Brings every blob of an image into every target, from the cheapest place that has it. */
+import type { Digest } from '../image/oci.ts';
+import type { FoundImage, ImageTree, Source, StoreSource, StreamSource } from '../image/source.ts';
+import { selectPlatforms } from '../image/tree.ts';
+import { PushError } from './error.ts';
+import type { Job } from './job.ts';
+import { documentsAtHand, type Piece, piecesOf, plainPiece } from './pieces.ts';
+import { treeFromRegistry } from './plan.ts';
+import { assertWhole, Transfer } from './transfer.ts';
+
+/** What a transfer came to: the image's tree, the blobs that stand for its plain layers, and where the bytes came from. */
+export interface Moved {
+  readonly tree: ImageTree;
+  readonly transfer: Transfer;
+  readonly exported: string;
+}
+
+/**
+ * Moves an image: first by asking the registry, then from the cache, and only then out of its source. `force` names
+ * pieces that are sent although the registry says that it has them.
+ */
+export async function move(job: Job, found: FoundImage, force: ReadonlySet<Digest>): Promise<Moved> {
+  const transfer = new Transfer(job, force);
+  const tree = await knownTree(job, found);
+  const pieces = tree ? piecesOf(tree) : layersTold(found);
+  await transfer.settle(pieces);
+  job.report({ type: 'phase', phase: 'Export' });
+  await transfer.fromCache(pieces);
+  if (tree) transfer.fromMemory(pieces, documentsAtHand(tree));
+  if (!tree || !pieces.every(({ key }) => transfer.isTaken(key))) return exportMissing(job, found, transfer, tree);
+  job.report({ type: 'info', text: 'Nothing to export: the registry and the cache have every layer' });
+  job.report({ type: 'phase', phase: 'Upload' });
+  await transfer.delivered();
+  return { tree, transfer, exported: 'nothing' };
+}
+
+/** The tree of an engine's image as the registry has it. A file source tells its own for nothing. */
+async function knownTree(job: Job, found: FoundImage): Promise<ImageTree | undefined> {
+  const tree = found.engine && (await treeFromRegistry(job, found));
+  return tree && selected(job, tree);
+}
+
+/** The layers that the engine's inspect tells, where they are plain for certain. */
+function layersTold(found: FoundImage): Piece[] {
+  return found.root === undefined ? (found.diffIds ?? []).map((diffId) => plainPiece(diffId)) : [];
+}
+
+/** Opens the source and moves what is missing; where an engine's own store gives wrong bytes or none, `save` comes next. */
+async function exportMissing(
+  job: Job,
+  found: FoundImage,
+  transfer: Transfer,
+  expected: ImageTree | undefined,
+): Promise<Moved> {
+  const first = await exportOnce(job, found, transfer, expected, false);
+  const missing = first.pieces.filter(({ key }) => !transfer.isTaken(key));
+  const isEngineStore = first.kind === 'store' && found.engine !== undefined && job.request.export !== 'store';
+  if (missing.length === 0 || !isEngineStore) return wholeOf(first, transfer);
+  for (const { key } of missing) {
+    const reason = transfer.spoiled.get(key) ?? 'it is not there';
+    job.report({ type: 'debug', text: `${first.description} does not give ${key} (${reason}): exporting it with save` });
+  }
+  return wholeOf(await exportOnce(job, found, transfer, expected, true), transfer);
+}
+
+interface Exported {
+  readonly kind: Source['kind'];
+  readonly description: string;
+  readonly tree: ImageTree;
+  readonly pieces: readonly Piece[];
+}
+
+function wholeOf({ tree, pieces, description }: Exported, transfer: Transfer): Moved {
+  assertWhole(transfer, pieces, tree);
+  return { tree, transfer, exported: description };
+}
+
+async function exportOnce(
+  job: Job,
+  found: FoundImage,
+  transfer: Transfer,
+  expected: ImageTree | undefined,
+  withoutStore: boolean,
+): Promise<Exported> {
+  const source = await found.open({
+    signal: job.signal,
+    withoutStore,
+    debug: (text) => job.report({ type: 'debug', text }),
+    notice: (text) => job.report({ type: 'info', text }),
+  });
+  const { kind, description } = source;
+  job.report({ type: 'info', text: `Reading ${found.name} from ${description}` });
+  job.report({ type: 'phase', phase: 'Upload' });
+  try {
+    const tree =
+      source.kind === 'store'
+        ? await drainStore(job, source, transfer)
+        : await drainStream(job, source, transfer, found, expected);
+    return { kind, description, tree, pieces: piecesOf(tree) };
+  } finally {
+    await source.close();
+  }
+}
+
+async function drainStore(job: Job, source: StoreSource, transfer: Transfer): Promise<ImageTree> {
+  const tree = selected(job, source.tree);
+  const pieces = piecesOf(tree);
+  transfer.fromMemory(pieces, documentsAtHand(tree));
+  await transfer.fromStore(source, pieces);
+  await transfer.delivered();
+  return tree;
+}
+
+async function drainStream(
+  job: Job,
+  source: StreamSource,
+  transfer: Transfer,
+  found: FoundImage,
+  expected: ImageTree | undefined,
+): Promise<ImageTree> {
+  const keys = expected && new Set(piecesOf(expected).map(({ key }) => key));
+  await transfer.fromStream(source, {
+    isWanted: (key) => keys === undefined || keys.has(key),
+    isComplete: () => isComplete(job, transfer, expected ?? source.tree()),
+    // Which platforms an archive's layers belong to is told by its documents, and those come late.
+    hold: job.request.platforms.length > 0 && expected === undefined,
+  });
+  const tree = expected ?? selected(job, treeOf(source, found));
+  const pieces = piecesOf(tree);
+  const wanted = new Set(pieces.map(({ key }) => key));
+  await transfer.releaseHeld((key) => wanted.has(key));
+  transfer.fromMemory(pieces, documentsAtHand(tree));
+  await transfer.delivered();
+  await transfer.settle(pieces);
+  return tree;
+}
+
+/** Whether nothing more is needed from a stream: its tree is known, and every blob of it is taken or in memory. */
+function isComplete(job: Job, transfer: Transfer, tree: ImageTree | undefined): boolean {
+  if (!tree) return false;
+  const chosen = selected({ ...job, report: () => {} }, tree);
+  const atHand = documentsAtHand(chosen);
+  return piecesOf(chosen).every(({ key }) => transfer.isTaken(key) || atHand.has(key));
+}
+
+function treeOf(source: StreamSource, found: FoundImage): ImageTree {
+  const tree = source.tree();
+  if (tree) return tree;
+  throw new PushError('Export', `${source.description} ended without the manifest or config of ${found.imageId}`, {
+    remedy: 'check that the image is whole: the same `save` into a file, and its `load`, must work',
+  });
+}
+
+/** The part of a tree that is pushed: the platforms asked for, of those that are present. Says what is left out. */
+function selected(job: Pick<Job, 'request' | 'report'>, tree: ImageTree): ImageTree {
+  if (tree.kind === 'composed') return tree;
+  const selection = selectPlatforms(tree, job.request.platforms);
+  for (const text of selection.warnings) job.report({ type: 'warning', text });
+  return selection.tree;
+}

@@ -1,0 +1,78 @@
+/** What can be known of an image from the registry alone, so that an image that is there is never exported. */
+import {
+  type Digest,
+  type ImageConfig,
+  type Index,
+  isIndexType,
+  isManifestType,
+  type Descriptor,
+} from '../image/oci.ts';
+import type { FoundImage, ImageTree } from '../image/source.ts';
+import type { Repository } from '../registry/repository.ts';
+import { explain } from './error.ts';
+import type { Job } from './job.ts';
+
+/** Configs and manifests beyond this are not images: distribution refuses manifests over 4 MiB. Bytes. */
+const MAX_DOCUMENT_BYTES = 4 * 1024 * 1024;
+
+/**
+ * The tree of an engine's image out of the first target's own documents: under its manifest's or index's digest
+ * (containerd image store), or composed from its config (classic stores). Undefined when the registry lacks them.
+ */
+export async function treeFromRegistry(job: Job, found: FoundImage): Promise<ImageTree | undefined> {
+  const repository = job.targets.find((target) => target.alive)?.repositories[0]?.repository;
+  if (!repository) return undefined;
+  try {
+    const [composed, manifests] = await Promise.all([
+      found.root === undefined ? composedTree(repository, found, job.signal) : undefined,
+      manifestTree(repository, found.root ?? found.imageId, job.signal),
+    ]);
+    return composed ?? manifests;
+  } catch (error) {
+    job.signal.throwIfAborted();
+    job.report({ type: 'debug', text: `the registry's own documents could not be read: ${explain(error).message}` });
+    return undefined;
+  }
+}
+
+async function composedTree(
+  repository: Repository,
+  found: FoundImage,
+  signal: AbortSignal,
+): Promise<ImageTree | undefined> {
+  if (!found.diffIds) return undefined;
+  const config = await repository.getBlob(found.imageId, { maxBytes: MAX_DOCUMENT_BYTES, signal });
+  if (!config) return undefined;
+  const diffIds = (JSON.parse(config.toString('utf8')) as Partial<ImageConfig>).rootfs?.diff_ids;
+  return diffIds ? { kind: 'composed', config, diffIds } : undefined;
+}
+
+async function manifestTree(
+  repository: Repository,
+  digest: Digest,
+  signal: AbortSignal,
+): Promise<ImageTree | undefined> {
+  const documents = new Map<Digest, Buffer>();
+  const root = await collect(repository, digest, documents, signal);
+  return root ? { kind: 'manifests', root, documents, absent: [] } : undefined;
+}
+
+/** Fetches a manifest, or an index with all that it names. Undefined when any part is missing. */
+async function collect(
+  repository: Repository,
+  digest: Digest,
+  documents: Map<Digest, Buffer>,
+  signal: AbortSignal,
+): Promise<Descriptor | undefined> {
+  const found = await repository.getManifest(digest, signal);
+  if (!found) return undefined;
+  documents.set(digest, found.bytes);
+  if (isIndexType(found.descriptor.mediaType)) {
+    const { manifests } = JSON.parse(found.bytes.toString('utf8')) as Index;
+    const children = await Promise.all(
+      manifests.map((child) => collect(repository, child.digest, documents, signal)),
+    );
+    return children.every((child) => child !== undefined) ? found.descriptor : undefined;
+  }
+  return isManifestType(found.descriptor.mediaType) ? found.descriptor : undefined;
+}

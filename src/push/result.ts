@@ -1,0 +1,82 @@
+/** What a push gives back: the action's outputs, and what the summary tells. */
+import type { SavePlan } from '../cache/layer-cache.ts';
+import type { Digest } from '../image/oci.ts';
+import { formatReference } from '../image/reference.ts';
+import { explainLine } from './error.ts';
+import type { BlobRecord, Ledger, Seconds } from './ledger.ts';
+import type { Target } from './target.ts';
+
+export interface TagRecord {
+  readonly reference: string;
+  /** Absent when this tag was not pushed. */
+  readonly digest?: Digest;
+  readonly error?: string;
+}
+
+/** The `metadata` output. */
+export interface Metadata {
+  readonly tags: readonly TagRecord[];
+  readonly blobs: readonly BlobRecord[];
+  /** Bytes of blobs sent in all, and those of them that were sent more than once. */
+  readonly bytesSent: number;
+  readonly bytesResent: number;
+  /** Where the bytes came from: "registry" when nothing was exported. */
+  readonly export: string;
+  /** The largest request body that each registry announced or was found to take, bytes. */
+  readonly limits: Readonly<Record<string, number>>;
+  /** The most that the spool held at once, bytes. */
+  readonly spoolPeak: number;
+  readonly seconds: Seconds;
+}
+
+export interface PushResult {
+  /** Of the pushed manifest or index, as the registries serve it; undefined in a dry run. */
+  readonly digest: Digest | undefined;
+  readonly imageId: Digest;
+  /** `registry/repository@digest` of the first tag. */
+  readonly image: string | undefined;
+  readonly metadata: Metadata;
+  /** What the post step saves in the Actions cache. */
+  readonly savePlan: SavePlan | undefined;
+  /** The destinations that failed; empty when all is well. */
+  readonly failures: readonly { readonly host: string; readonly error: unknown }[];
+}
+
+/** One line a tag: the digest that it has now, or why it was not pushed. */
+export function tagRecords(targets: readonly Target[], digest: Digest | undefined): TagRecord[] {
+  return targets.flatMap((target) =>
+    target.repositories.flatMap(({ repository, references }) =>
+      references.map((reference): TagRecord => {
+        const pushed = target.committed.has(`${repository.name}:${reference.tag ?? 'latest'}`);
+        if (pushed && digest) return { reference: formatReference(reference), digest };
+        return target.failure === undefined
+          ? { reference: formatReference(reference) }
+          : { reference: formatReference(reference), error: explainLine(target.failure) };
+      }),
+    ),
+  );
+}
+
+/** Closes the books into the `metadata` output. */
+export function metadataOf(options: {
+  targets: readonly Target[];
+  ledger: Ledger;
+  digest: Digest | undefined;
+  exported: string;
+  spoolPeak: number;
+}): Metadata {
+  const { targets, ledger, digest } = options;
+  const limits = targets.flatMap(({ host, registry }) =>
+    registry.limitFound === undefined ? [] : [[host, registry.limitFound] as const],
+  );
+  return {
+    tags: tagRecords(targets, digest),
+    blobs: ledger.blobs,
+    bytesSent: ledger.blobs.reduce((sum, { bytesSent }) => sum + bytesSent, 0),
+    bytesResent: ledger.blobs.reduce((sum, { bytesResent }) => sum + bytesResent, 0),
+    export: options.exported,
+    limits: Object.fromEntries(limits),
+    spoolPeak: options.spoolPeak,
+    seconds: ledger.close(),
+  };
+}

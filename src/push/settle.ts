@@ -1,0 +1,60 @@
+/** Whether a piece is in every target already, so that nothing of it moves. The registry's word counts, not a hint's. */
+import type { Descriptor, Digest } from '../image/oci.ts';
+import type { BlobFate } from './events.ts';
+import { type Job, livingTargets } from './job.ts';
+import { type Piece, shortDigest } from './pieces.ts';
+import type { Target } from './target.ts';
+
+type Answer = { fate: BlobFate; size?: number } | undefined;
+
+/**
+ * The blob that stands for a piece, if every living target has it (by HEAD) or takes it by a mount; undefined when it
+ * must be sent. A target that can't be asked has failed.
+ */
+export async function settlePiece(job: Job, piece: Piece): Promise<Descriptor | undefined> {
+  const { key, mediaType, size } = piece;
+  const candidates = piece.plain ? job.known.candidates(key) : [{ mediaType, digest: key, size: size ?? 0 }];
+  for (const candidate of candidates) {
+    const targets = livingTargets(job);
+    const answers = await Promise.all(targets.map((target) => ask(job, target, candidate.digest)));
+    livingTargets(job);
+    const told = targets.map((target, index) => ({ target, answer: answers[index] })).filter(({ target }) => target.alive);
+    if (!told.every(({ answer }) => answer !== undefined && isThatBlob(piece, candidate, answer))) continue;
+    for (const { target, answer } of told) note(job, target, piece, candidate, answer?.fate ?? 'exists');
+    return candidate;
+  }
+  return undefined;
+}
+
+async function ask(job: Job, target: Target, digest: Digest): Promise<Answer> {
+  try {
+    return await target.has(digest, job.known.repositories(target.host, digest));
+  } catch (error) {
+    target.fail(error);
+    return undefined;
+  }
+}
+
+/** A hint that gives another size than the registry does is wrong about something: it is not used. */
+function isThatBlob(piece: Piece, candidate: Descriptor, answer: { size?: number }): boolean {
+  return !piece.plain || answer.size === undefined || answer.size === candidate.size;
+}
+
+function note(job: Job, target: Target, piece: Piece, descriptor: Descriptor, fate: BlobFate): void {
+  const { digest, size, mediaType } = descriptor;
+  const what = { fate, fromCache: false, retries: 0, seconds: 0 };
+  job.report({ type: 'blob-end', label: shortDigest(piece.key), host: target.host, digest, size, ...what });
+  job.ledger.enter({
+    digest,
+    size,
+    mediaType,
+    ...(piece.diffId === undefined ? {} : { diffId: piece.diffId }),
+    registry: target.host,
+    what: fate,
+    fromCache: false,
+    bytesSent: 0,
+    bytesResent: 0,
+    retries: 0,
+    seconds: 0,
+  });
+}

@@ -1,0 +1,90 @@
+/** A push told line by line, for logs: a line when a blob starts, at most one progress line every few seconds, a line when it ends. */
+import type { PushEvent } from '../push/events.ts';
+import { formatBytes, formatSeconds, plural } from './format.ts';
+import { Progress } from './progress.ts';
+
+/** A line of progress every few seconds tells that it lives; more of them bury what matters. Milliseconds. */
+const PROGRESS_EVERY_MS = 5000;
+
+export interface Line {
+  readonly level: 'debug' | 'info' | 'notice' | 'warning';
+  readonly text: string;
+}
+
+const FATES = { uploaded: 'uploaded', exists: 'exists already', mounted: 'mounted from another repository' } as const;
+
+export class LineTeller {
+  readonly #progress: Progress;
+  readonly #now: () => number;
+  readonly #showHost: boolean;
+  #lastLineAt: number;
+  #lastProgress = '';
+
+  /** `showHost`: several registries are pushed to, so each line says which. `now` gives milliseconds. */
+  constructor(options: { showHost: boolean; now?: () => number }) {
+    this.#now = options.now ?? (() => performance.now());
+    this.#showHost = options.showHost;
+    this.#progress = new Progress(this.#now);
+    this.#lastLineAt = this.#now();
+  }
+
+  /** The lines that an event is worth, mostly none or one. */
+  tell(event: PushEvent): Line[] {
+    this.#progress.note(event);
+    const line = this.#lineOf(event);
+    if (line) return [line];
+    return event.type === 'blob-progress' || event.type === 'made' ? this.#progressLine() : [];
+  }
+
+  #progressLine(): Line[] {
+    if (this.#now() - this.#lastLineAt < PROGRESS_EVERY_MS) return [];
+    this.#lastLineAt = this.#now();
+    const text = this.#progress.line();
+    if (text === this.#lastProgress) return [];
+    this.#lastProgress = text;
+    return [{ level: 'info', text }];
+  }
+
+  #lineOf(event: PushEvent): Line | undefined {
+    switch (event.type) {
+      case 'debug':
+      case 'info':
+      case 'notice':
+      case 'warning':
+        return { level: event.type, text: event.text };
+      case 'blob-start':
+        return { level: 'info', text: `${this.#name(event)}: ${startWords(event.size)}` };
+      case 'blob-end':
+        return { level: 'info', text: `${this.#name(event)}: ${endWords(event)}` };
+      case 'retry':
+        return { level: 'info', text: `${this.#name(event)}: ${retryWords(event)}` };
+      case 'limit':
+        return { level: 'info', text: limitWords(event) };
+      default:
+        return undefined;
+    }
+  }
+
+  #name({ label, host }: { label: string; host: string }): string {
+    return this.#showHost ? `${label} at ${host}` : label;
+  }
+}
+
+const startWords = (size: number | undefined): string =>
+  size === undefined ? 'uploading while it is compressed' : `uploading ${formatBytes(size)}`;
+
+function endWords(event: Extract<PushEvent, { type: 'blob-end' }>): string {
+  const words = [`${FATES[event.fate]}, ${formatBytes(event.size)}`];
+  if (event.fate === 'uploaded') words.push(`in ${formatSeconds(event.seconds)}`);
+  if (event.retries > 0) words.push(`(${plural(event.retries, 'retry', 'retries')})`);
+  if (event.fromCache) words.push('(from the cache)');
+  return words.join(' ');
+}
+
+const retryWords = ({ reason, attempt, waitMs }: Extract<PushEvent, { type: 'retry' }>): string =>
+  `try ${attempt} failed: ${reason}; again in ${formatSeconds(waitMs / 1000)}`;
+
+const limitWords = ({ host, bytes, announced }: Extract<PushEvent, { type: 'limit' }>): string =>
+  announced
+    ? `${host} takes requests of at most ${formatBytes(bytes)} (${bytes} bytes), as it announces`
+    : `${host} refuses larger requests: chunks of ${formatBytes(bytes)} (${bytes} bytes) from now on`;
