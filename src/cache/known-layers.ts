@@ -1,0 +1,80 @@
+/** Known layers: which compressed blob stands for a layer. A hint, never a fact: whoever uses one checks it first. */
+import { type Descriptor, type Digest, isDigest, MediaType } from '../image/oci.ts';
+
+/** A layer by the digest of its uncompressed tar, and the compressed blob that was made of it. */
+export interface KnownLayer {
+  readonly diffId: Digest;
+  readonly descriptor: Descriptor;
+}
+
+/** How layers are compressed; blobs of other settings are kept apart. */
+export interface LayerFormat {
+  readonly compression: 'gzip' | 'zstd';
+  readonly level: number;
+}
+
+/** An image has at most 127 layers; this is more than a dozen images' worth, and 500 KB as JSON. */
+export const MAX_KNOWN_LAYERS = 2000;
+
+/** Bytes of a pointer document that are read at most: the longest one that `formatKnownLayers` writes is half of it. */
+export const MAX_POINTER_BYTES = 1024 * 1024;
+
+/** No registry takes a larger layer, and no disk of a runner holds one, bytes. */
+const MAX_LAYER_BYTES = 2 ** 43;
+
+const COMPRESSED_LAYER_TYPES: ReadonlySet<unknown> = new Set([
+  MediaType.ociLayerGzip,
+  MediaType.ociLayerZstd,
+  MediaType.dockerLayerGzip,
+]);
+
+/** The OCI media type of a layer in a format. */
+export const mediaTypeOf = ({ compression }: LayerFormat): string =>
+  compression === 'gzip' ? MediaType.ociLayerGzip : MediaType.ociLayerZstd;
+
+/** The JSON text of a pointer document: known layers in the order given, at most MAX_KNOWN_LAYERS of them. */
+export function formatKnownLayers(layers: readonly KnownLayer[]): string {
+  const rows = layers.slice(0, MAX_KNOWN_LAYERS).map(({ diffId, descriptor: { mediaType, digest, size } }) => ({
+    diffId,
+    mediaType,
+    digest,
+    size,
+  }));
+  return JSON.stringify({ version: 1, layers: rows });
+}
+
+/**
+ * Reads a pointer document that anybody may have written. Rows that are not exactly a layer (digests, size in bytes, media
+ * type of a compressed layer) are left out; a text that is not such a document at all gives no rows.
+ */
+export function parseKnownLayers(text: string): KnownLayer[] {
+  if (text.length > MAX_POINTER_BYTES) return [];
+  let document: unknown;
+  try {
+    document = JSON.parse(text);
+  } catch {
+    return [];
+  }
+  const rows = isRecord(document) && document.version === 1 ? document.layers : undefined;
+  if (!Array.isArray(rows)) return [];
+  return rows.slice(0, MAX_KNOWN_LAYERS).flatMap((row: unknown) => knownLayer(row) ?? []);
+}
+
+function knownLayer(row: unknown): KnownLayer | undefined {
+  if (!isRecord(row)) return undefined;
+  const { diffId, mediaType, digest, size } = row;
+  const sound = isDigest(diffId) && isDigest(digest) && COMPRESSED_LAYER_TYPES.has(mediaType) && isLayerSize(size);
+  return sound ? { diffId, descriptor: { mediaType: mediaType as string, digest, size } } : undefined;
+}
+
+const isLayerSize = (size: unknown): size is number =>
+  Number.isSafeInteger(size) && (size as number) > 0 && (size as number) <= MAX_LAYER_BYTES;
+
+const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null;
+
+/** The newer layers first, then the older ones whose diffID they do not name. */
+export function mergeKnownLayers(newer: readonly KnownLayer[], older: readonly KnownLayer[]): KnownLayer[] {
+  const merged = new Map<Digest, KnownLayer>();
+  for (const layer of [...newer, ...older]) if (!merged.has(layer.diffId)) merged.set(layer.diffId, layer);
+  return [...merged.values()];
+}

@@ -1,0 +1,228 @@
+/**
+ * The compressed-layer cache of one push: this machine's folder first, then the Actions cache. Nothing that it gives has to be
+ * believed: a layer is given only after its bytes were hashed (and, from the Actions cache, decompressed to its diffID), and
+ * what `known` says is for the registry to confirm. Trouble is a line in the log, never an error.
+ */
+import { lstat, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import pLimit, { type LimitFunction } from 'p-limit';
+import type { Descriptor, Digest } from '../image/oci.ts';
+import { inspectBlob, inspectLayer } from './inspect-layer.ts';
+import { layerEntry, pointerEntry, pointerPrefix } from './keys.ts';
+import {
+  formatKnownLayers,
+  type KnownLayer,
+  type LayerFormat,
+  MAX_POINTER_BYTES,
+  mediaTypeOf,
+  mergeKnownLayers,
+  parseKnownLayers,
+} from './known-layers.ts';
+import { LocalStore } from './local-store.ts';
+import { choose, type PlannedEntry, type SavePlan } from './plan.ts';
+import { CacheService, type Deadlines, isServiceOffered, type Log } from './service.ts';
+
+export type { SavePlan } from './plan.ts';
+
+export interface LayerCacheOptions extends LayerFormat {
+  /** A folder that lasts from step to step (from run to run for the CLI). */
+  readonly dir: string;
+  /** The image repositories, with their registries, that this push goes to: each has pointers of its own. */
+  readonly repositories: readonly string[];
+  /** Whether the Actions cache may be used, if there is one. */
+  readonly remote: boolean;
+  /** Bytes that this push may add to the Actions cache; without one, bytes that the folder may keep. */
+  readonly maxSize: number;
+  /** Layers restored at once. */
+  readonly concurrency: number;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+  readonly deadlines?: Partial<Deadlines>;
+}
+
+/** A compressed layer in a file that lasts until `close`. */
+export interface RestoredLayer {
+  readonly path: string;
+  readonly descriptor: Descriptor;
+}
+
+/** What a push found out about a layer. With `path`, the cache takes the file over. */
+export interface RecordedLayer extends KnownLayer {
+  readonly path?: string;
+  /** What compressing it took. */
+  readonly secondsToMake?: number;
+}
+
+export type KnownBlob = Descriptor & { readonly source: 'spool' | 'cache' };
+
+export class LayerCache {
+  readonly #options: LayerCacheOptions;
+  readonly #store: LocalStore;
+  readonly #service: CacheService | undefined;
+  readonly #limit: LimitFunction;
+  readonly #restores = new Map<Digest, Promise<RestoredLayer | undefined>>();
+  readonly #local: Promise<KnownLayer[]>;
+  #remote: Promise<ReadonlyMap<string, readonly KnownLayer[]>> | undefined;
+
+  private constructor(options: LayerCacheOptions, store: LocalStore) {
+    this.#options = options;
+    this.#store = store;
+    this.#limit = pLimit(options.concurrency);
+    this.#local = store.known().catch(() => []);
+    if (options.remote && isServiceOffered()) {
+      const { log, signal, deadlines } = options;
+      this.#service = new CacheService({ dir: join(store.session, 'service'), log, signal, deadlines });
+    }
+  }
+
+  /** Opens the cache. Asks nobody yet. Throws when the folder can't be made. */
+  static async open(options: LayerCacheOptions): Promise<LayerCache> {
+    return new LayerCache(options, await LocalStore.open(options.dir, options));
+  }
+
+  /** The blobs that are likely to stand for layers, by diffID. Hints: see the head of this file. */
+  async known(): Promise<ReadonlyMap<Digest, KnownBlob>> {
+    const [local, remote] = await Promise.all([this.#local, this.#pointers()]);
+    const known = new Map<Digest, KnownBlob>();
+    for (const layers of remote.values())
+      for (const { diffId, descriptor } of layers) known.set(diffId, { ...descriptor, source: 'cache' });
+    for (const { diffId, descriptor } of local) known.set(diffId, { ...descriptor, source: 'spool' });
+    return known;
+  }
+
+  /** The compressed layer with this diffID, checked; undefined when nobody has it or what there is, is not that layer. */
+  restore(diffId: Digest): Promise<RestoredLayer | undefined> {
+    const restoring = this.#restores.get(diffId) ?? this.#limit(() => this.#restore(diffId));
+    this.#restores.set(diffId, restoring);
+    return restoring;
+  }
+
+  /** A good place for a compressed layer that is to be recorded: on the cache's file system, and of this process alone. */
+  layerPath(diffId: Digest): string {
+    return join(this.#store.session, layerEntry(this.#options, diffId).file);
+  }
+
+  /**
+   * Notes the layers of a push that succeeded, takes over their files, and decides what is worth saving. Call it once, after
+   * everything that reads those files.
+   */
+  async record(layers: readonly RecordedLayer[]): Promise<SavePlan> {
+    const workspace = join(this.#options.dir, 'tmp', `save-${this.#store.session.slice(-12)}`);
+    const files: Required<RecordedLayer>[] = [];
+    for (const layer of layers) {
+      await this.#store.note(layer);
+      // A layer that came from a cache is in one; saving it again would only be refused.
+      if (!layer.path || (await this.#restores.get(layer.diffId))) continue;
+      const path = await this.#store.adopt(layer.path, layer);
+      files.push({ ...layer, path, secondsToMake: layer.secondsToMake ?? 0 });
+    }
+    if (!this.#service) {
+      const removed = await this.#store.prune(this.#options.maxSize);
+      if (removed) this.#options.log.debug(`layer cache: removed ${removed} layers that were not used for longest`);
+      return { version: 1, workspace, pointers: [], layers: [], dropped: [] };
+    }
+    const pointers = await this.#planPointers(layers);
+    return { version: 1, workspace, pointers, ...(await this.#planLayers(files)) };
+  }
+
+  /** Ends what is under way and removes the files of this process, those that `restore` gave too. */
+  async close(): Promise<void> {
+    this.#service?.close();
+    await this.#store.close();
+  }
+
+  async #restore(diffId: Digest): Promise<RestoredLayer | undefined> {
+    try {
+      return (await this.#restoreLocal(diffId)) ?? (await this.#restoreRemote(diffId));
+    } catch (error) {
+      if (!this.#options.signal.aborted) this.#reject(diffId, (error as Error).message);
+      return undefined;
+    }
+  }
+
+  /** A file of this machine was made or checked by a push of this machine: its digest is enough. */
+  async #restoreLocal(diffId: Digest): Promise<RestoredLayer | undefined> {
+    const layer = (await this.#local).find((known) => known.diffId === diffId);
+    const path = layer && (await this.#store.hold(layer));
+    if (!layer || !path) return undefined;
+    const { digest } = await inspectBlob(path, this.#options.signal);
+    if (digest === layer.descriptor.digest) return { path, descriptor: layer.descriptor };
+    await this.#store.discard(layer);
+    await rm(path, { force: true });
+    this.#reject(diffId, `its file on this machine has the digest ${digest}`);
+    return undefined;
+  }
+
+  /** An entry may have been made by anybody: its bytes must decompress to the diffID. */
+  async #restoreRemote(diffId: Digest): Promise<RestoredLayer | undefined> {
+    const service = this.#service;
+    if (!service) return undefined;
+    const { key, file } = layerEntry(this.#options, diffId);
+    const outcome = await service.restore(key, file);
+    if (outcome.kind === 'trouble' && service.down === undefined) this.#reject(diffId, outcome.why);
+    if (outcome.kind !== 'hit' || outcome.key !== key) return undefined;
+    const path = service.path(file);
+    try {
+      if (!(await lstat(path)).isFile()) throw new Error('the entry is not a file');
+      const found = await inspectLayer(path, this.#options.compression, this.#options.signal);
+      if (found.diffId !== diffId) throw new Error(`the entry has another layer, ${found.diffId}`);
+      const descriptor = { mediaType: mediaTypeOf(this.#options), digest: found.digest, size: found.size };
+      return { path, descriptor };
+    } catch (error) {
+      await rm(path, { recursive: true, force: true });
+      throw error;
+    }
+  }
+
+  #reject(diffId: Digest, why: string): void {
+    this.#options.log.info(`layer cache: the cached layer ${diffId.slice(0, 19)} can't be used: ${why}`);
+  }
+
+  /** The pointers of each repository in the Actions cache, asked for once. */
+  #pointers(): Promise<ReadonlyMap<string, readonly KnownLayer[]>> {
+    this.#remote ??= Promise.all(
+      this.#options.repositories.map(
+        async (repository) => [repository, await this.#fetchPointers(repository)] as const,
+      ),
+    ).then((pairs) => new Map(pairs));
+    return this.#remote;
+  }
+
+  async #fetchPointers(repository: string): Promise<readonly KnownLayer[]> {
+    const service = this.#service;
+    if (!service) return [];
+    const { key, file } = pointerPrefix(this.#options, repository);
+    const outcome = await service.restoreSmall(key, file);
+    if (outcome.kind === 'trouble' && service.down === undefined)
+      this.#options.log.info(`layer cache: the list of known layers can't be used: ${outcome.why}`);
+    if (outcome.kind !== 'hit' || !outcome.key.startsWith(key)) return [];
+    const found = await lstat(service.path(file)).catch(() => undefined);
+    if (!found?.isFile() || found.size > MAX_POINTER_BYTES) return [];
+    return parseKnownLayers(await readFile(service.path(file), 'utf8'));
+  }
+
+  /** A new pointer entry for each repository whose newest one does not say all this yet. */
+  async #planPointers(layers: readonly KnownLayer[]): Promise<PlannedEntry[]> {
+    const planned: PlannedEntry[] = [];
+    for (const [repository, before] of await this.#pointers()) {
+      const said = new Map(before.map(({ diffId, descriptor }) => [diffId, descriptor.digest]));
+      if (layers.every(({ diffId, descriptor }) => said.get(diffId) === descriptor.digest)) continue;
+      const text = formatKnownLayers(mergeKnownLayers(layers, before));
+      const { key, file } = pointerEntry(this.#options, repository, text);
+      const path = join(this.#options.dir, 'v1', key);
+      await this.#store.write(path, text);
+      planned.push({ key, file, path, size: Buffer.byteLength(text) });
+    }
+    return planned;
+  }
+
+  async #planLayers(files: readonly Required<RecordedLayer>[]): Promise<Pick<SavePlan, 'layers' | 'dropped'>> {
+    const candidates = files.map((file) => ({ ...file, size: file.descriptor.size }));
+    const { kept, dropped } = choose(candidates, this.#options.maxSize);
+    for (const { layer } of dropped) await rm(layer.path, { force: true });
+    return {
+      layers: kept.map(({ diffId, path, size }) => ({ ...layerEntry(this.#options, diffId), path, size })),
+      dropped: dropped.map(({ layer: { diffId, size }, why }) => ({ diffId, size, why })),
+    };
+  }
+}

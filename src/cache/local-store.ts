@@ -1,0 +1,175 @@
+/**
+ * The part of the layer cache that is on this machine: a folder that any number of processes use at once. Files get their
+ * final name by rename or link when they are whole, and a name always means the same bytes, so nobody locks.
+ *
+ *     v1/<compression>-<level>/known/<diffID>.json          which blob stands for a layer
+ *     v1/<compression>-<level>/layers/<diffID>-<digest>     the blob
+ *     tmp/<process>/                                        what is being made, restored or read by one process
+ */
+import { randomUUID } from 'node:crypto';
+import { copyFile, link, mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Digest } from '../image/oci.ts';
+import { formatName } from './keys.ts';
+import {
+  formatKnownLayers,
+  type KnownLayer,
+  type LayerFormat,
+  MAX_KNOWN_LAYERS,
+  parseKnownLayers,
+} from './known-layers.ts';
+
+/** A process's folder is left behind when it is killed; no push takes longer. Milliseconds. */
+const ABANDONED_AFTER = 24 * 60 * 60 * 1000;
+
+/** Small files that are read at once: their reading is what the first moment of a warm push waits for. */
+const READS_AT_ONCE = 64;
+
+const hexOf = (digest: Digest): string => digest.slice('sha256:'.length);
+
+export class LocalStore {
+  /** The folder of this process, on the same file system as the rest. */
+  readonly session: string;
+  readonly #known: string;
+  readonly #layers: string;
+
+  private constructor(dir: string, format: LayerFormat) {
+    const root = join(dir, 'v1', formatName(format));
+    this.#known = join(root, 'known');
+    this.#layers = join(root, 'layers');
+    this.session = join(dir, 'tmp', randomUUID());
+  }
+
+  /** Opens (makes) the folder. Throws what the file system throws. */
+  static async open(dir: string, format: LayerFormat): Promise<LocalStore> {
+    const store = new LocalStore(dir, format);
+    await Promise.all([store.#known, store.#layers, store.session].map((path) => mkdir(path, { recursive: true })));
+    await removeAbandoned(join(dir, 'tmp'));
+    return store;
+  }
+
+  /** Every layer that a push from this machine has noted, the newest first. */
+  async known(): Promise<KnownLayer[]> {
+    const files = (await listByAge(this.#known)).reverse();
+    for (const { path } of files.splice(MAX_KNOWN_LAYERS)) await rm(path, { force: true });
+    const layers: KnownLayer[] = [];
+    for (let at = 0; at < files.length; at += READS_AT_ONCE) {
+      const texts = files.slice(at, at + READS_AT_ONCE).map(({ path }) => readFile(path, 'utf8').catch(() => ''));
+      for (const text of await Promise.all(texts)) layers.push(...parseKnownLayers(text));
+    }
+    return layers;
+  }
+
+  /** Notes which blob stands for a layer. */
+  async note(layer: KnownLayer): Promise<void> {
+    await this.write(join(this.#known, `${hexOf(layer.diffId)}.json`), formatKnownLayers([layer]));
+  }
+
+  /** Writes a small file so that others see all of it or nothing. */
+  async write(path: string, text: string): Promise<void> {
+    const part = join(this.session, randomUUID());
+    await writeFile(part, text);
+    await rename(part, path);
+  }
+
+  /** Where the blob of a layer lies if this machine has it. */
+  path({ diffId, descriptor }: KnownLayer): string {
+    return join(this.#layers, `${hexOf(diffId)}-${hexOf(descriptor.digest)}`);
+  }
+
+  /** Takes over a whole file as the blob of a layer; its old name is gone. Resolves to the new one. */
+  async adopt(file: string, layer: KnownLayer): Promise<string> {
+    const path = this.path(layer);
+    if (file !== path) await move(file, path, join(this.session, randomUUID()));
+    return path;
+  }
+
+  /** A name of this process for a blob, which lasts whatever other processes remove; undefined when the blob is not there. */
+  async hold(layer: KnownLayer): Promise<string | undefined> {
+    const path = this.path(layer);
+    const held = join(this.session, randomUUID());
+    try {
+      const now = new Date();
+      await linkOrCopy(path, held);
+      // The time of last use, for `prune`. A link shares it with the file.
+      await utimes(held, now, now);
+      return held;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+      throw error;
+    }
+  }
+
+  /** Removes a blob that is not what its name says. */
+  async discard(layer: KnownLayer): Promise<void> {
+    await rm(this.path(layer), { force: true });
+  }
+
+  /** Removes the blobs that were not used for longest, until all of them have at most `bytes`. Resolves to how many. */
+  async prune(bytes: number): Promise<number> {
+    const files = await listByAge(this.#layers);
+    let total = files.reduce((sum, { size }) => sum + size, 0);
+    let removed = 0;
+    for (const { path, size } of files) {
+      if (total <= bytes) break;
+      await rm(path, { force: true });
+      total -= size;
+      removed++;
+    }
+    return removed;
+  }
+
+  /** Removes the folder of this process. */
+  async close(): Promise<void> {
+    // A tar that was under way may still write.
+    await rm(this.session, { recursive: true, force: true, maxRetries: 5 });
+  }
+}
+
+/** Gives a file a second name; where the file system has no links, a copy. */
+export async function linkOrCopy(from: string, to: string): Promise<void> {
+  try {
+    await link(from, to);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw error;
+    await copyFile(from, to);
+  }
+}
+
+async function move(from: string, to: string, part: string): Promise<void> {
+  try {
+    await rename(from, to);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EXDEV') throw error;
+    await copyFile(from, part);
+    await rename(part, to);
+    await rm(from, { force: true });
+  }
+}
+
+interface AgedFile {
+  readonly path: string;
+  readonly size: number;
+  readonly used: number;
+}
+
+/** The files of a folder, those first that were not used for longest. Files that vanish meanwhile are left out. */
+async function listByAge(folder: string): Promise<AgedFile[]> {
+  const names = await readdir(folder).catch(() => []);
+  const files = await Promise.all(
+    names.map(async (name) => {
+      const path = join(folder, name);
+      const found = await stat(path).catch(() => undefined);
+      return found?.isFile() ? [{ path, size: found.size, used: found.mtimeMs }] : [];
+    }),
+  );
+  return files.flat().sort((a, b) => a.used - b.used);
+}
+
+async function removeAbandoned(folder: string): Promise<void> {
+  for (const name of await readdir(folder)) {
+    const path = join(folder, name);
+    const found = await stat(path).catch(() => undefined);
+    if (found && Date.now() - found.mtimeMs > ABANDONED_AFTER) await rm(path, { recursive: true, force: true });
+  }
+}

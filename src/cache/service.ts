@@ -1,0 +1,208 @@
+/** The Actions cache service as a push sees it: calls with a deadline that never throw. */
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, realpath } from 'node:fs/promises';
+import type { Socket } from 'node:net';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { ENTRIES, type ServiceAnswer, type ServiceReady, type ServiceRequest } from './service-messages.ts';
+import { isTaken, problemIn, readable } from './service-words.ts';
+
+/** `hit`: found or saved, under this key. `miss`: not there. `trouble`: the service or the entry failed, and how. */
+export type Outcome =
+  | { readonly kind: 'hit'; readonly key: string }
+  | { readonly kind: 'miss' }
+  | { readonly kind: 'taken' }
+  | { readonly kind: 'trouble'; readonly why: string };
+
+export interface Log {
+  info(line: string): void;
+  debug(line: string): void;
+}
+
+/** Milliseconds that a call may take, by action, and the start of the process. */
+export interface Deadlines {
+  readonly start: number;
+  readonly lookup: number;
+  readonly restore: number;
+  readonly save: number;
+}
+
+export const DEADLINES: Deadlines = {
+  /** Loading @actions/cache takes about half a second on an idle machine. */
+  start: 20_000,
+  /** One retry of @actions/cache (after 3 s), no more: pushing without the cache is quicker than waiting for the rest of its 30 s. */
+  lookup: 5_000,
+  /** What takes longer is quicker made anew. */
+  restore: 60_000,
+  /** Saving delays nobody: it happens after the job's steps. */
+  save: 300_000,
+};
+
+/** The bundle has the process as a program of its own beside it; the sources run as they are. */
+const PROGRAM = new URL(
+  import.meta.url.endsWith('.ts') ? './service-process.ts' : './cache-service.js',
+  import.meta.url,
+);
+
+/**
+ * GNU tar takes these before @actions/cache's own, which allow absolute names and links: whatever an archive says, each
+ * member is unpacked as a file of that base name in the entries folder. https://www.gnu.org/software/tar/manual/html_section/transform.html
+ */
+const TAR_OPTIONS = `--no-same-owner --no-same-permissions --transform=s,/*$,,;s,^.*/,,;s,^,${ENTRIES}/,`;
+
+/** Whether a runner offers a cache service: the conditions of isFeatureAvailable(), asked before 400 ms go into loading it. */
+export function isServiceOffered(env: NodeJS.ProcessEnv = process.env): boolean {
+  const url = env.ACTIONS_CACHE_SERVICE_V2 ? env.ACTIONS_RESULTS_URL || env.ACTIONS_CACHE_URL : env.ACTIONS_CACHE_URL;
+  return Boolean(url && env.ACTIONS_RUNTIME_TOKEN);
+}
+
+interface Pending {
+  settle(outcome: Outcome): void;
+}
+
+export class CacheService {
+  readonly #dir: string;
+  readonly #log: Log;
+  readonly #deadlines: Deadlines;
+  readonly #pending = new Map<number, Pending>();
+  readonly #closed = new AbortController();
+  #child: ChildProcess | undefined;
+  #starting: Promise<string | undefined> | undefined;
+  #down: string | undefined;
+  #requests = 0;
+
+  /** `dir`: a folder of this process alone, for entries on their way and for @actions/cache's temporary files. */
+  constructor(options: {
+    dir: string;
+    log: Log;
+    signal?: AbortSignal | undefined;
+    deadlines?: Partial<Deadlines> | undefined;
+  }) {
+    this.#dir = options.dir;
+    this.#log = options.log;
+    this.#deadlines = { ...DEADLINES, ...options.deadlines };
+    options.signal?.addEventListener('abort', () => this.close('cancelled'), { once: true });
+  }
+
+  /** Where the file of an entry lies: put it there before `save`, find it there after `restore`. */
+  path(file: string): string {
+    return join(this.#dir, ENTRIES, file);
+  }
+
+  /** Why nothing more is asked of the service; undefined while it works. */
+  get down(): string | undefined {
+    return this.#down;
+  }
+
+  /** Fetches the entry with this key, or the newest whose key begins with it, into `path(file)`. */
+  restore(key: string, file: string): Promise<Outcome> {
+    return this.#ask('restore', key, file, this.#deadlines.restore);
+  }
+
+  /** A small entry, on which the push waits: as `restore`, under the short deadline. */
+  restoreSmall(key: string, file: string): Promise<Outcome> {
+    return this.#ask('restore', key, file, this.#deadlines.lookup);
+  }
+
+  /** Whether there is an entry with this very key. */
+  async lookup(key: string, file: string): Promise<Outcome> {
+    const outcome = await this.#ask('lookup', key, file, this.#deadlines.lookup);
+    return outcome.kind === 'hit' && outcome.key !== key ? { kind: 'miss' } : outcome;
+  }
+
+  /** Saves `path(file)` under a key. `taken`: another job has saved it, or is about to. */
+  save(key: string, file: string): Promise<Outcome> {
+    return this.#ask('save', key, file, this.#deadlines.save);
+  }
+
+  /** Ends the process, and with it whatever is under way. Nothing can be asked afterwards. */
+  close(why = 'closed'): void {
+    this.#down ??= why;
+    this.#closed.abort();
+    this.#child?.kill('SIGKILL');
+    for (const { settle } of this.#pending.values()) settle({ kind: 'trouble', why });
+  }
+
+  async #ask(action: ServiceRequest['action'], key: string, file: string, deadline: number): Promise<Outcome> {
+    this.#starting ??= this.#start();
+    this.#down ??= await this.#starting;
+    const child = this.#child;
+    if (this.#down !== undefined || !child) return { kind: 'trouble', why: this.#down ?? 'closed' };
+    const id = ++this.#requests;
+    const answered = new Promise<Outcome>((settle) => this.#pending.set(id, { settle }));
+    const late = setTimeout(
+      () => this.#giveUp(`the Actions cache did not answer within ${deadline / 1000} s`),
+      deadline,
+    );
+    hold(child);
+    child.send({ id, action, key, file } satisfies ServiceRequest, () => {});
+    const outcome = await answered;
+    clearTimeout(late);
+    this.#pending.delete(id);
+    if (this.#pending.size === 0) release(child);
+    return outcome;
+  }
+
+  /** Resolves to the reason why the process is of no use, if there is one. */
+  async #start(): Promise<string | undefined> {
+    if (this.#down !== undefined) return this.#down;
+    await mkdir(join(this.#dir, ENTRIES), { recursive: true });
+    // @actions/cache computes paths from the working folder to the workspace: both must be spelt alike.
+    const folder = await realpath(this.#dir);
+    const { RUNNER_DEBUG: _, ...env } = process.env;
+    const child = fork(fileURLToPath(PROGRAM), {
+      cwd: folder,
+      env: { ...env, GITHUB_WORKSPACE: folder, RUNNER_TEMP: folder, TAR_OPTIONS },
+      execArgv: [],
+      serialization: 'json',
+      stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+    });
+    this.#child = child;
+    child.on('error', (error) => this.#giveUp(`the Actions cache can't be asked: ${error.message}`));
+    child.on('exit', (code, signal) => this.#giveUp(`the process for the Actions cache ended (${signal ?? code})`));
+    child.stderr?.on('data', (text) => this.#log.debug(`@actions/cache: ${readable(String(text))}`));
+    return this.#awaitReady(child);
+  }
+
+  async #awaitReady(child: ChildProcess): Promise<string | undefined> {
+    const signal = AbortSignal.any([AbortSignal.timeout(this.#deadlines.start), this.#closed.signal]);
+    try {
+      const [message] = await once(child, 'message', { signal });
+      child.on('message', (answer: ServiceAnswer) => this.#settle(answer));
+      if (!(message as ServiceReady).available) this.#giveUp('there is no Actions cache here');
+    } catch (error) {
+      this.#giveUp(`the process for the Actions cache did not start: ${(error as Error).message}`);
+    }
+    return this.#down;
+  }
+
+  #settle({ id, key, lines }: ServiceAnswer): void {
+    for (const line of lines.map(readable)) if (line) this.#log.debug(`@actions/cache: ${line}`);
+    this.#pending.get(id)?.settle(outcomeOf(key, lines));
+  }
+
+  #giveUp(why: string): void {
+    if (this.#down === undefined) this.#log.info(`layer cache: ${why}; going on without it`);
+    this.close(why);
+  }
+}
+
+function outcomeOf(key: string | undefined, lines: readonly string[]): Outcome {
+  if (key !== undefined) return { kind: 'hit', key };
+  const why = problemIn(lines);
+  if (why === undefined) return { kind: 'miss' };
+  return isTaken(why) ? { kind: 'taken' } : { kind: 'trouble', why };
+}
+
+/** An idle process must not keep this one alive: it ends by itself when its parent is gone. */
+function release(child: ChildProcess): void {
+  child.unref();
+  child.channel?.unref();
+  (child.stderr as Socket | null)?.unref();
+}
+
+function hold(child: ChildProcess): void {
+  child.ref();
+  child.channel?.ref();
+}
