@@ -1,0 +1,134 @@
+/**
+ * Bearer tokens of a token server: GET as in https://distribution.github.io/distribution/spec/auth/token/,
+ * POST as in https://distribution.github.io/distribution/spec/auth/oauth/.
+ */
+import { basicString, type Credentials } from '../credentials/types.ts';
+import { errorOf, RegistryError } from '../error.ts';
+import type { RegistryResponse } from '../response.ts';
+
+/** The specification's default where `expires_in` is missing. */
+const DEFAULT_LIFETIME_S = 60;
+
+/** A day: a larger number is a mistake, and a token costs little. */
+const LONGEST_LIFETIME_S = 86_400;
+
+const LONGEST_ANSWER_BYTES = 1024 * 1024;
+
+/** OAuth asks for a name of the client, which registries log. */
+const CLIENT_ID = 'chunked-push';
+
+export const TOKEN_STEP = 'asking for a token';
+
+/** What a challenge asks for. */
+export interface TokenRequest {
+  readonly realm: URL;
+  readonly service: string | undefined;
+  readonly scopes: readonly string[];
+  readonly credentials: Credentials | undefined;
+}
+
+/** A token and how long it is good for, in milliseconds from when it was asked for. */
+export interface Token {
+  readonly value: string;
+  readonly lifetime: number;
+}
+
+/** A request to the token server. Its answer may have any status; network trouble throws RegistryError. */
+export type TokenExchange = (request: {
+  readonly method: 'GET' | 'POST';
+  readonly url: URL;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body?: Uint8Array;
+  readonly step: string;
+}) => Promise<RegistryResponse>;
+
+type Ask = (exchange: TokenExchange, request: TokenRequest) => Promise<RegistryResponse>;
+
+/** Gets a token. Throws RegistryError: the server's refusal, or an answer without a token. */
+export async function fetchToken(exchange: TokenExchange, request: TokenRequest): Promise<Token> {
+  let response = await preferred(request)(exchange, request);
+  const other = fallback(request);
+  if ((response.status === 404 || response.status === 405) && other !== undefined) {
+    await response.discard();
+    response = await other(exchange, request);
+  }
+  if (response.status !== 200) throw await errorOf(response, { method: response.method, step: TOKEN_STEP });
+  return readToken(response, await response.text(LONGEST_ANSWER_BYTES));
+}
+
+/** An identity token is only known to the OAuth form; everything else works with GET everywhere. */
+const preferred = ({ credentials }: TokenRequest): Ask => (credentials?.identityToken === undefined ? ask : askOAuth);
+
+/** The other form, for a server that does not know the first: nothing to fall back on without credentials. */
+const fallback = ({ credentials }: TokenRequest): Ask | undefined =>
+  credentials === undefined ? undefined : credentials.identityToken === undefined ? askOAuth : ask;
+
+const ask: Ask = (exchange, { realm, service, scopes, credentials }) => {
+  const url = new URL(realm);
+  if (service !== undefined) url.searchParams.set('service', service);
+  for (const scope of scopes) url.searchParams.append('scope', scope);
+  if (credentials?.username !== undefined) url.searchParams.set('account', credentials.username);
+  const basic = basicOf(credentials);
+  const headers = basic === undefined ? {} : { authorization: `Basic ${basic}` };
+  return exchange({ method: 'GET', url, headers, step: TOKEN_STEP });
+};
+
+/** What GET can do with credentials: an identity token goes as the password of the user `<token>`. */
+function basicOf(credentials: Credentials | undefined): string | undefined {
+  if (credentials?.identityToken !== undefined) return basicString('<token>', credentials.identityToken);
+  if (credentials?.password === undefined) return undefined;
+  return basicString(credentials.username ?? '', credentials.password);
+}
+
+const askOAuth: Ask = (exchange, { realm, service, scopes, credentials }) => {
+  const form = new URLSearchParams({ client_id: CLIENT_ID });
+  if (service !== undefined) form.set('service', service);
+  if (scopes.length > 0) form.set('scope', scopes.join(' '));
+  if (credentials?.identityToken !== undefined) {
+    form.set('grant_type', 'refresh_token');
+    form.set('refresh_token', credentials.identityToken);
+  } else {
+    form.set('grant_type', 'password');
+    form.set('username', credentials?.username ?? '');
+    form.set('password', credentials?.password ?? '');
+  }
+  const headers = { 'content-type': 'application/x-www-form-urlencoded' };
+  return exchange({ method: 'POST', url: realm, headers, body: Buffer.from(form.toString()), step: TOKEN_STEP });
+};
+
+function readToken(response: RegistryResponse, text: string): Token {
+  const answer = parse(text);
+  const value = [answer?.token, answer?.access_token].find((field) => typeof field === 'string' && field !== '');
+  if (answer === undefined || typeof value !== 'string' || /[^\x21-\x7e]/.test(value)) {
+    throw new RegistryError({
+      kind: 'protocol',
+      method: response.method,
+      url: response.url,
+      status: response.status,
+      step: TOKEN_STEP,
+      reason: 'the answer holds no token',
+      temporary: false,
+    });
+  }
+  return { value, lifetime: lifetimeOf(answer, response.headers.date) };
+}
+
+function parse(text: string): Record<string, unknown> | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * `expires_in` counts from `issued_at`, which lies in the past when the server hands out a token that it had at hand. Both times
+ * are the server's, so its own Date header tells the age whatever our clock says.
+ */
+function lifetimeOf(answer: Record<string, unknown>, date: string | undefined): number {
+  const seconds = Number(answer.expires_in ?? DEFAULT_LIFETIME_S);
+  const stated = seconds > 0 ? Math.min(seconds, LONGEST_LIFETIME_S) * 1000 : DEFAULT_LIFETIME_S * 1000;
+  const age = date === undefined ? Number.NaN : Date.parse(date) - Date.parse(String(answer.issued_at));
+  return age > 0 && age < stated ? stated - age : stated;
+}

@@ -1,0 +1,110 @@
+/** The time-outs of one request: each phase has its own, and any of them ends the request through one signal. */
+
+/** All in milliseconds. */
+export interface Timeouts {
+  /** Until there is a connection, TLS and proxy included. */
+  readonly connect: number;
+  /** While sending: between two pieces of the body that the connection takes. */
+  readonly send: number;
+  /** From the last byte sent to the first of the answer. */
+  readonly header: number;
+  /** While receiving: between two pieces of the answer. */
+  readonly idle: number;
+  /** From start to end, whatever happens in between. */
+  readonly whole: number;
+}
+
+/** A connection takes up to three round trips; this leaves room for a lost SYN (1, 3 and 7 s) on the way. */
+const CONNECT_MS = 15_000;
+
+/** The kernel hides a stall behind megabytes of buffer; after two minutes without room for more the path is dead. */
+const SEND_MS = 120_000;
+
+/** More than the 100 s after which Cloudflare answers 524 in the server's place: that answer says more than our own time-out. */
+const HEADER_MS = 130_000;
+
+/** Answers are small; one that stops in the middle for this long does not go on. */
+const IDLE_MS = 60_000;
+
+/** What a request of any size may take besides sending its body. */
+const WHOLE_BASE_MS = 10 * 60_000;
+
+/** The slowest uplink that is worth waiting for: 32 KiB/s (a chunk of 95 MB then has 48 minutes). */
+const SLOWEST_BYTES_PER_MS = 32.768;
+
+/** The time-outs of a request that sends `bytes`. */
+export const defaultTimeouts = (bytes: number): Timeouts => ({
+  connect: CONNECT_MS,
+  send: SEND_MS,
+  header: HEADER_MS,
+  idle: IDLE_MS,
+  whole: WHOLE_BASE_MS + bytes / SLOWEST_BYTES_PER_MS,
+});
+
+const WORDS: Readonly<Record<keyof Timeouts, string>> = {
+  connect: 'no connection',
+  send: 'the connection took no more bytes',
+  header: 'no answer',
+  idle: 'the answer stopped in the middle',
+  whole: 'the request was not through',
+};
+
+/** Why a request was ended by its deadline. */
+export class TimeoutError extends Error {
+  override readonly name = 'TimeoutError';
+  readonly phase: keyof Timeouts;
+
+  constructor(phase: keyof Timeouts, ms: number) {
+    super(`${WORDS[phase]} within ${ms >= 1000 ? `${Math.round(ms / 1000)} s` : `${ms} ms`}`);
+    this.phase = phase;
+  }
+}
+
+/** Watches one request. Call `enter` for each sign of life; `done` at its end, or timers and listeners stay. */
+export class Deadline {
+  readonly #controller = new AbortController();
+  readonly #timeouts: Timeouts;
+  readonly #outer: AbortSignal;
+  readonly #whole: NodeJS.Timeout;
+  #phase: keyof Timeouts | undefined;
+  #timer: NodeJS.Timeout | undefined;
+
+  /** `outer` ends the request too; its reason is kept. */
+  constructor(timeouts: Timeouts, outer: AbortSignal) {
+    this.#timeouts = timeouts;
+    this.#outer = outer;
+    this.#whole = this.#start('whole');
+    outer.addEventListener('abort', this.#onOuter, { once: true });
+    if (outer.aborted) this.#onOuter();
+  }
+
+  /** Aborted with a TimeoutError or with the outer signal's reason. */
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  /** A phase begins, or goes on: its time starts anew. */
+  enter(phase: keyof Timeouts): void {
+    if (phase === this.#phase) {
+      this.#timer?.refresh();
+      return;
+    }
+    clearTimeout(this.#timer);
+    this.#phase = phase;
+    this.#timer = this.#start(phase);
+  }
+
+  /** The request is over. */
+  done(): void {
+    clearTimeout(this.#timer);
+    clearTimeout(this.#whole);
+    this.#outer.removeEventListener('abort', this.#onOuter);
+  }
+
+  readonly #onOuter = (): void => this.#controller.abort(this.#outer.reason);
+
+  #start(phase: keyof Timeouts): NodeJS.Timeout {
+    const ms = this.#timeouts[phase];
+    return setTimeout(() => this.#controller.abort(new TimeoutError(phase, ms)), ms).unref();
+  }
+}

@@ -1,0 +1,91 @@
+/** The connections to a registry: undici's agents, with the certificates, proxies and the care for early answers that pushes need. */
+import type { Socket } from 'node:net';
+import { Agent, buildConnector, type Dispatcher, EnvHttpProxyAgent, Pool } from 'undici';
+
+/** Connections are kept this long between requests: as servers commonly do (nginx 75 s, Node 5 s), less where they announce it. */
+const KEEP_ALIVE_MS = 4_000;
+
+/** How long the answer to a request may still come after the server stopped taking its body. */
+const LAST_WORDS_MS = 2_000;
+
+export interface DispatcherOptions {
+  readonly env: NodeJS.ProcessEnv;
+  /** PEM certificates that are trusted instead of Node's default; undefined for the default. */
+  readonly ca: readonly string[] | undefined;
+  /** Until a connection is there, in milliseconds. */
+  readonly connectTimeout: number;
+}
+
+/** An agent for hosts that may lie behind the proxy of the environment, and one that never uses a proxy. */
+export interface Dispatchers {
+  readonly proxied: Dispatcher;
+  readonly direct: Dispatcher;
+}
+
+/**
+ * HTTP/1.1 only: over HTTP/2 one reset stream of a CDN takes all uploads with it, and their bodies share one window.
+ * One request a connection, as many connections as requests. The deadlines are our own, so undici's are off.
+ */
+export function createDispatchers(options: DispatcherOptions): Dispatchers {
+  const { env, ca, connectTimeout } = options;
+  const tls = { allowH2: false, timeout: connectTimeout, ...(ca === undefined ? {} : { ca: [...ca] }) };
+  const common = {
+    allowH2: false,
+    pipelining: 1,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    headersTimeout: 0,
+    bodyTimeout: 0,
+    connect: tls,
+    factory: (origin: string | URL, pool: object) => new Pool(origin, withLastWords(pool as Pool.Options)),
+  };
+  const direct = new Agent(common);
+  const httpProxy = env.http_proxy ?? env.HTTP_PROXY ?? '';
+  const httpsProxy = env.https_proxy ?? env.HTTPS_PROXY ?? '';
+  if (httpProxy === '' && httpsProxy === '') return { proxied: direct, direct };
+  const noProxy = env.no_proxy ?? env.NO_PROXY ?? '';
+  const proxied = new EnvHttpProxyAgent({ ...common, httpProxy, httpsProxy, noProxy, requestTls: tls, proxyTls: tls });
+  return { proxied, direct };
+}
+
+/** A pool whose sockets are patient with a write error: see holdWriteErrors. */
+function withLastWords(pool: Pool.Options): Pool.Options {
+  const connect = typeof pool.connect === 'function' ? pool.connect : buildConnector({ ...pool.connect });
+  const patient: buildConnector.connector = (options, callback) =>
+    connect(options, (...[error, socket]) => {
+      if (error !== null) return callback(error, null);
+      holdWriteErrors(socket);
+      callback(null, socket);
+    });
+  return { ...pool, connect: patient };
+}
+
+/**
+ * A server that refuses a body (413) answers at once and closes while we are still writing. Our next write then fails with
+ * EPIPE or ECONNRESET, and Node.js destroys the socket, with the answer unread in the kernel's buffer. So a write error is held back
+ * until the reading side has come to its end too, which is moments later, or for LAST_WORDS_MS.
+ */
+function holdWriteErrors(socket: Socket): void {
+  const write = socket._write;
+  socket._write = (chunk, encoding, callback) => write.call(socket, chunk, encoding, held(socket, callback));
+  const writev = socket._writev;
+  if (writev) socket._writev = (chunks, callback) => writev.call(socket, chunks, held(socket, callback));
+}
+
+type WriteCallback = (error?: Error | null) => void;
+
+const held =
+  (socket: Socket, callback: WriteCallback): WriteCallback =>
+  (error) => {
+    if (!error || socket.destroyed || socket.readableEnded) callback(error);
+    else afterLastWords(socket, () => callback(error));
+  };
+
+function afterLastWords(socket: Socket, then: () => void): void {
+  const timer = setTimeout(finish, LAST_WORDS_MS).unref();
+  socket.once('end', finish).once('close', finish);
+  function finish(): void {
+    clearTimeout(timer);
+    socket.off('end', finish).off('close', finish);
+    then();
+  }
+}

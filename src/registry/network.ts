@@ -1,0 +1,148 @@
+/** What the network did to a request, told by the error that Node.js or undici raised. */
+import { TimeoutError } from './deadline.ts';
+import { type ErrorKind, RegistryError } from './error.ts';
+
+/** What was being asked when it happened. */
+export interface Attempt {
+  readonly method: string;
+  readonly url: URL;
+  readonly step?: string | undefined;
+}
+
+interface Diagnosis {
+  readonly kind: ErrorKind;
+  readonly temporary: boolean;
+  readonly reason: string;
+  readonly remedy?: string;
+}
+
+/** An error of the network as RegistryError; one that is already a RegistryError stays as it is. */
+export function networkError(cause: unknown, attempt: Attempt): RegistryError {
+  if (cause instanceof RegistryError) return cause;
+  return new RegistryError({ ...attempt, ...diagnose(cause, attempt.url), cause });
+}
+
+/** Our own signal ended the request; `reason` is the signal's. */
+export const cancelledError = (reason: unknown, attempt: Attempt): RegistryError =>
+  new RegistryError({ ...attempt, kind: 'cancelled', temporary: false, reason: 'cancelled', cause: reason });
+
+/** The bytes to send could not be read: no fault of the network, so another try is not for the transport to decide. */
+export const bodyError = (cause: Error, attempt: Attempt): RegistryError =>
+  new RegistryError({
+    ...attempt,
+    kind: 'body',
+    temporary: false,
+    reason: `the bytes to send: ${cause.message}`,
+    cause,
+  });
+
+function diagnose(cause: unknown, url: URL): Diagnosis {
+  if (cause instanceof TimeoutError) return { kind: 'timeout', temporary: true, reason: cause.message };
+  const error = rootOf(cause);
+  const code = error.code ?? '';
+  return (
+    nameTrouble(code, url) ??
+    tlsTrouble(code, error, url) ??
+    proxyTrouble(code, error) ??
+    protocolTrouble(code, error) ??
+    connectionTrouble(code, error, url)
+  );
+}
+
+interface CodedError {
+  readonly code?: string;
+  readonly message: string;
+}
+
+/** The first of several failed addresses (happy eyeballs), or the cause that undici wrapped. */
+function rootOf(error: unknown): CodedError {
+  if (error instanceof AggregateError && error.errors.length > 0) return rootOf(error.errors[0]);
+  if (!(error instanceof Error)) return { message: String(error) };
+  const { code, cause } = error as Error & { code?: string };
+  if (code === 'UND_ERR_PRX_TLS' && cause !== undefined) return rootOf(cause);
+  return error as CodedError;
+}
+
+function nameTrouble(code: string, url: URL): Diagnosis | undefined {
+  if (code === 'ENOTFOUND') {
+    const remedy = 'check the registry in the reference, and the DNS of this machine';
+    return { kind: 'dns', temporary: false, reason: `the host ${url.hostname} is unknown`, remedy };
+  }
+  if (code === 'EAI_AGAIN')
+    return { kind: 'dns', temporary: true, reason: `no answer to the question where ${url.hostname} is` };
+  return undefined;
+}
+
+const UNTRUSTED: ReadonlySet<string> = new Set([
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'UNABLE_TO_GET_ISSUER_CERT',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+]);
+
+/** OpenSSL's verification results (X509_V_ERR_*), Node's own ERR_TLS_* and ERR_SSL_*, and the old EPROTO. */
+const TLS_CODE = /^(ERR_SSL_|ERR_TLS_|CERT_|CRL_|EPROTO$|HOSTNAME_MISMATCH$|INVALID_(CA|PURPOSE)$|UNABLE_TO_)/;
+
+function tlsTrouble(code: string, error: CodedError, url: URL): Diagnosis | undefined {
+  if (UNTRUSTED.has(code)) {
+    const remedy = 'set ca-file to the PEM certificate of the authority that signed it';
+    return { kind: 'tls', temporary: false, reason: `its certificate is not trusted (${code})`, remedy };
+  }
+  if (code === 'ERR_SSL_WRONG_VERSION_NUMBER' || code === 'ERR_SSL_PACKET_LENGTH_TOO_LONG') {
+    const remedy = 'if this registry speaks plain HTTP, set insecure: true';
+    return { kind: 'tls', temporary: false, reason: `${url.host} does not answer in TLS`, remedy };
+  }
+  if (!TLS_CODE.test(code)) return undefined;
+  return { kind: 'tls', temporary: false, reason: `TLS failed: ${error.message} (${code})` };
+}
+
+/** undici puts the proxy's refusal into words only. */
+function proxyTrouble(code: string, error: CodedError): Diagnosis | undefined {
+  const refused = /Proxy response \((\d+)\)|Proxy Authentication Required \((\d+)\)/.exec(error.message);
+  if (refused === null && code !== 'UND_ERR_PRX_CONN') return undefined;
+  const status = Number(refused?.[1] ?? refused?.[2] ?? 0);
+  const reason = status === 0 ? `the proxy hung up: ${error.message}` : `the proxy refused with status ${status}`;
+  const remedy = 'check HTTPS_PROXY, HTTP_PROXY and NO_PROXY';
+  return { kind: 'proxy', temporary: status === 0 || status >= 500, reason, remedy };
+}
+
+function protocolTrouble(code: string, error: CodedError): Diagnosis | undefined {
+  if (code === 'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH') {
+    return { kind: 'body', temporary: false, reason: 'the bytes to send are not as many as was said' };
+  }
+  if (code === 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH') {
+    return { kind: 'reset', temporary: true, reason: 'the answer broke off in the middle' };
+  }
+  if (!code.startsWith('HPE_') && code !== 'UND_ERR_HEADERS_OVERFLOW') return undefined;
+  return { kind: 'protocol', temporary: true, reason: `the answer is not HTTP (${error.message})` };
+}
+
+const UNREACHABLE: ReadonlySet<string> = new Set([
+  'ECONNREFUSED',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'EHOSTDOWN',
+  'ENETDOWN',
+]);
+
+/** A connection that was there and is gone; UND_ERR_SOCKET is undici's "other side closed", also of a kept connection just as it was used. */
+const BROKEN: ReadonlySet<string> = new Set([
+  'ECONNRESET',
+  'ECONNABORTED',
+  'EPIPE',
+  'UND_ERR_SOCKET',
+  'UND_ERR_ABORTED',
+]);
+
+function connectionTrouble(code: string, error: CodedError, url: URL): Diagnosis {
+  if (code === 'ETIMEDOUT' || code.endsWith('_TIMEOUT'))
+    return { kind: 'timeout', temporary: true, reason: `timed out (${code})` };
+  if (UNREACHABLE.has(code)) {
+    const remedy = 'check the host and port of the registry, and that it runs';
+    return { kind: 'refused', temporary: true, reason: `no connection to ${url.host} (${code})`, remedy };
+  }
+  const reason = `the connection broke: ${error.message.includes(code) ? error.message : `${error.message} (${code})`}`;
+  if (BROKEN.has(code)) return { kind: 'reset', temporary: true, reason };
+  return { kind: 'protocol', temporary: false, reason: `the request could not be made: ${error.message}` };
+}

@@ -1,0 +1,249 @@
+/** Requests to one registry: its address, credentials, redirects, cookies and time-outs. What the answers mean is for the callers. */
+import type { Readable } from 'node:stream';
+import type { Dispatcher } from 'undici';
+import { type Authorization, Authorizer } from './auth/authorizer.ts';
+import { Backoff } from './backoff.ts';
+import { trustedRoots } from './ca.ts';
+import type { CookieJar } from './cookies.ts';
+import type { Credentials } from './credentials/types.ts';
+import { defaultTimeouts, type Timeouts } from './deadline.ts';
+import { createDispatchers, type Dispatchers } from './dispatcher.ts';
+import { RegistryError } from './error.ts';
+import { bodySize, exchange } from './exchange.ts';
+import { cancelledError } from './network.ts';
+import { apiHost, isLoopback, safeUrl, sameOrigin, unsafeTarget } from './origin.ts';
+import { Probe } from './probe.ts';
+import { RegistryResponse } from './response.ts';
+import { Secrets } from './secrets.ts';
+import { warningTexts } from './warning.ts';
+
+export { errorOf, RegistryError } from './error.ts';
+export { RegistryResponse } from './response.ts';
+
+/** What happens on the way, for the log. */
+export type TransportEvent =
+  /** To be masked before anything else is logged. */
+  | { readonly type: 'secret'; readonly value: string }
+  /** The registry's `Warning: 299`, each text once. distribution-spec, section Warnings. */
+  | { readonly type: 'warning'; readonly text: string }
+  /** One line for the debug log, without secrets. */
+  | { readonly type: 'debug'; readonly line: string };
+
+export interface TransportOptions {
+  /** `host[:port]` of an image reference. */
+  readonly host: string;
+  /** Plain HTTP. A loopback host gets it anyway, unless it answers in TLS. */
+  readonly insecure: boolean;
+  /** PEM certificates that are trusted besides the default ones. */
+  readonly ca?: string | undefined;
+  readonly credentials?: Credentials | undefined;
+  /** For HTTPS_PROXY, HTTP_PROXY, NO_PROXY (in either case). Default: none. */
+  readonly env?: NodeJS.ProcessEnv | undefined;
+  /** The back-off of this host; its hold is awaited before each request. Default: a new one. */
+  readonly backoff?: Backoff | undefined;
+  onEvent(event: TransportEvent): void;
+}
+
+export interface RegistryRequest {
+  readonly method: string;
+  readonly url: URL;
+  readonly headers?: Readonly<Record<string, string>> | undefined;
+  /** Opened anew for each try; always sent with Content-Length. */
+  readonly body?: Uint8Array | { readonly size: number; open(): Readable } | undefined;
+  /** The bearer scopes that this request wants, all in one token. */
+  readonly scopes?: readonly string[] | undefined;
+  readonly timeouts?: Partial<Timeouts> | undefined;
+  readonly signal: AbortSignal;
+  /** The cookies of an upload session: sent and stored, for the registry's own origin. */
+  readonly cookies?: CookieJar | undefined;
+  /** Default: for GET and HEAD. Other methods keep method and body, so only 307 and 308 are followed. */
+  readonly followRedirects?: boolean | undefined;
+  /** What the push is doing, for messages. */
+  readonly step?: string | undefined;
+}
+
+/** GET and HEAD of blobs lead to a storage or CDN in one or two steps; more is a circle. */
+const MOST_REDIRECTS = 5;
+
+const USER_AGENT = 'chunked-push';
+
+const HAS_PAYLOAD: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH']);
+
+export class Transport {
+  readonly backoff: Backoff;
+  readonly #options: TransportOptions;
+  readonly #secrets: Secrets;
+  readonly #authorizer: Authorizer;
+  readonly #dispatchers: Dispatchers;
+  readonly #lifetime = new AbortController();
+  readonly #warned = new Set<string>();
+  readonly #probe: Probe;
+
+  /** Nothing is sent yet. Throws when `ca` or the host can't be read. */
+  constructor(options: TransportOptions) {
+    this.#options = options;
+    this.backoff = options.backoff ?? new Backoff();
+    this.#secrets = new Secrets((value) => options.onEvent({ type: 'secret', value }));
+    const env = options.env ?? {};
+    const connectTimeout = defaultTimeouts(0).connect;
+    this.#dispatchers = createDispatchers({ env, ca: trustedRoots(options.ca), connectTimeout });
+    this.#authorizer = new Authorizer({
+      host: options.host,
+      credentials: options.credentials,
+      secrets: this.#secrets,
+      exchange: (request) => this.#follow({ ...request, signal: this.#lifetime.signal }, undefined),
+    });
+    this.#probe = new Probe({
+      host: apiHost(options.host),
+      insecure: options.insecure,
+      get: (url) =>
+        this.#follow({ method: 'GET', url, step: 'asking the registry', signal: this.#lifetime.signal }, undefined),
+      learn: (challenges) => this.#authorizer.learn(challenges),
+    });
+  }
+
+  /** Where the registry's API is: `https://host`, or `http://` for insecure and loopback ones. Settled by the first request. */
+  get origin(): URL {
+    return new URL(this.#probe.origin);
+  }
+
+  /**
+   * Sends a request and resolves with the answer, whatever its status. A 401 gets one new token and the same request again.
+   * Throws RegistryError for everything that is not an answer: network, an unsafe address, a token that is not to be had, our signal.
+   */
+  async send(request: RegistryRequest): Promise<RegistryResponse> {
+    try {
+      await this.#ready(request);
+      const url = this.#probe.settle(request.url);
+      return await this.#authorised({ ...request, url });
+    } catch (error) {
+      if (request.signal.aborted && !(error instanceof RegistryError))
+        throw cancelledError(request.signal.reason, request);
+      throw error;
+    }
+  }
+
+  /** Ends every connection; requests that are under way are cancelled. */
+  async close(): Promise<void> {
+    this.#lifetime.abort(new Error('the connection to the registry was closed'));
+    const { direct, proxied } = this.#dispatchers;
+    await Promise.all([...new Set([direct, proxied])].map((dispatcher) => dispatcher.destroy()));
+  }
+
+  async #ready(request: RegistryRequest): Promise<void> {
+    await this.backoff.ready(request.signal);
+    await this.#probe.done(request.signal);
+  }
+
+  async #authorised(request: RegistryRequest): Promise<RegistryResponse> {
+    const { origin } = this;
+    if (!sameOrigin(origin, request.url)) return await this.#follow(request, undefined);
+    const scopes = request.scopes ?? [];
+    const used = await this.#authorizer.authorize(origin, scopes, request.signal);
+    const response = await this.#follow(request, used);
+    if (response.status !== 401 || !sameOrigin(origin, response.url)) return response;
+    const challenges = response.getAll('www-authenticate');
+    const renewed = await this.#authorizer.renewed(used, origin, scopes, challenges, request.signal);
+    if (renewed === undefined) return response;
+    await response.discard();
+    return await this.#follow(request, renewed);
+  }
+
+  /** Sends a request, and again to where it is redirected. */
+  async #follow(request: RegistryRequest, authorization: Authorization | undefined): Promise<RegistryResponse> {
+    const follow = request.followRedirects ?? (request.method === 'GET' || request.method === 'HEAD');
+    let current = request;
+    for (let redirects = 0; ; redirects++) {
+      const response = await this.#exchange(current, authorization);
+      const location = follow ? redirectOf(response) : undefined;
+      if (location === undefined) return response;
+      await response.discard();
+      if (redirects === MOST_REDIRECTS)
+        throw this.#objection(current, `was redirected more than ${MOST_REDIRECTS} times`, 'protocol');
+      if (!URL.canParse(location, current.url.href))
+        throw this.#objection(current, 'was redirected to what is no URL', 'protocol');
+      current = { ...current, url: new URL(location, current.url) };
+    }
+  }
+
+  /** Sends a request to exactly one place. Credentials and cookies go to the registry's own origin only. */
+  async #exchange(request: RegistryRequest, authorization: Authorization | undefined): Promise<RegistryResponse> {
+    const { method, url, step, body } = request;
+    const home = sameOrigin(this.origin, url);
+    const objection = unsafeTarget(this.origin, url);
+    if (objection !== undefined) throw this.#objection(request, `this address ${objection}: not followed`, 'unsafe');
+    const started = performance.now();
+    this.#debug(`${method} ${safeUrl(url)}${body === undefined ? '' : ` (${bodySize(body)} bytes)`}`);
+    const answer = await exchange(this.#dispatcher(url), {
+      method,
+      url,
+      step,
+      body,
+      headers: this.#headers(request, home ? authorization?.header : undefined, home),
+      timeouts: { ...defaultTimeouts(bodySize(body)), ...request.timeouts },
+      signal: AbortSignal.any([request.signal, this.#lifetime.signal]),
+    });
+    this.#debug(
+      `${answer.statusCode} to ${method} ${safeUrl(url)} after ${Math.round(performance.now() - started)} ms`,
+    );
+    return this.#received(request, answer, home);
+  }
+
+  #received(request: RegistryRequest, answer: Dispatcher.ResponseData, home: boolean): RegistryResponse {
+    const { method, url, step } = request;
+    const { statusCode: status, headers, body } = answer;
+    const remedy = home && (status === 401 || status === 403) ? this.#authorizer.remedy() : undefined;
+    const mask = (text: string): string => this.#secrets.mask(text);
+    const response = new RegistryResponse({ method, url, step, status, headers, body, mask, remedy });
+    if (home) {
+      request.cookies?.store(url, response.getAll('set-cookie'));
+      this.backoff.note(response);
+      this.#warn(response);
+    }
+    return response;
+  }
+
+  #headers(request: RegistryRequest, authorization: string | undefined, home: boolean): Record<string, string> {
+    const { method, url, body } = request;
+    const headers: Record<string, string> = { 'user-agent': USER_AGENT, ...request.headers };
+    if (body !== undefined || HAS_PAYLOAD.has(method)) headers['content-length'] = String(bodySize(body));
+    if (authorization !== undefined) headers.authorization = authorization;
+    const cookies = home ? request.cookies?.header(url) : undefined;
+    if (cookies !== undefined) headers.cookie = cookies;
+    return headers;
+  }
+
+  /** As Go's clients and curl do: this machine is never behind a proxy. */
+  #dispatcher(url: URL): Dispatcher {
+    return isLoopback(url) ? this.#dispatchers.direct : this.#dispatchers.proxied;
+  }
+
+  #warn(response: RegistryResponse): void {
+    for (const text of warningTexts(response.getAll('warning'))) {
+      if (this.#warned.has(text)) continue;
+      this.#warned.add(text);
+      this.#options.onEvent({ type: 'warning', text: this.#secrets.mask(text) });
+    }
+  }
+
+  #debug(line: string): void {
+    this.#options.onEvent({ type: 'debug', line: this.#secrets.mask(line) });
+  }
+
+  #objection(request: RegistryRequest, reason: string, kind: 'unsafe' | 'protocol'): RegistryError {
+    const remedy =
+      kind === 'unsafe'
+        ? 'if the registry runs behind a proxy, that proxy must tell it the outer address (Host, X-Forwarded-Proto)'
+        : undefined;
+    const { method, url, step } = request;
+    return new RegistryError({ kind, method, url, step, reason, remedy, temporary: false });
+  }
+}
+
+/** Where an answer redirects to; undefined when it does not, or when following would change the method of one with a body. */
+function redirectOf(response: RegistryResponse): string | undefined {
+  const { status, method, headers } = response;
+  const keepsMethod = status === 307 || status === 308;
+  const plain = (method === 'GET' || method === 'HEAD') && (status === 301 || status === 302 || status === 303);
+  return keepsMethod || plain ? headers.location : undefined;
+}
