@@ -27,7 +27,14 @@ export default async function setup(project: TestProject): Promise<() => Promise
   return async () => {
     server.close();
     server.closeAllConnections();
-    await Promise.all([...engines.values()].map((starting) => starting.then((engine) => engine.stop(), () => undefined)));
+    await Promise.all(
+      [...engines.values()].map((starting) =>
+        starting.then(
+          (engine) => engine.stop(),
+          () => undefined,
+        ),
+      ),
+    );
   };
 }
 
