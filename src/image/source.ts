@@ -19,6 +19,18 @@ export interface FoundImage {
   readonly engine?: 'docker' | 'podman';
   /** Opens the bytes. Throws ImageError. The caller closes what it gets. */
   open(options: OpenOptions): Promise<Source>;
+  /**
+   * The engine's own push of this image under `registry/repository:tag`, for the fallback; absent for a file source.
+   * Gives the digest that the engine reports. Throws ImageError (step Fallback).
+   */
+  push?(reference: string, options: EnginePush): Promise<Digest>;
+}
+
+export interface EnginePush {
+  /** Plain HTTP or an unknown certificate is fine. */
+  readonly insecure: boolean;
+  readonly signal: AbortSignal;
+  readonly debug: (line: string) => void;
 }
 
 export interface OpenOptions {
