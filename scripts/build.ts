@@ -19,7 +19,7 @@ const result = await build({
     post: 'src/post.ts',
     cli: 'src/cli.ts',
     'compress-worker': 'src/layer/compress/worker.ts',
-    'store-helper': 'src/image/store/helper.ts',
+    'store-helper': 'src/image/store-helper.ts',
   },
   outdir,
   bundle: true,

@@ -17,7 +17,7 @@ import {
   type Manifest,
 } from '../image/oci.ts';
 import type { Reference } from '../image/reference.ts';
-import { layerMediaType } from '../layer/media-type.ts';
+import { layerMediaType } from '../layer/compress/compression.ts';
 import type { Repository } from '../registry/repository.ts';
 import { explain } from './error.ts';
 import type { Report } from './events.ts';

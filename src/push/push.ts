@@ -1,26 +1,21 @@
 /** A push from top to bottom: resolve, plan, export and upload, commit. Image bytes flow once, and only those that are missing. */
-import { join } from 'node:path';
-import { LayerCache, type SavePlan } from '../cache/layer-cache.ts';
+import type { SavePlan } from '../cache/layer-cache.ts';
 import { findImage } from '../image/find.ts';
 import type { Descriptor, Digest } from '../image/oci.ts';
 import { formatReference, withTarget } from '../image/reference.ts';
 import type { FoundImage } from '../image/source.ts';
 import { openEngineStore } from '../image/store/open.ts';
-import { CompressorPool } from '../layer/compress/pool.ts';
-import { Spool } from '../layer/spool.ts';
 import { commit, type Documents, documentsOf } from './commit.ts';
 import { tellDryRun } from './dry-run.ts';
 import { CancelledError, PushError } from './error.ts';
 import type { Report } from './events.ts';
-import { pushByEngine } from './fallback.ts';
+import { mayFallBack, pushByEngine } from './fallback.ts';
 import { type Job, livingTargets } from './job.ts';
-import { KnownLayers, learnFromCache, learnFromRegistry } from './known.ts';
-import { Ledger } from './ledger.ts';
+import { learnFromCache, learnFromRegistry } from './known.ts';
 import { type Moved, move } from './move.ts';
+import { closeJob, openJob } from './open-job.ts';
 import type { PushRequest } from './request.ts';
 import { metadataOf, type PushResult } from './result.ts';
-import { closeTargets, openTargets } from './targets.ts';
-import type { Target } from './target.ts';
 
 /** A push that has run this long will not come to an end: a job on GitHub ends after 6 hours. Milliseconds. */
 const DEADLINE_MS = 6 * 60 * 60 * 1000;
@@ -32,70 +27,50 @@ const DEADLINE_MS = 6 * 60 * 60 * 1000;
  */
 export async function push(request: PushRequest, report: Report, cancel: AbortSignal): Promise<PushResult> {
   const signal = AbortSignal.any([cancel, AbortSignal.timeout(DEADLINE_MS)]);
-  const ledger = new Ledger();
-  const targets = await openTargets(request, { report, signal, ledger });
-  const job = await openJob(request, report, signal, targets, ledger);
+  const job = await openJob(request, report, signal);
   try {
     return await run(job);
   } catch (error) {
     if (cancel.aborted) throw new CancelledError(error);
     throw error;
   } finally {
-    await Promise.allSettled([closeTargets(targets), job.pool.close()]);
-    await job.spool.dispose();
+    await closeJob(job);
   }
-}
-
-async function openJob(
-  request: PushRequest,
-  report: Report,
-  signal: AbortSignal,
-  targets: readonly Target[],
-  ledger: Ledger,
-): Promise<Job> {
-  const { compression, compressionLevel } = request;
-  const pool = new CompressorPool({ compression, ...(compressionLevel ? { level: compressionLevel } : {}) });
-  const spool = await Spool.open(join(request.workDir, 'spool'));
-  const cache = request.cache ? await openCache(request, pool.level, targets, report, signal) : undefined;
-  return { request, report, signal, targets, ledger, known: new KnownLayers(compression), cache, spool, pool };
-}
-
-function openCache(
-  request: PushRequest,
-  level: number,
-  targets: readonly Target[],
-  report: Report,
-  signal: AbortSignal,
-): Promise<LayerCache> {
-  return LayerCache.open({
-    dir: request.workDir,
-    compression: request.compression,
-    level,
-    repositories: targets.flatMap(({ host, repositories }) =>
-      repositories.map(({ repository }) => `${host}/${repository.name}`),
-    ),
-    remote: request.remoteCache,
-    maxSize: request.cacheMaxSize,
-    concurrency: request.concurrency,
-    log: { info: (text) => report({ type: 'info', text }), debug: (text) => report({ type: 'debug', text }) },
-    signal,
-  });
 }
 
 /** The recipe. */
 async function run(job: Job): Promise<PushResult> {
-  const { ledger, report, request } = job;
+  const { report, request } = job;
   report({ type: 'phase', phase: 'Resolve' });
-  const found = await ledger.time('resolve', () => resolve(job));
+  const found = await job.ledger.time('resolve', () => resolve(job));
   if (request.dryRun) {
     await tellDryRun(job, found);
     return resultOf(job, found, undefined, 'nothing');
   }
-  const moved = await ledger.time('transfer', () => move(job, found, new Set()));
-  report({ type: 'phase', phase: 'Manifest' });
-  const documents = await ledger.time('manifest', () => commitMoved(job, found, moved));
+  const pushed = await chunkedPush(job, found).catch((error: unknown) => failAll(job, found, error));
+  const digest = (await pushByEngine(job, found)) ?? pushed?.digest;
+  return resultOf(job, found, digest, pushed?.exported ?? 'engine', pushed?.savePlan);
+}
+
+interface Pushed {
+  readonly digest: Digest;
+  readonly exported: string;
+  readonly savePlan: SavePlan | undefined;
+}
+
+/** The push itself: what is missing moves, then the manifests are put. */
+async function chunkedPush(job: Job, found: FoundImage): Promise<Pushed> {
+  const moved = await job.ledger.time('transfer', () => move(job, found, new Set()));
+  job.report({ type: 'phase', phase: 'Manifest' });
+  const documents = await job.ledger.time('manifest', () => commitMoved(job, found, moved));
   const savePlan = await job.cache?.record(moved.transfer.kept);
-  return resultOf(job, found, documents.root.digest, moved.exported, savePlan);
+  return { digest: documents.root.digest, exported: moved.exported, savePlan };
+}
+
+/** A failure of the export or of every target ends the push, unless the engine may do what is left. */
+function failAll(job: Job, found: FoundImage, error: unknown): undefined {
+  if (!mayFallBack(job, found, error)) throw error;
+  for (const target of job.targets) target.fail(error);
 }
 
 /** Closes the books. Throws the failure when not one destination was reached. */

@@ -79,6 +79,11 @@ export class Target {
     this.#ended.abort(reason);
   }
 
+  /** The engine has pushed what this push could not. */
+  recover(): void {
+    this.#failure = undefined;
+  }
+
   /**
    * Whether every repository has the blob without a byte being sent, by HEAD or by a mount from `mountFrom`.
    * Gives what it took and the blob's size (bytes) where the registry told it; undefined when it must be sent.
@@ -119,7 +124,8 @@ export class Target {
           source ??= repository.name;
         }
       } catch (error) {
-        this.fail(error);
+        // Bytes that can't be made are no fault of this registry: another source may give them.
+        if (!(await isSpoiled(parcel.body))) this.fail(error);
       }
     });
   }
@@ -167,6 +173,16 @@ export class Target {
     });
   }
 }
+
+/** Whether the making of a blob has failed, as far as is known now. */
+const isSpoiled = (body: BlobBody): Promise<boolean> =>
+  Promise.race([
+    body.whole().then(
+      () => false,
+      () => true,
+    ),
+    new Promise<boolean>((resolve) => setImmediate(resolve, false)),
+  ]);
 
 /** A refused mount is one round trip; a few likely repositories are worth it, a long list is not. moby tries at most 4. */
 const MOUNT_TRIES = 3;

@@ -8,7 +8,7 @@ import type { ImageTree, StoreSource, StreamedBlob, StreamSource } from '../imag
 import { memoryBody, storedBody } from '../layer/bodies.ts';
 import { fileBody } from '../layer/file-body.ts';
 import { compressLayer, type MadeBlob, spoolBlob } from '../layer/make.ts';
-import { layerMediaType } from '../layer/media-type.ts';
+import { layerMediaType } from '../layer/compress/compression.ts';
 import type { BlobBody } from '../registry/body.ts';
 import { PushError } from './error.ts';
 import { type Job, livingTargets } from './job.ts';
@@ -255,11 +255,14 @@ export class Transfer {
           mountFrom: piece.plain ? undefined : this.#job.known.repositories(target.host, piece.key)[0],
           onConfirmed: (bytes) => {
             confirmed.set(target, bytes);
-            made?.confirmed(Math.min(...confirmed.values()));
+            const living = [...confirmed].filter(([{ alive }]) => alive).map(([, count]) => count);
+            made?.confirmed(Math.min(...living));
           },
         }),
       ),
     );
+    // Nobody wants it any more; waiting for its end could take for ever, since nobody reads it.
+    if (!targets.some(({ alive }) => alive)) return made?.release();
     if (made) await this.#settleMade(piece, made, keep === true);
     else await body.whole().catch((error: unknown) => this.#spoil(piece.key, error));
   }
@@ -270,7 +273,7 @@ export class Transfer {
       this.#job.ledger.addMaking(made.times);
       const fits = keep && piece.key !== UNNAMED && size <= this.#job.request.cacheMaxSize;
       if (piece.plain) {
-        const diffId = await made.diffId;
+        const diffId = (await made.diffId) ?? piece.key;
         const descriptor = { mediaType: layerMediaType(this.#job.request.compression), digest, size };
         this.#taken.add(diffId);
         this.#compressed.set(diffId, descriptor);

@@ -1,0 +1,78 @@
+import { describe, expect, it } from 'vitest';
+import type { PushEvent } from '../../src/push/events.ts';
+import { LineTeller } from '../../src/report/lines.ts';
+
+const HOST = 'registry.example.com';
+
+function tellAll(events: readonly (PushEvent | number)[], showHost = false): string[] {
+  let now = 0;
+  const teller = new LineTeller({ showHost, now: () => now });
+  return events.flatMap((event) => {
+    if (typeof event !== 'number') return teller.tell(event).map(({ text }) => text);
+    now += event;
+    return [];
+  });
+}
+
+const start: PushEvent = { type: 'blob-start', label: 'aaaa', host: HOST, size: 200_000_000 };
+const progress = (confirmed: number): PushEvent => ({
+  type: 'blob-progress',
+  label: 'aaaa',
+  host: HOST,
+  confirmed,
+  size: 200_000_000,
+});
+const end: PushEvent = {
+  type: 'blob-end',
+  label: 'aaaa',
+  host: HOST,
+  digest: `sha256:${'a'.repeat(64)}`,
+  size: 200_000_000,
+  fate: 'uploaded',
+  seconds: 21,
+  retries: 1,
+  fromCache: false,
+};
+
+describe('LineTeller', () => {
+  it('tells when a blob starts and ends, with size, seconds and retries', () => {
+    expect(tellAll([start, end])).toEqual([
+      'aaaa: uploading 200 MB',
+      'aaaa: uploaded, 200 MB in 21 s (1 retry)',
+    ]);
+  });
+
+  it('tells progress at most every five seconds, with percent, rate and time left', () => {
+    const lines = tellAll([start, progress(10_000_000), 1000, progress(20_000_000), 4000, progress(100_000_000), 100, progress(110_000_000)]);
+    expect(lines).toEqual(['aaaa: uploading 200 MB', '50% of 200 MB sent, 20 MB/s, 5 s left']);
+  });
+
+  it('is quiet when nothing moves', () => {
+    const lines = tellAll([start, progress(0), 6000, progress(0), 6000, progress(0)]);
+    expect(lines).toEqual(['aaaa: uploading 200 MB', '0% of 200 MB sent']);
+  });
+
+  it('tells how far compression is while sizes are not known', () => {
+    const made: PushEvent = { type: 'made', read: 300_000_000, written: 120_000_000 };
+    const lines = tellAll([{ ...start, size: undefined } as PushEvent, 6000, made]);
+    expect(lines).toEqual([
+      'aaaa: uploading while it is compressed',
+      '0 B sent, 300 MB read, 120 MB compressed so far',
+    ]);
+  });
+
+  it('says why a try failed and how long it waits', () => {
+    const retry: PushEvent = { type: 'retry', label: 'aaaa', host: HOST, reason: '502 Bad Gateway', attempt: 2, waitMs: 1500 };
+    expect(tellAll([retry])).toEqual(['aaaa: try 2 failed: 502 Bad Gateway; again in 1.5 s']);
+  });
+
+  it('names the registry when there are several', () => {
+    expect(tellAll([start], true)).toEqual([`aaaa at ${HOST}: uploading 200 MB`]);
+  });
+
+  it('says which limit was found', () => {
+    expect(tellAll([{ type: 'limit', host: HOST, bytes: 49_807_360, announced: false }])).toEqual([
+      `${HOST} refuses larger requests: chunks of 49.8 MB (49807360 bytes) from now on`,
+    ]);
+  });
+});

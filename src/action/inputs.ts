@@ -1,0 +1,40 @@
+/** The action's inputs and surroundings, as the runner gives them. */
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { getInput } from '@actions/core';
+import { type InputName, parseRequest, type RawInputs } from '../push/parse-request.ts';
+import type { PushRequest } from '../push/request.ts';
+
+const NAMES: readonly InputName[] = [
+  'image',
+  'tags',
+  'username',
+  'password',
+  'engine',
+  'export',
+  'platforms',
+  'chunk-size',
+  'concurrency',
+  'max-retries',
+  'compression',
+  'compression-level',
+  'cache',
+  'cache-from',
+  'cache-max-size',
+  'fallback',
+  'insecure',
+  'ca-file',
+  'dry-run',
+];
+
+/** Reads and checks the inputs. Throws InputError. */
+export function readRequest(): PushRequest {
+  // A password may begin or end with white space; nothing else does on purpose.
+  const raw: RawInputs = Object.fromEntries(
+    NAMES.map((name) => [name, getInput(name, { trimWhitespace: name !== 'password' })]),
+  );
+  return parseRequest(raw, { env: process.env, workDir: workDir(), remoteCache: true });
+}
+
+/** The same in every run on the same kind of runner: the Actions cache keeps files under their paths. */
+const workDir = (): string => join(process.env.RUNNER_TEMP || tmpdir(), 'chunked-push');

@@ -1,0 +1,51 @@
+/** Opens and closes what one push needs: registries, compressor, spool, cache. */
+import { join } from 'node:path';
+import { LayerCache } from '../cache/layer-cache.ts';
+import { CompressorPool } from '../layer/compress/pool.ts';
+import { Spool } from '../layer/spool.ts';
+import type { Report } from './events.ts';
+import type { Job } from './job.ts';
+import { KnownLayers } from './known.ts';
+import { Ledger } from './ledger.ts';
+import type { PushRequest } from './request.ts';
+import type { Target } from './target.ts';
+import { closeTargets, openTargets } from './targets.ts';
+
+/** Opens everything that one push needs; nothing is sent yet. The caller closes it. Throws for unusable credentials. */
+export async function openJob(request: PushRequest, report: Report, signal: AbortSignal): Promise<Job> {
+  const ledger = new Ledger();
+  const targets = await openTargets(request, { report, signal, ledger });
+  const { compression, compressionLevel } = request;
+  const pool = new CompressorPool({ compression, ...(compressionLevel ? { level: compressionLevel } : {}) });
+  const spool = await Spool.open(join(request.workDir, `spool-${process.pid}`));
+  const cache = request.cache ? await openCache(request, pool.level, targets, report, signal) : undefined;
+  return { request, report, signal, targets, ledger, known: new KnownLayers(compression), cache, spool, pool };
+}
+
+function openCache(
+  request: PushRequest,
+  level: number,
+  targets: readonly Target[],
+  report: Report,
+  signal: AbortSignal,
+): Promise<LayerCache> {
+  return LayerCache.open({
+    dir: request.workDir,
+    compression: request.compression,
+    level,
+    repositories: targets.flatMap(({ host, repositories }) =>
+      repositories.map(({ repository }) => `${host}/${repository.name}`),
+    ),
+    remote: request.remoteCache,
+    maxSize: request.cacheMaxSize,
+    concurrency: request.concurrency,
+    log: { info: (text) => report({ type: 'info', text }), debug: (text) => report({ type: 'debug', text }) },
+    signal,
+  });
+}
+
+/** Ends upload sessions, connections and threads, and removes the spool and what the cache does not keep. */
+export async function closeJob({ targets, pool, spool, cache }: Job): Promise<void> {
+  await Promise.allSettled([closeTargets(targets), pool.close()]);
+  await Promise.allSettled([spool.dispose(), cache?.close()]);
+}

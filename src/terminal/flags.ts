@@ -1,0 +1,122 @@
+/** The command line: flags named as the action's inputs. */
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import type { InputName, RawInputs } from '../push/parse-request.ts';
+
+export const USAGE = `Usage: chunked-push IMAGE [--to REFERENCE]...
+
+Pushes a container image to OCI registries in chunks.
+
+IMAGE is an image name or ID in Docker or Podman, or a file source:
+  docker-archive:FILE[:REF]  oci-archive:FILE[:REF]  oci:DIR[:REF]
+
+  --to REFERENCE             where to push it; several times for several tags,
+                             repositories, registries (default: IMAGE)
+  --username NAME            user name for the registry (default: what docker
+                             login or podman login has stored)
+  --password-stdin           read the password from standard input
+  --engine ENGINE            auto, docker, podman
+  --export HOW               auto, save, store
+  --platforms LIST           linux/amd64,linux/arm64 (default: all present)
+  --chunk-size SIZE          largest request body: 95MB, 64MiB, auto
+  --concurrency N            blobs uploaded at once (5)
+  --max-retries N            failed tries in a row without progress (3)
+  --compression KIND         gzip, zstd
+  --compression-level N
+  --no-cache                 keep no compressed layers in ~/.cache
+  --cache-from REFERENCE     image whose layers may be reused; several times
+  --cache-max-size SIZE      the most that is kept there (2GiB)
+  --fallback engine          run the engine's own push when this one fails
+  --insecure                 plain HTTP (always allowed on loopback)
+  --ca-file FILE             extra CA certificates (PEM)
+  --dry-run                  say what would be uploaded, change nothing
+  --json                     print digest, image ID and metadata as JSON
+  --verbose                  say more
+  --help, --version
+
+Prints REGISTRY/REPOSITORY@DIGEST on standard output; all else goes to
+standard error. Exit codes: 0 pushed, 1 failed, 2 wrong usage, 130 cancelled.
+`;
+
+export interface Command {
+  readonly inputs: RawInputs;
+  readonly passwordFromStdin: boolean;
+  readonly json: boolean;
+  readonly verbose: boolean;
+  readonly show: 'usage' | 'version' | undefined;
+}
+
+/** A command line that can't be used. */
+export class UsageError extends Error {}
+
+const TEXT_FLAGS = [
+  'username',
+  'engine',
+  'export',
+  'platforms',
+  'chunk-size',
+  'concurrency',
+  'max-retries',
+  'compression',
+  'compression-level',
+  'cache-max-size',
+  'fallback',
+  'ca-file',
+] as const satisfies readonly InputName[];
+
+const OPTIONS = {
+  ...Object.fromEntries(TEXT_FLAGS.map((name) => [name, { type: 'string' as const }])),
+  to: { type: 'string', multiple: true },
+  'cache-from': { type: 'string', multiple: true },
+  'password-stdin': { type: 'boolean' },
+  'no-cache': { type: 'boolean' },
+  insecure: { type: 'boolean' },
+  'dry-run': { type: 'boolean' },
+  json: { type: 'boolean' },
+  verbose: { type: 'boolean' },
+  help: { type: 'boolean', short: 'h' },
+  version: { type: 'boolean' },
+} as const;
+
+/** Reads the command line. Throws UsageError. */
+export function parseFlags(args: readonly string[]): Command {
+  const { values, positionals } = parsed(args);
+  const show = values.help ? 'usage' : values.version ? 'version' : undefined;
+  if (show === undefined && positionals.length !== 1) {
+    throw new UsageError(positionals.length === 0 ? 'IMAGE is missing' : `one IMAGE at a time: ${positionals.join(' ')}`);
+  }
+  const texts = Object.fromEntries(
+    TEXT_FLAGS.flatMap((name) => {
+      const value = (values as Record<string, unknown>)[name];
+      return typeof value === 'string' ? [[name, value]] : [];
+    }),
+  );
+  return {
+    inputs: {
+      ...texts,
+      image: positionals[0] ?? '',
+      tags: (values.to ?? []).join('\n'),
+      'cache-from': (values['cache-from'] ?? []).join('\n'),
+      cache: values['no-cache'] ? 'false' : 'true',
+      insecure: values.insecure ? 'true' : 'false',
+      'dry-run': values['dry-run'] ? 'true' : 'false',
+    },
+    passwordFromStdin: values['password-stdin'] === true,
+    json: values.json === true,
+    verbose: values.verbose === true,
+    show,
+  };
+}
+
+function parsed(args: readonly string[]) {
+  try {
+    return parseArgs({ args: [...args], options: OPTIONS, allowPositionals: true });
+  } catch (cause) {
+    throw new UsageError((cause as Error).message, { cause });
+  }
+}
+
+/** Where compressed layers stay from run to run. XDG Base Directory Specification. */
+export const cacheFolder = (env: NodeJS.ProcessEnv): string =>
+  join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'chunked-push');

@@ -1,0 +1,88 @@
+/** One run of the command: flags, push, output, exit code. */
+import { explainLine } from '../push/error.ts';
+import { CancelledError } from '../push/error.ts';
+import type { PushEvent, Report } from '../push/events.ts';
+import { InputError, parseRequest } from '../push/parse-request.ts';
+import { push } from '../push/push.ts';
+import type { PushRequest } from '../push/request.ts';
+import type { PushResult } from '../push/result.ts';
+import { LineTeller } from '../report/lines.ts';
+import { Bars } from './bars.ts';
+import { type Command, cacheFolder, parseFlags, USAGE, UsageError } from './flags.ts';
+import { VERSION } from './version.ts';
+
+const EXIT = { done: 0, failed: 1, usage: 2, cancelled: 130 } as const;
+
+/** Runs the command. Gives the exit code; nothing is thrown. */
+export async function runTerminal(args: readonly string[], process: NodeJS.Process): Promise<number> {
+  try {
+    const command = parseFlags(args);
+    if (command.show) return show(command.show, process);
+    const password = command.passwordFromStdin ? await readPassword(process.stdin) : '';
+    const request = parseRequest(
+      { ...command.inputs, password },
+      { env: process.env, workDir: cacheFolder(process.env), remoteCache: false },
+    );
+    return await pushAndTell(request, command, process);
+  } catch (error) {
+    return complain(error, process);
+  }
+}
+
+function show(what: 'usage' | 'version', process: NodeJS.Process): number {
+  process.stdout.write(what === 'usage' ? USAGE : `${VERSION}\n`);
+  return EXIT.done;
+}
+
+async function pushAndTell(request: PushRequest, command: Command, process: NodeJS.Process): Promise<number> {
+  const cancel = new AbortController();
+  const stop = () => cancel.abort(new Error('interrupted'));
+  process.once('SIGINT', stop).once('SIGTERM', stop);
+  const teller = openTeller(request, command, process);
+  let result: PushResult;
+  try {
+    result = await push(request, teller.report, cancel.signal);
+  } finally {
+    teller.close();
+  }
+  const { digest, imageId, image, metadata, failures } = result;
+  if (command.json) process.stdout.write(`${JSON.stringify({ digest, imageid: imageId, image, metadata })}\n`);
+  else if (image && failures.length === 0) process.stdout.write(`${image}\n`);
+  for (const { host, error } of failures) process.stderr.write(`error: ${host}: ${explainLine(error)}\n`);
+  return failures.length > 0 ? EXIT.failed : EXIT.done;
+}
+
+/** Bars where a person looks on, lines everywhere else. Both on standard error: standard output is for the result. */
+function openTeller(
+  request: PushRequest,
+  { verbose }: Command,
+  { stderr }: NodeJS.Process,
+): { report: Report; close(): void } {
+  const showHost = new Set(request.destinations.map(({ registry }) => registry)).size > 1;
+  if (stderr.isTTY) {
+    const bars = new Bars(stderr, { showHost, verbose });
+    return { report: (event) => bars.tell(event), close: () => bars.close() };
+  }
+  const teller = new LineTeller({ showHost });
+  const report = (event: PushEvent) => {
+    for (const { level, text } of teller.tell(event)) {
+      if (level === 'debug' && !verbose) continue;
+      stderr.write(`${level === 'notice' || level === 'warning' ? `${level}: ` : ''}${text}\n`);
+    }
+  };
+  return { report, close: () => {} };
+}
+
+function complain(error: unknown, process: NodeJS.Process): number {
+  process.stderr.write(`error: ${error instanceof UsageError ? error.message : explainLine(error)}\n`);
+  if (error instanceof UsageError) process.stderr.write('Run chunked-push --help for the usage.\n');
+  if (error instanceof UsageError || error instanceof InputError) return EXIT.usage;
+  return error instanceof CancelledError ? EXIT.cancelled : EXIT.failed;
+}
+
+/** One line, as `docker login --password-stdin` takes it: the line's end is not part of the password. */
+async function readPassword(stdin: NodeJS.ReadStream): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of stdin) chunks.push(Buffer.from(chunk));
+  return Buffer.concat(chunks).toString('utf8').replace(/\r?\n$/, '');
+}
