@@ -15,10 +15,13 @@ const STOP_TIMEOUT = 2_000;
 /** So much of what the helper complains of is kept for the message. */
 const COMPLAINT_SIZE = 2_000;
 
+/** sudo, and never a question for a password. */
+const SUDO = ['sudo', '-n', '--'];
+
 export interface HelperOptions {
   readonly env: NodeJS.ProcessEnv;
   readonly signal: AbortSignal;
-  /** What starts it, before the helper's own words. Default: sudo that never asks for a password. */
+  /** What it is started with: SUDO by default. */
   readonly prefix?: readonly string[];
 }
 
@@ -26,14 +29,14 @@ export interface HelperOptions {
 const helperPath = (): string =>
   fileURLToPath(
     import.meta.url.endsWith('.ts')
-      ? new URL('../store-helper.ts', import.meta.url)
+      ? new URL('./helper.ts', import.meta.url)
       : new URL('./store-helper.js', import.meta.url),
   );
 
 /** Starts the helper for some roots and waits until it answers. Throws StoreError when sudo or the helper refuses. */
 export async function startHelper(roots: readonly string[], options: HelperOptions): Promise<StoreFiles> {
-  const [command, ...first] = options.prefix ?? ['sudo', '-n', '--'];
-  const child = spawn(command!, [...first, process.execPath, helperPath(), ...roots], {
+  const [command, ...args] = [...(options.prefix ?? SUDO), process.execPath, helperPath(), ...roots];
+  const child = spawn(command!, args, {
     env: options.env,
     stdio: 'pipe',
     signal: options.signal,
@@ -137,7 +140,7 @@ class HelperFiles implements StoreFiles {
 
   #fail(reason: string, done?: () => void): void {
     const complaint = this.#complaint.trim();
-    this.#failure ??= new StoreError(`the store helper: ${reason}${complaint ? `: ${complaint}` : ''}`);
+    this.#failure ??= new StoreError(`the helper under sudo failed: ${complaint || reason}`);
     this.#greeted.reject(this.#failure);
     for (const stream of this.#streams.values()) stream.destroy(this.#failure);
     this.#streams.clear();

@@ -97,9 +97,8 @@ function openAt(
   return kind === 'overlay2' ? openOverlay2(files, root, facts.imageId) : openPodmanStore(files, root, facts.imageId);
 }
 
-const refusal = (reason: string, cause: unknown): StoreError =>
-  new StoreError(`export: store, but the engine's own store can't be read: ${reason}`, {
-    cause,
-    ...(cause instanceof StoreError ? { path: cause.path, code: cause.code } : {}),
-    remedy: 'run as root, or where sudo needs no password, or set export: auto or save',
-  });
+/** The error of `export: store`. More rights help only where rights are what is missing. */
+function refusal(reason: string, cause: unknown): StoreError {
+  const remedy = isDenied(cause) ? 'run as root, or set export: auto or save' : 'set export: auto or save';
+  return new StoreError(`export: store, but the engine's own store can't be read: ${reason}`, { cause, remedy });
+}

@@ -2,8 +2,8 @@
  * The read-only helper, started under sudo where this is the machine's custom: `store-helper.js ROOT…`. It reads files below
  * the roots and nothing else, writes nothing, starts nothing, and ends when its input does.
  */
-import { LocalFiles } from './store/files.ts';
-import { serve } from './store/helper-server.ts';
+import { LocalFiles } from './files.ts';
+import { serve } from './helper-server.ts';
 
 process.stdout.on('error', () => process.exit(0)); // Nobody listens any more.
 await serve(new LocalFiles(process.argv.slice(2)), process.stdin, process.stdout);
