@@ -6,6 +6,7 @@ export default defineConfig({
     maxWorkers: 2,
     testTimeout: 30_000,
     hookTimeout: 60_000,
+    globalSetup: ['__tests__/support/real/broker.ts'],
     include: ['__tests__/**/*.test.ts'],
   },
 });

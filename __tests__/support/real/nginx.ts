@@ -55,17 +55,12 @@ const startOn = async (port: number, options: NginxOptions): Promise<Nginx> => {
     command: [commandOf('nginx', 'nginx'), '-p', folder, '-c', config, '-e', 'stderr'],
   });
   const host = `127.0.0.1:${port}`;
-  try {
-    await server.until(() =>
-      fetch(`http://${host}/nginx-is-up`).then(
-        (answer) => (answer.status === 204 ? true : undefined),
-        () => undefined,
-      ),
+  const ask = () =>
+    fetch(`http://${host}/nginx-is-up`).then(
+      ({ status }) => (status === 204 ? true : undefined),
+      () => undefined,
     );
-  } catch (error) {
-    await server.stop();
-    throw error;
-  }
+  await server.until(ask);
   return { host, requests: () => parse(readFileSync(accessLog, 'utf8')), stop: server.stop };
 };
 

@@ -1,6 +1,6 @@
 /** Commands that are run to their end, and servers that end with the process which started them. */
 import { execFile, spawn } from 'node:child_process';
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, fstatSync, mkdtempSync, openSync, readSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -51,7 +51,7 @@ export const freePort = (): Promise<number> =>
 export interface Server {
   /** What it has printed so far. */
   log(): string;
-  /** Resolves when `ready` gives something. Throws with the log when the server ends before, or after 60 seconds. */
+  /** Resolves when `ready` gives something. Ends the server and throws with its log when it ends before, or after 60 seconds. */
   until<T>(ready: () => T | undefined | Promise<T | undefined>): Promise<T>;
   /** Ends the server and removes its folder; resolves when both are gone. */
   stop(): Promise<void>;
@@ -71,22 +71,16 @@ const supervisor = fileURLToPath(new URL('supervise.sh', import.meta.url));
 
 /** Starts a server under supervise.sh: it ends by `stop()` and, whatever happens, together with this process. */
 export const startServer = (options: ServerOptions): Server => {
-  const logFile = join(options.folder, 'server.log');
-  const log = openSync(logFile, 'a');
+  // Read by its descriptor: the file's last words are there even when the folder is gone already.
+  const log = openSync(join(options.folder, 'server.log'), 'a+');
+  const read = () => {
+    const bytes = Buffer.alloc(fstatSync(log).size);
+    return bytes.toString('utf8', 0, readSync(log, bytes, 0, bytes.length, 0));
+  };
   const line = ['sh', supervisor, options.folder, ...options.command];
   const [program = 'sh', ...args] = options.root ? asRoot(line, options.env?.PATH) : line;
   const child = spawn(program, args, { stdio: ['pipe', log, log], env: options.env ?? process.env });
-  closeSync(log);
   let failure: string | undefined;
-  let printed = '';
-  const read = () => {
-    try {
-      printed = readFileSync(logFile, 'utf8');
-    } catch {
-      // The folder is gone with the server: the last words are those read before.
-    }
-    return printed;
-  };
   const ended = new Promise<void>((resolve) => {
     const end = (how: string) => {
       failure ??= how;
@@ -95,25 +89,29 @@ export const startServer = (options: ServerOptions): Server => {
     child.once('error', (error) => end(error.message));
     child.once('close', (code, signal) => end(`it ended with ${signal ?? code}`));
   });
+  let last: string | undefined;
+  const stop = async () => {
+    child.stdin?.end();
+    await ended;
+    if (last !== undefined) return;
+    last = read();
+    closeSync(log);
+  };
   return {
-    log: read,
+    log: () => last ?? read(),
+    stop,
     async until(ready) {
       const deadline = Date.now() + START_LIMIT;
       for (;;) {
         const result = await ready();
         if (result !== undefined) return result;
-        read();
         if (failure !== undefined || Date.now() > deadline) {
-          throw new Error(
-            `${options.command.join(' ')} did not start: ${failure ?? 'time is up'}\n${printed.slice(-4000)}`,
-          );
+          const reason = failure ?? 'time is up';
+          await stop();
+          throw new Error(`${options.command.join(' ')} did not start: ${reason}\n${last?.slice(-4000)}`);
         }
         await delay(50);
       }
-    },
-    async stop() {
-      child.stdin?.end();
-      await ended;
     },
   };
 };

@@ -7,6 +7,7 @@ import * as serverless from './quirks/serverless.ts';
 import * as sessions from './quirks/sessions.ts';
 
 const MIB = 1024 * 1024;
+const GIB = 1024 * MIB;
 
 /** What the profiles with token endpoints know: the only account. */
 export const TEST_CREDENTIALS = { username: 'pusher', password: 'correct horse battery' } as const;
@@ -19,6 +20,8 @@ export interface ProfileOptions {
   readonly minChunk?: number;
   /** serverless: OCI-Chunk-Max-Length (100 MB). ecr: the largest part (20 MiB). ghcr: the largest PATCH (4 MiB). */
   readonly maxChunk?: number;
+  /** serverless: the largest blob that can be closed (5 GiB). */
+  readonly maxBlob?: number;
   /** hub: every so-many-th request gets 429; 7. */
   readonly refuseEvery?: number;
   /** hub: its Retry-After, as it is sent; `1`. */
@@ -36,29 +39,28 @@ interface Profile {
 
 const bearer = (lifetimeSeconds: number): AuthOptions => ({ bearer: { ...TEST_CREDENTIALS, lifetimeSeconds } });
 
-const {
+const { tellsAbsoluteStates, refusesOldStates, ignoresContentRange, ignoresPostDigest } = distribution;
+const { keepsSilentOn416, refusesManifestsWith400, wantsDeleteScope } = distribution;
+
+const distribution3 = [
   tellsAbsoluteStates,
-  endsAtOldStates,
-  losesBrokenSessions,
-  ignoresContentRange,
+  refusesOldStates(/^upload-(patch|put|delete)$/),
   keepsSilentOn416,
   refusesManifestsWith400,
   wantsDeleteScope,
-} = distribution;
-
-const distribution3 = [tellsAbsoluteStates, keepsSilentOn416, refusesManifestsWith400, wantsDeleteScope];
+];
 
 const PROFILES = {
   plain: () => ({ quirks: [] }),
   limited: (options) => ({ quirks: [limitsBodies(options.limit ?? 5 * MIB), resetsUnsizedBodies] }),
-  serverless: ({ minChunk = 5 * MIB, maxChunk = 100_000_000 }) => ({
+  serverless: ({ minChunk = 5 * MIB, maxChunk = 100_000_000, maxBlob = 5 * GIB }) => ({
     quirks: [
       serverless.announcesChunks(minChunk, maxChunk),
       serverless.hashesState,
       serverless.wantsEqualChunks(minChunk),
       serverless.holdsUnsizedBodies,
       serverless.undoesBrokenChunks,
-      serverless.closesBadly,
+      serverless.closesBadly(maxBlob),
       serverless.checksManifestsItsWay,
       serverless.wantsExactlyBasic,
       serverless.showsMountsAsLinks,
@@ -68,15 +70,15 @@ const PROFILES = {
   distribution2: () => ({
     quirks: [
       tellsAbsoluteStates,
-      endsAtOldStates,
-      losesBrokenSessions,
+      refusesOldStates(/^upload-(get|patch|put|delete)$/),
       ignoresContentRange,
+      ignoresPostDigest,
       refusesManifestsWith400,
       wantsDeleteScope,
     ],
   }),
   distribution3: () => ({ quirks: distribution3 }),
-  zot: () => ({ quirks: [losesBrokenSessions, sessions.countsZeroAsMinusOne] }),
+  zot: () => ({ quirks: [sessions.losesBrokenSessions, sessions.countsZeroAsMinusOne] }),
   gitea: () => ({ quirks: [sessions.poisonsBrokenSessions, sessions.wantsRangeAfterFirst, keepsSilentOn416] }),
   quay: () => ({ quirks: [sessions.tellsRangesOfQuay] }),
   ecr: ({ minChunk = 5 * MIB, maxChunk = 20 * MIB, madeRepositories }) => ({

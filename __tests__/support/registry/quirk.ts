@@ -83,7 +83,7 @@ const specification: Habits = {
     await store.drop(session);
     return refusal(400, 'DIGEST_INVALID', 'provided digest did not match uploaded content');
   },
-  unknownBlobs: (digests) => manyRefusals(404, digests),
+  unknownBlobs: (digests) => unknownBlobs(404, digests, (digest) => ({ digest })),
   checksManifestDigest: true,
   wantsMediaType: false,
   hasReferrers: true,
@@ -93,11 +93,11 @@ const specification: Habits = {
 };
 
 /** One MANIFEST_BLOB_UNKNOWN a digest, in one answer. */
-export function manyRefusals(status: number, digests: readonly string[]): Answer {
+export function unknownBlobs(status: number, digests: readonly string[], detail: (digest: string) => unknown): Answer {
   const errors = digests.map((digest) => ({
     code: 'MANIFEST_BLOB_UNKNOWN',
-    message: 'manifest references a manifest or blob unknown to registry',
-    detail: { digest },
+    message: 'blob unknown to registry',
+    detail: detail(digest),
   }));
   return { ...answer(status, { 'Content-Type': 'application/json' }), body: JSON.stringify({ errors }) };
 }

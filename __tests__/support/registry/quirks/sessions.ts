@@ -9,6 +9,12 @@ const isPatch = (exchange: Exchange): boolean => exchange.route.step === 'upload
 
 const isOpening = (exchange: Exchange): boolean => /^upload-(post|mount)$/.test(exchange.route.step);
 
+/** zot: an I/O error in a PATCH deletes the session. */
+export const losesBrokenSessions: Quirk = {
+  name: 'after a broken PATCH the session is unknown',
+  habits: { brokenSession: 'gone' },
+};
+
 /** Gitea, Forgejo: what a broken PATCH left in the file no longer fits the books. */
 export const poisonsBrokenSessions: Quirk = {
   name: 'after a broken PATCH every PATCH and PUT gets 500',
