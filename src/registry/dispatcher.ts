@@ -1,6 +1,7 @@
 /** The connections to a registry: undici's agents, with the certificates, proxies and the care for early answers that pushes need. */
 import type { Socket } from 'node:net';
 import { Agent, buildConnector, type Dispatcher, EnvHttpProxyAgent, Pool } from 'undici';
+import { isLoopback } from './origin.ts';
 
 /** Connections are kept this long between requests: as servers commonly do (nginx 75 s, Node 5 s), less where they announce it. */
 const KEEP_ALIVE_MS = 4_000;
@@ -16,10 +17,12 @@ export interface DispatcherOptions {
   readonly connectTimeout: number;
 }
 
-/** An agent for hosts that may lie behind the proxy of the environment, and one that never uses a proxy. */
+/** The connections to all hosts, through the environment's proxies or not. */
 export interface Dispatchers {
-  readonly proxied: Dispatcher;
-  readonly direct: Dispatcher;
+  /** The one for a URL. */
+  of(url: URL): Dispatcher;
+  /** Ends every connection at once. */
+  destroy(): Promise<void>;
 }
 
 /**
@@ -39,13 +42,23 @@ export function createDispatchers(options: DispatcherOptions): Dispatchers {
     factory: (origin: string | URL, pool: object) => new Pool(origin, withLastWords(pool as Pool.Options)),
   };
   const direct = new Agent(common);
-  const httpProxy = env.http_proxy ?? env.HTTP_PROXY ?? '';
-  const httpsProxy = env.https_proxy ?? env.HTTPS_PROXY ?? '';
-  if (httpProxy === '' && httpsProxy === '') return { proxied: direct, direct };
+  const httpProxy = proxyUrl(env.http_proxy || env.HTTP_PROXY);
+  const httpsProxy = proxyUrl(env.https_proxy || env.HTTPS_PROXY);
+  if (httpProxy === '' && httpsProxy === '') return { of: () => direct, destroy: () => direct.destroy() };
   const noProxy = env.no_proxy ?? env.NO_PROXY ?? '';
   const proxied = new EnvHttpProxyAgent({ ...common, httpProxy, httpsProxy, noProxy, requestTls: tls, proxyTls: tls });
-  return { proxied, direct };
+  return {
+    // As for Go's clients and curl: this machine is never behind a proxy, and HTTP_PROXY is for plain HTTP alone.
+    of: (url) => (isLoopback(url) || (url.protocol === 'https:' ? httpsProxy : httpProxy) === '' ? direct : proxied),
+    destroy: async () => {
+      await Promise.all([direct.destroy(), proxied.destroy()]);
+    },
+  };
 }
+
+/** `proxy:3128` means `http://proxy:3128`, as for curl. */
+const proxyUrl = (value: string | undefined): string =>
+  value === undefined || value === '' || value.includes('://') ? (value ?? '') : `http://${value}`;
 
 /** A pool whose sockets are patient with a write error: see holdWriteErrors. */
 function withLastWords(pool: Pool.Options): Pool.Options {

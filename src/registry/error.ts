@@ -53,14 +53,13 @@ export class RegistryError extends Error {
   readonly status: number | undefined;
   /** The registry's own codes and messages. distribution-spec, section Error Codes. */
   readonly codes: readonly RegistryCode[];
-  /** The first 2 KiB of the answer's body. */
-  readonly body: string;
-  readonly headers: ResponseHeaders;
   /** What the push was doing, in the user's words. */
   readonly step: string | undefined;
   readonly remedy: string | undefined;
   /** Whether the same request may succeed later. */
   readonly temporary: boolean;
+  /** Kept out of sight of util.inspect: a Location may be signed. */
+  readonly #init: RegistryErrorInit;
 
   constructor(init: RegistryErrorInit) {
     const url = safeUrl(init.url);
@@ -71,11 +70,19 @@ export class RegistryError extends Error {
     this.url = url;
     this.status = init.status;
     this.codes = init.codes ?? [];
-    this.body = init.body ?? '';
-    this.headers = init.headers ?? {};
+    this.#init = init;
     this.step = init.step;
     this.remedy = init.remedy;
     this.temporary = init.temporary;
+  }
+
+  /** The first 2 KiB of the answer's body, without known secrets. */
+  get body(): string {
+    return this.#init.body ?? '';
+  }
+
+  get headers(): ResponseHeaders {
+    return this.#init.headers ?? {};
   }
 
   /** Whether the registry named this error code (upper case, as in the specification). */

@@ -60,15 +60,28 @@ export class Probe {
   }
 
   async #answer(): Promise<RegistryResponse> {
+    const ask = (): Promise<RegistryResponse> => this.#options.get(new URL('/v2/', this.#origin));
     try {
-      const response = await this.#options.get(new URL('/v2/', this.#origin));
-      if (!this.#unsure || response.status !== 400) return response;
-      if (!/\bHTTPS\b/.test(await response.excerpt(2048))) return response;
+      const response = await ask();
+      if (!this.#unsure || response.status !== 400 || !/\bHTTPS\b/.test(await response.excerpt(2048))) return response;
     } catch (error) {
       if (!this.#unsure || !looksLikeTls(error)) throw error;
+      return await this.#asHttps(ask).catch(() => {
+        throw error;
+      });
     }
+    return await this.#asHttps(ask);
+  }
+
+  /** The origin stays HTTPS only when it answers so: a connection that merely broke must not change it. */
+  async #asHttps(ask: () => Promise<RegistryResponse>): Promise<RegistryResponse> {
     this.#origin = new URL(`https://${this.#options.host}`);
-    return await this.#options.get(new URL('/v2/', this.#origin));
+    try {
+      return await ask();
+    } catch (error) {
+      this.#origin = this.#first;
+      throw error;
+    }
   }
 }
 

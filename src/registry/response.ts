@@ -1,7 +1,7 @@
 /** An answer of a registry, its body still on the way. Whoever gets one reads it or discards it, else its connection is lost. */
 import type { Readable } from 'node:stream';
 import { RegistryError, type ResponseHeaders } from './error.ts';
-import { networkError } from './network.ts';
+import { cancelledError, networkError } from './network.ts';
 
 /** Documents of registries are small: manifests are limited to 4 MiB by the specification. */
 const LONGEST_TEXT_BYTES = 4 * 1024 * 1024;
@@ -16,6 +16,8 @@ export interface ResponseInit {
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
   readonly body: Readable;
   readonly step?: string | undefined;
+  /** The request's own signal: what it ends is cancelled, not broken. */
+  readonly signal: AbortSignal;
   /** Cuts known secrets out of a text. */
   readonly mask: (text: string) => string;
   /** What to do about a 401 or 403, as far as the transport knows. */
@@ -58,7 +60,8 @@ export class RegistryResponse {
         pieces.push(piece);
       }
     } catch (error) {
-      throw error instanceof RegistryError ? error : networkError(error, this.#init);
+      if (this.#init.signal.aborted) throw cancelledError(this.#init.signal.reason, this.#init);
+      throw networkError(error, this.#init);
     }
     return Buffer.concat(pieces, length);
   }

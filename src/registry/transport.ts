@@ -1,7 +1,7 @@
 /** Requests to one registry: its address, credentials, redirects, cookies and time-outs. What the answers mean is for the callers. */
 import type { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
-import { type Authorization, Authorizer } from './auth/authorizer.ts';
+import { type Authorization, Authorizer, type Wanted } from './auth/authorizer.ts';
 import { Backoff } from './backoff.ts';
 import { trustedRoots } from './ca.ts';
 import type { CookieJar } from './cookies.ts';
@@ -11,7 +11,7 @@ import { createDispatchers, type Dispatchers } from './dispatcher.ts';
 import { RegistryError } from './error.ts';
 import { bodySize, exchange } from './exchange.ts';
 import { cancelledError } from './network.ts';
-import { apiHost, isLoopback, safeUrl, sameOrigin, unsafeTarget } from './origin.ts';
+import { apiHost, safeUrl, sameOrigin, unsafeTarget } from './origin.ts';
 import { Probe } from './probe.ts';
 import { RegistryResponse } from './response.ts';
 import { Secrets } from './secrets.ts';
@@ -97,7 +97,10 @@ export class Transport {
       host: apiHost(options.host),
       insecure: options.insecure,
       get: (url) =>
-        this.#follow({ method: 'GET', url, step: 'asking the registry', signal: this.#lifetime.signal }, undefined),
+        this.#follow(
+          { method: 'GET', url, step: 'asking the registry', signal: this.#lifetime.signal, followRedirects: false },
+          undefined,
+        ),
       learn: (challenges) => this.#authorizer.learn(challenges),
     });
   }
@@ -126,24 +129,22 @@ export class Transport {
   /** Ends every connection; requests that are under way are cancelled. */
   async close(): Promise<void> {
     this.#lifetime.abort(new Error('the connection to the registry was closed'));
-    const { direct, proxied } = this.#dispatchers;
-    await Promise.all([...new Set([direct, proxied])].map((dispatcher) => dispatcher.destroy()));
+    await this.#dispatchers.destroy();
   }
 
-  async #ready(request: RegistryRequest): Promise<void> {
-    await this.backoff.ready(request.signal);
-    await this.#probe.done(request.signal);
+  async #ready({ signal }: RegistryRequest): Promise<void> {
+    await this.#probe.done(signal);
+    await this.backoff.ready(signal);
   }
 
   async #authorised(request: RegistryRequest): Promise<RegistryResponse> {
-    const { origin } = this;
-    if (!sameOrigin(origin, request.url)) return await this.#follow(request, undefined);
-    const scopes = request.scopes ?? [];
-    const used = await this.#authorizer.authorize(origin, scopes, request.signal);
+    const { origin: registry } = this;
+    if (!sameOrigin(registry, request.url)) return await this.#follow(request, undefined);
+    const wanted: Wanted = { ...request, registry, scopes: request.scopes ?? [] };
+    const used = await this.#authorizer.authorize(wanted);
     const response = await this.#follow(request, used);
-    if (response.status !== 401 || !sameOrigin(origin, response.url)) return response;
-    const challenges = response.getAll('www-authenticate');
-    const renewed = await this.#authorizer.renewed(used, origin, scopes, challenges, request.signal);
+    if (response.status !== 401 || !sameOrigin(registry, response.url)) return response;
+    const renewed = await this.#authorizer.renewed(used, wanted, response.getAll('www-authenticate'));
     if (renewed === undefined) return response;
     await response.discard();
     return await this.#follow(request, renewed);
@@ -158,11 +159,10 @@ export class Transport {
       const location = follow ? redirectOf(response) : undefined;
       if (location === undefined) return response;
       await response.discard();
-      if (redirects === MOST_REDIRECTS)
-        throw this.#objection(current, `was redirected more than ${MOST_REDIRECTS} times`, 'protocol');
-      if (!URL.canParse(location, current.url.href))
-        throw this.#objection(current, 'was redirected to what is no URL', 'protocol');
-      current = { ...current, url: new URL(location, current.url) };
+      if (redirects === MOST_REDIRECTS) {
+        throw objection(current, 'protocol', `was redirected more than ${MOST_REDIRECTS} times`);
+      }
+      current = redirected(current, location);
     }
   }
 
@@ -170,31 +170,32 @@ export class Transport {
   async #exchange(request: RegistryRequest, authorization: Authorization | undefined): Promise<RegistryResponse> {
     const { method, url, step, body } = request;
     const home = sameOrigin(this.origin, url);
-    const objection = unsafeTarget(this.origin, url);
-    if (objection !== undefined) throw this.#objection(request, `this address ${objection}: not followed`, 'unsafe');
+    const unsafe = unsafeTarget(this.origin, url);
+    if (unsafe !== undefined) throw objection(request, 'unsafe', `this address ${unsafe}: not followed`);
+    const signal = AbortSignal.any([request.signal, this.#lifetime.signal]);
     const started = performance.now();
     this.#debug(`${method} ${safeUrl(url)}${body === undefined ? '' : ` (${bodySize(body)} bytes)`}`);
-    const answer = await exchange(this.#dispatcher(url), {
+    const answer = await exchange(this.#dispatchers.of(url), {
       method,
       url,
       step,
       body,
       headers: this.#headers(request, home ? authorization?.header : undefined, home),
       timeouts: { ...defaultTimeouts(bodySize(body)), ...request.timeouts },
-      signal: AbortSignal.any([request.signal, this.#lifetime.signal]),
+      signal,
     });
     this.#debug(
       `${answer.statusCode} to ${method} ${safeUrl(url)} after ${Math.round(performance.now() - started)} ms`,
     );
-    return this.#received(request, answer, home);
+    return this.#received({ ...request, signal }, answer, home);
   }
 
   #received(request: RegistryRequest, answer: Dispatcher.ResponseData, home: boolean): RegistryResponse {
-    const { method, url, step } = request;
+    const { method, url, step, signal } = request;
     const { statusCode: status, headers, body } = answer;
-    const remedy = home && (status === 401 || status === 403) ? this.#authorizer.remedy() : undefined;
+    const remedy = home && (status === 401 || status === 403) ? this.#authorizer.remedy(status) : undefined;
     const mask = (text: string): string => this.#secrets.mask(text);
-    const response = new RegistryResponse({ method, url, step, status, headers, body, mask, remedy });
+    const response = new RegistryResponse({ method, url, step, status, headers, body, mask, remedy, signal });
     if (home) {
       request.cookies?.store(url, response.getAll('set-cookie'));
       this.backoff.note(response);
@@ -213,11 +214,6 @@ export class Transport {
     return headers;
   }
 
-  /** As Go's clients and curl do: this machine is never behind a proxy. */
-  #dispatcher(url: URL): Dispatcher {
-    return isLoopback(url) ? this.#dispatchers.direct : this.#dispatchers.proxied;
-  }
-
   #warn(response: RegistryResponse): void {
     for (const text of warningTexts(response.getAll('warning'))) {
       if (this.#warned.has(text)) continue;
@@ -229,15 +225,28 @@ export class Transport {
   #debug(line: string): void {
     this.#options.onEvent({ type: 'debug', line: this.#secrets.mask(line) });
   }
+}
 
-  #objection(request: RegistryRequest, reason: string, kind: 'unsafe' | 'protocol'): RegistryError {
-    const remedy =
-      kind === 'unsafe'
-        ? 'if the registry runs behind a proxy, that proxy must tell it the outer address (Host, X-Forwarded-Proto)'
-        : undefined;
-    const { method, url, step } = request;
-    return new RegistryError({ kind, method, url, step, reason, remedy, temporary: false });
-  }
+/** What an address that a registry named by mistake most often comes from. */
+const UNSAFE_REMEDY =
+  'if the registry runs behind a proxy, the proxy must tell it its outer address (headers Host and X-Forwarded-Proto)';
+
+function objection(request: RegistryRequest, kind: 'unsafe' | 'protocol', reason: string): RegistryError {
+  const { method, url, step } = request;
+  const remedy = kind === 'unsafe' ? UNSAFE_REMEDY : undefined;
+  return new RegistryError({ kind, method, url, step, reason, remedy, temporary: false });
+}
+
+/** The same request to another place. What was meant for the one origin does not go to another. Throws RegistryError for an unsafe place. */
+function redirected(request: RegistryRequest, location: string): RegistryRequest {
+  const target = URL.canParse(location, request.url.href) ? new URL(location, request.url) : undefined;
+  if (target === undefined) throw objection(request, 'protocol', 'was redirected to what is no URL');
+  const unsafe = unsafeTarget(request.url, target);
+  if (unsafe !== undefined)
+    throw objection({ ...request, url: target }, 'unsafe', `the redirect ${unsafe}: not followed`);
+  if (sameOrigin(request.url, target)) return { ...request, url: target };
+  const { authorization: _, ...headers } = request.headers ?? {};
+  return { ...request, url: target, headers };
 }
 
 /** Where an answer redirects to; undefined when it does not, or when following would change the method of one with a body. */

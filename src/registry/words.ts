@@ -54,7 +54,7 @@ const ENTITIES: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>',
 export function firstWords(body: string): string {
   if (!/<[a-z!/]/i.test(body)) return oneLine(body.trim().split(/[\r\n]/, 1)[0] ?? '');
   const page = body.replace(/<(script|style)\b[\s\S]*?(<\/\1\s*>|$)/gi, ' ');
-  const marked = /<title\b[^>]*>([^<]*\S[^<]*)/i.exec(page) ?? /<h[1-3]\b[^>]*>([^<]*\S[^<]*)/i.exec(page);
+  const marked = /<title\b[^>]*>(\s*[^<\s][^<]*)/i.exec(page) ?? /<h[1-3]\b[^>]*>(\s*[^<\s][^<]*)/i.exec(page);
   const words =
     marked?.[1] ??
     page
@@ -72,7 +72,7 @@ export function readableReason(status: number, codes: readonly RegistryCode[], b
   const head = name === '' ? `${status}` : `${status} ${name}`;
   const repeated = said === '' || head.includes(said) || said === `${status}`;
   if (repeated) return head;
-  return said.startsWith(head) ? said : `${head}: ${said}`;
+  return said.startsWith(`${status} `) ? said : `${head}: ${said}`;
 }
 
 function readableCode({ code, message, detail }: RegistryCode): string {

@@ -1,18 +1,12 @@
 /** Which `Authorization` a request to one registry carries: tier T0. */
-import { untilAborted } from '../abort.ts';
-import { basicString, type Credentials } from '../credentials/types.ts';
+import { basicString, type Credentials, TOKEN_USERNAME } from '../credentials/types.ts';
 import { RegistryError } from '../error.ts';
 import { unsafeTarget } from '../origin.ts';
 import type { Secrets } from '../secrets.ts';
 import { type Challenge, parseChallenges } from './challenge.ts';
 import { mergeScopes, scopesOf } from './scope.ts';
-import { fetchToken, TOKEN_STEP, type Token, type TokenExchange } from './token.ts';
-
-/** A token with less than this left is renewed before it is used: a request takes a while to be looked at. */
-const EARLY_MS = 60_000;
-
-/** Of a token that lives for seconds only, a quarter: it must be used for most of its life. */
-const EARLY_SHARE = 0.25;
+import { fetchToken, TOKEN_STEP, type TokenExchange } from './token.ts';
+import { TokenCache } from './token-cache.ts';
 
 /** How a request was authorised: kept by the caller for `renewed`. */
 export interface Authorization {
@@ -22,11 +16,13 @@ export interface Authorization {
   readonly scopes: readonly string[];
 }
 
-interface Cached {
-  readonly token: Promise<Token>;
-  /** Milliseconds of our clock; Infinity while the token is on its way. */
-  staleAt: number;
-  header?: string;
+/** The request that is to be authorised. */
+export interface Wanted {
+  readonly method: string;
+  /** The registry's origin. */
+  readonly registry: URL;
+  readonly scopes: readonly string[];
+  readonly signal: AbortSignal;
 }
 
 export interface AuthorizerOptions {
@@ -34,43 +30,47 @@ export interface AuthorizerOptions {
   readonly host: string;
   readonly credentials: Credentials | undefined;
   readonly secrets: Secrets;
-  /** Requests to the token server; ends with the transport, not with the request that wanted the token. */
+  /** Requests to the token server; they end with the transport, not with the request that wanted the token. */
   readonly exchange: TokenExchange;
-  readonly now?: () => number;
 }
+
+const NOTHING: Authorization = { header: undefined, scopes: [] };
 
 export class Authorizer {
   readonly #options: AuthorizerOptions;
-  readonly #now: () => number;
-  readonly #tokens = new Map<string, Cached>();
+  readonly #tokens = new TokenCache();
   #challenge: Challenge | undefined;
-  /** Scopes that a challenge named for the scopes that were asked for: a registry may know a repository by another name. */
+  /** The schemes of the last challenges, when there was none that we know. */
+  #unknown: readonly string[] = [];
+  /** Scopes that a challenge named beyond those that we ask for by ourselves: a registry may know a repository by another name. */
   readonly #named = new Map<string, readonly string[]>();
 
   constructor(options: AuthorizerOptions) {
     this.#options = options;
-    this.#now = options.now ?? Date.now;
-    const { secrets, credentials } = options;
-    secrets.add(credentials?.password, credentials?.identityToken, credentials?.registryToken);
-    if (credentials?.password !== undefined) secrets.add(basicString(credentials.username ?? '', credentials.password));
+    const { secrets } = options;
+    const { username = '', password, identityToken, registryToken } = options.credentials ?? {};
+    secrets.add(password, identityToken, registryToken);
+    if (password !== undefined) secrets.add(basicString(username, password));
+    if (identityToken !== undefined) secrets.add(basicString(TOKEN_USERNAME, identityToken));
   }
 
-  /** Takes note of a 401's challenges. Whether there is one that we can answer. */
+  /** Takes note of a 401's challenges (Bearer before Basic). Whether there is one that we can answer. */
   learn(wwwAuthenticate: readonly string[]): boolean {
     const challenges = parseChallenges(wwwAuthenticate);
     const bearer = challenges.find(({ scheme, parameters }) => scheme === 'bearer' && parameters.has('realm'));
     const known = bearer ?? challenges.find(({ scheme }) => scheme === 'basic');
     this.#challenge = known ?? this.#challenge;
+    this.#unknown = known === undefined ? challenges.map(({ scheme }) => scheme) : [];
     return known !== undefined;
   }
 
-  /** What a request to `registry` that wants these scopes should carry. Throws RegistryError when no token is to be had. */
-  async authorize(registry: URL, scopes: readonly string[], signal: AbortSignal): Promise<Authorization> {
-    const { credentials } = this.#options;
-    if (credentials?.registryToken !== undefined) return { header: `Bearer ${credentials.registryToken}`, scopes: [] };
-    if (this.#challenge?.scheme === 'bearer') return await this.#bearer(this.#challenge, registry, scopes, signal);
-    if (this.#challenge === undefined || credentials?.password === undefined) return { header: undefined, scopes: [] };
-    return { header: `Basic ${basicString(credentials.username ?? '', credentials.password)}`, scopes: [] };
+  /** What a request should carry. Throws RegistryError when no token is to be had; rejects with the signal's reason. */
+  async authorize(wanted: Wanted): Promise<Authorization> {
+    const { username = '', password, registryToken } = this.#options.credentials ?? {};
+    if (registryToken !== undefined) return { header: `Bearer ${registryToken}`, scopes: [] };
+    if (this.#challenge?.scheme === 'bearer') return await this.#bearer(this.#challenge, wanted);
+    if (this.#challenge === undefined || password === undefined) return NOTHING;
+    return { header: `Basic ${basicString(username, password)}`, scopes: [] };
   }
 
   /**
@@ -79,73 +79,52 @@ export class Authorizer {
    */
   async renewed(
     used: Authorization,
-    registry: URL,
-    scopes: readonly string[],
+    wanted: Wanted,
     wwwAuthenticate: readonly string[],
-    signal: AbortSignal,
   ): Promise<Authorization | undefined> {
     if (!this.learn(wwwAuthenticate)) return undefined;
-    const challenge = this.#challenge!;
-    if (challenge.scheme === 'bearer') this.#forget(used, challenge, scopes);
-    const next = await this.authorize(registry, scopes, signal);
+    if (this.#challenge?.scheme === 'bearer') {
+      if (used.header !== undefined) this.#tokens.forget(used.scopes.join(' '), used.header);
+      this.#remember(wanted, scopesOf(this.#challenge.parameters.get('scope')));
+    }
+    const next = await this.authorize(wanted);
     return next.header === used.header ? undefined : next;
   }
 
   /** What to do about a 401 or 403: which credentials were used, and how to give others. */
-  remedy(): string {
+  remedy(status: number): string {
     const { credentials, host } = this.#options;
+    if (status === 401 && this.#unknown.length > 0) {
+      return `${host} asks for ${this.#unknown.join(', ')}: only Basic and Bearer can be answered`;
+    }
     if (credentials === undefined) {
       return `no credentials for ${host} were found: set username and password, or run docker/login-action before`;
     }
     const who = credentials.username === undefined ? 'the token' : `the user ${credentials.username}`;
-    return `${who} from ${credentials.source} was not accepted: check that it is right and may push to this repository`;
+    return `${who} from ${credentials.source} was used: check that it is right and may push to this repository`;
   }
 
-  /** Drops the refused token, and asks for the challenge's own scopes from now on where they go beyond ours. */
-  #forget(used: Authorization, challenge: Challenge, scopes: readonly string[]): void {
-    const key = mergeScopes(scopes).join(' ');
-    const cached = this.#tokens.get(mergeScopes(used.scopes).join(' '));
-    if (cached?.header === used.header) this.#tokens.delete(mergeScopes(used.scopes).join(' '));
-    const named = scopesOf(challenge.parameters.get('scope'));
-    if (named.length > 0) this.#named.set(key, mergeScopes(this.#named.get(key) ?? [], named));
+  /** The method is part of it: a registry that wants `delete` for a DELETE must not get it asked for each PATCH. */
+  #remember(wanted: Wanted, named: readonly string[]): void {
+    if (named.length > 0) this.#named.set(keyOf(wanted), mergeScopes(this.#named.get(keyOf(wanted)) ?? [], named));
   }
 
-  async #bearer(
-    challenge: Challenge,
-    registry: URL,
-    wanted: readonly string[],
-    signal: AbortSignal,
-  ): Promise<Authorization> {
-    const scopes = mergeScopes(wanted, this.#named.get(mergeScopes(wanted).join(' ')) ?? []);
-    const key = scopes.join(' ');
-    let cached = this.#tokens.get(key);
-    if (cached === undefined || cached.staleAt <= this.#now()) {
-      cached = this.#fetch(key, realmOf(challenge, registry), challenge.parameters.get('service'), scopes);
-    }
-    const token = await untilAborted(cached.token, signal);
-    cached.header ??= `Bearer ${token.value}`;
-    return { header: cached.header, scopes };
-  }
-
-  /** Starts one fetch for all that want these scopes. A failed one is forgotten, so that the next request tries again. */
-  #fetch(key: string, realm: URL, service: string | undefined, scopes: readonly string[]): Cached {
-    const { exchange, credentials, secrets } = this.#options;
-    const asked = this.#now();
-    const token = fetchToken(exchange, { realm, service, scopes, credentials });
-    const cached: Cached = { token, staleAt: Number.POSITIVE_INFINITY };
-    this.#tokens.set(key, cached);
-    token.then(
-      ({ value, lifetime }) => {
-        secrets.add(value);
-        cached.staleAt = asked + lifetime - Math.min(EARLY_MS, lifetime * EARLY_SHARE);
-      },
-      () => {
-        if (this.#tokens.get(key) === cached) this.#tokens.delete(key);
-      },
-    );
-    return cached;
+  async #bearer(challenge: Challenge, wanted: Wanted): Promise<Authorization> {
+    const { credentials, exchange, secrets } = this.#options;
+    const scopes = mergeScopes(wanted.scopes, this.#named.get(keyOf(wanted)) ?? []);
+    const realm = realmOf(challenge, wanted.registry);
+    const service = challenge.parameters.get('service');
+    const remedy = this.remedy(401);
+    const token = await this.#tokens.get(scopes.join(' '), wanted.signal, async () => {
+      const fetched = await fetchToken(exchange, { realm, service, scopes, credentials, remedy });
+      secrets.add(fetched.value);
+      return fetched;
+    });
+    return { header: `Bearer ${token}`, scopes };
   }
 }
+
+const keyOf = ({ method, scopes }: Wanted): string => `${method} ${mergeScopes(scopes).join(' ')}`;
 
 /** The token server's address. Throws RegistryError `unsafe` for one that must not get credentials. */
 function realmOf(challenge: Challenge, registry: URL): URL {
@@ -161,6 +140,6 @@ function realmOf(challenge: Challenge, registry: URL): URL {
     reason: `the token server that ${registry.host} names ${objection}: not followed`,
     temporary: false,
     remedy:
-      'check the address in the WWW-Authenticate header of the registry (and X-Forwarded-Proto in a proxy before it)',
+      'check the realm in the WWW-Authenticate header of the registry (and X-Forwarded-Proto in a proxy before it)',
   });
 }

@@ -34,6 +34,8 @@ class Reader {
   challenges(): Challenge[] {
     const found: Challenge[] = [];
     for (this.#take(SPACE_AND_COMMAS); this.#at < this.#text.length; this.#take(SPACE_AND_COMMAS)) {
+      // A parameter without a scheme before it belongs to something that could not be read.
+      if (this.#parameter() !== undefined) continue;
       const scheme = this.#take(TOKEN);
       if (scheme === '') this.#at++;
       else found.push(this.#challenge(scheme.toLowerCase()));
@@ -46,19 +48,13 @@ class Reader {
     const parameters = new Map<string, string>();
     if (this.#take(SPACE) !== '') {
       const token68 = this.#take(TOKEN68);
-      if (token68 !== '' && !this.#isParameter(token68)) return { scheme, parameters, token68 };
-      this.#at -= token68.length;
+      if (token68 !== '') return { scheme, parameters, token68 };
     }
     for (let parameter = this.#parameter(); parameter !== undefined; parameter = this.#parameter()) {
       const [name, value] = parameter;
       if (!parameters.has(name)) parameters.set(name, value);
     }
     return { scheme, parameters };
-  }
-
-  /** `realm=` with nothing after it fits token68 too, and `a=b` is no token68 at all: only a trailing `=` is in doubt. */
-  #isParameter(token68: string): boolean {
-    return /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+=$/.test(token68) && /^(realm|service|scope|error|charset)=$/i.test(token68);
   }
 
   /** `name=value` after spaces and commas; undefined, and nothing taken, when the next thing is not a parameter. */

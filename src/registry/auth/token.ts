@@ -2,7 +2,7 @@
  * Bearer tokens of a token server: GET as in https://distribution.github.io/distribution/spec/auth/token/,
  * POST as in https://distribution.github.io/distribution/spec/auth/oauth/.
  */
-import { basicString, type Credentials } from '../credentials/types.ts';
+import { basicString, type Credentials, TOKEN_USERNAME } from '../credentials/types.ts';
 import { errorOf, RegistryError } from '../error.ts';
 import type { RegistryResponse } from '../response.ts';
 
@@ -25,6 +25,8 @@ export interface TokenRequest {
   readonly service: string | undefined;
   readonly scopes: readonly string[];
   readonly credentials: Credentials | undefined;
+  /** What to do when the server refuses the credentials. */
+  readonly remedy: string;
 }
 
 /** A token and how long it is good for, in milliseconds from when it was asked for. */
@@ -52,8 +54,16 @@ export async function fetchToken(exchange: TokenExchange, request: TokenRequest)
     await response.discard();
     response = await other(exchange, request);
   }
-  if (response.status !== 200) throw await errorOf(response, { method: response.method, step: TOKEN_STEP });
+  if (response.status !== 200) throw await refusal(response, request.remedy);
   return readToken(response, await response.text(LONGEST_ANSWER_BYTES));
+}
+
+/** RFC 6749, 5.2: wrong credentials may be a 400 as well. */
+const REFUSED: ReadonlySet<number> = new Set([400, 401, 403]);
+
+async function refusal(response: RegistryResponse, remedy: string): Promise<RegistryError> {
+  const context = { method: response.method, step: TOKEN_STEP };
+  return await errorOf(response, REFUSED.has(response.status) ? { ...context, kind: 'auth', remedy } : context);
 }
 
 /** An identity token is only known to the OAuth form; everything else works with GET everywhere. */
@@ -75,7 +85,7 @@ const ask: Ask = (exchange, { realm, service, scopes, credentials }) => {
 
 /** What GET can do with credentials: an identity token goes as the password of the user `<token>`. */
 function basicOf(credentials: Credentials | undefined): string | undefined {
-  if (credentials?.identityToken !== undefined) return basicString('<token>', credentials.identityToken);
+  if (credentials?.identityToken !== undefined) return basicString(TOKEN_USERNAME, credentials.identityToken);
   if (credentials?.password === undefined) return undefined;
   return basicString(credentials.username ?? '', credentials.password);
 }
