@@ -1,0 +1,84 @@
+/** What every request of a push to one host shares. */
+import type { Backoff, BackoffClock } from './backoff.ts';
+import { errorOf, RegistryError } from './error.ts';
+import type { RegistryEvent } from './events.ts';
+import type { HostKnowledge } from './host-knowledge.ts';
+import type { RegistryResponse } from './response.ts';
+import { isTransientStatus } from './status.ts';
+import type { Transport } from './transport.ts';
+import { UploadError } from './upload/error.ts';
+
+export interface HostContext {
+  readonly transport: Transport;
+  readonly backoff: Backoff;
+  readonly host: HostKnowledge;
+  readonly sleep: BackoffClock['sleep'];
+  /** Failed tries in a row of one request, without progress, before the push fails. */
+  readonly maxRetries: number;
+  readonly onEvent: (event: RegistryEvent) => void;
+}
+
+/** A repository as the functions of this room see it. */
+export interface Place {
+  readonly context: HostContext;
+  readonly name: string;
+  /** What its requests need to be allowed to do. */
+  readonly scopes: readonly string[];
+  /** The URL of `/v2/<name>/<path>`. */
+  url(path: string): URL;
+}
+
+/** What is being done, for events and errors, and what ends it. */
+export interface Task {
+  readonly label: string;
+  readonly signal: AbortSignal;
+}
+
+/** Tells of a failed try and waits as long as the host's back-off says. `failures` counts from 1. Resolves to the milliseconds waited. */
+export async function pause(context: HostContext, task: Task, error: RegistryError, failures: number): Promise<number> {
+  task.signal.throwIfAborted();
+  const waitMs = context.backoff.planned(failures - 1, error);
+  const { host } = context.host;
+  context.onEvent({ type: 'retry', host, label: task.label, reason: error.message, attempt: failures, waitMs });
+  await context.sleep(waitMs, task.signal);
+  return waitMs;
+}
+
+/** The error of a request that failed once more than it may. */
+export function gaveUp(label: string, failures: number, error: Error): Error {
+  if (failures === 1) return error;
+  const remedy = error instanceof RegistryError || error instanceof UploadError ? error.remedy : undefined;
+  return new UploadError(`${label}: gave up after ${failures} failed tries without progress: ${error.message}`, {
+    remedy,
+    cause: error,
+  });
+}
+
+/** Resolves to an answer or to the temporary error in its place; throws errors that no other try can change. */
+export async function answerOrTrouble<T>(send: () => Promise<T>): Promise<T | RegistryError> {
+  try {
+    return await send();
+  } catch (error) {
+    if (error instanceof RegistryError && error.temporary) return error;
+    throw error;
+  }
+}
+
+/**
+ * Sends a request that may be repeated as it is (HEAD, GET, opening POST, manifest PUT), until its answer is not a transient
+ * one or its tries are used up. Throws RegistryError or UploadError.
+ */
+export async function retrying(
+  context: HostContext,
+  task: Task,
+  step: string,
+  send: () => Promise<RegistryResponse>,
+): Promise<RegistryResponse> {
+  for (let failures = 1; ; failures += 1) {
+    const answer = await answerOrTrouble(send);
+    if (!(answer instanceof RegistryError) && !isTransientStatus(answer.status)) return answer;
+    const error = answer instanceof RegistryError ? answer : await errorOf(answer, { method: answer.method, step });
+    if (failures > context.maxRetries) throw gaveUp(task.label, failures, error);
+    await pause(context, task, error, failures);
+  }
+}

@@ -1,0 +1,189 @@
+/** Manifests and indexes of a repository. distribution-spec, sections "Pulling manifests" and "Pushing Manifests"; T9. */
+import { type Descriptor, type Digest, digestOf, isDigest, MediaType } from '../image/oci.ts';
+import { ask, otherBytes } from './blobs.ts';
+import { answerOrTrouble, gaveUp, type Place, pause } from './context.ts';
+import { errorOf, RegistryError } from './error.ts';
+import type { RegistryResponse } from './response.ts';
+import { isTransientStatus } from './status.ts';
+import { type RegistryCode, registryCodes } from './words.ts';
+
+/** What the specification says that registries should take; more than any real manifest. */
+const LARGEST_MANIFEST = 4 * 2 ** 20;
+
+/** All forms that we read. Without Accept, distribution answers with schema 1. */
+const ACCEPT = [MediaType.ociManifest, MediaType.ociIndex, MediaType.dockerManifest, MediaType.dockerList].join(', ');
+
+/** Codes that name content which the manifest needs and the repository lacks. MANIFEST_UNKNOWN: a child of an index. */
+const UNKNOWN_CODES: ReadonlySet<string> = new Set(['MANIFEST_BLOB_UNKNOWN', 'BLOB_UNKNOWN', 'MANIFEST_UNKNOWN']);
+
+/** A manifest and what the registry calls it. */
+export interface FetchedManifest {
+  readonly descriptor: Descriptor;
+  readonly bytes: Buffer;
+}
+
+/** The registry says that it lacks blobs (or children) of a manifest. */
+export class BlobUnknownError extends Error {
+  override readonly name = 'BlobUnknownError';
+  /** Those that it named; empty when it named none. */
+  readonly digests: readonly Digest[];
+
+  constructor(digests: readonly Digest[], cause: RegistryError) {
+    super(cause.message, { cause });
+    this.digests = digests;
+  }
+}
+
+/** The descriptor of a manifest; undefined for 404. Throws RegistryError. */
+export async function headManifest(
+  place: Place,
+  reference: string,
+  signal: AbortSignal,
+): Promise<Descriptor | undefined> {
+  const step = 'looking for a manifest';
+  const response = await ask(place, 'HEAD', `manifests/${reference}`, { signal, step, headers: { accept: ACCEPT } });
+  if (response.status === 200) {
+    await response.discard();
+    return described(response) ?? (await fetchManifest(place, reference, signal))?.descriptor;
+  }
+  if (response.status === 404) return undefined;
+  // No body tells why. 405: no HEAD here.
+  if (response.status === 405) return (await fetchManifest(place, reference, signal))?.descriptor;
+  throw await errorOf(response, { method: 'HEAD', step, remedy: response.remedy });
+}
+
+/** What the headers say; undefined when they leave something out. */
+function described(response: RegistryResponse): Descriptor | undefined {
+  const digest = response.headers['docker-content-digest'];
+  const mediaType = response.headers['content-type'];
+  const size = Number(response.headers['content-length'] ?? Number.NaN);
+  return isDigest(digest) && mediaType !== undefined && Number.isSafeInteger(size)
+    ? { mediaType, digest, size }
+    : undefined;
+}
+
+/** A manifest whose bytes hash to the digest that was asked for, or else to the one that the registry names; undefined for 404. */
+export async function fetchManifest(
+  place: Place,
+  reference: string,
+  signal: AbortSignal,
+): Promise<FetchedManifest | undefined> {
+  const step = 'reading a manifest';
+  const response = await ask(place, 'GET', `manifests/${reference}`, { signal, step, headers: { accept: ACCEPT } });
+  if (response.status === 404) {
+    await response.discard();
+    return undefined;
+  }
+  if (response.status !== 200) throw await errorOf(response, { method: 'GET', step, remedy: response.remedy });
+  const bytes = await response.bytes(LARGEST_MANIFEST);
+  const digest = digestOf(bytes);
+  const named = isDigest(reference) ? reference : response.headers['docker-content-digest'];
+  if (isDigest(named) && named !== digest) throw otherBytes(response, named, bytes, step);
+  return { bytes, descriptor: { mediaType: mediaTypeOf(response, bytes), digest, size: bytes.length } };
+}
+
+/** The Content-Type without parameters, or what the manifest says of itself. */
+function mediaTypeOf(response: RegistryResponse, bytes: Buffer): string {
+  const header = response.headers['content-type']?.split(';', 1)[0]?.trim();
+  if (header !== undefined && header !== '' && !/^(text\/plain|application\/(json|octet-stream))$/i.test(header))
+    return header;
+  try {
+    const { mediaType } = JSON.parse(bytes.toString('utf8')) as { mediaType?: unknown };
+    return typeof mediaType === 'string' ? mediaType : MediaType.ociManifest;
+  } catch {
+    return header ?? MediaType.ociManifest;
+  }
+}
+
+export interface ManifestPut {
+  readonly bytes: Buffer;
+  readonly mediaType: string;
+  /** A tag, or the digest of `bytes`. */
+  readonly reference: string;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Puts a manifest until the registry confirms it; may be repeated, so no answer needs to be understood before the next try.
+ * Resolves to its digest once the registry has named the same one, or served these bytes. Throws BlobUnknownError, RegistryError,
+ * UploadError.
+ */
+export async function putManifest(place: Place, put: ManifestPut): Promise<Digest> {
+  const digest = digestOf(put.bytes);
+  // serverless-registry stores a manifest under any digest that it is told.
+  if (isDigest(put.reference) && put.reference !== digest)
+    throw new Error(`a manifest with the digest ${digest} cannot be put as ${put.reference}`);
+  for (let failures = 1; ; failures += 1) {
+    const outcome = await attempt(place, put);
+    if (!(outcome instanceof Error)) return await confirmed(place, put, digest, outcome);
+    // A lost answer, then "this tag is immutable": it was our own.
+    if (failures > 1 && !isTemporary(outcome) && (await isThere(place, put, digest))) return digest;
+    if (!isTemporary(outcome)) throw outcome;
+    const task = { label: `manifest ${put.reference}`, signal: put.signal };
+    if (failures > place.context.maxRetries) throw gaveUp(task.label, failures, outcome);
+    await pause(place.context, task, outcome, failures);
+  }
+}
+
+const isTemporary = (error: Error): error is RegistryError => error instanceof RegistryError && error.temporary;
+
+async function attempt(place: Place, put: ManifestPut): Promise<RegistryResponse | RegistryError | BlobUnknownError> {
+  const step = 'putting a manifest';
+  const answer = await answerOrTrouble(() =>
+    place.context.transport.send({
+      method: 'PUT',
+      url: place.url(`manifests/${put.reference}`),
+      headers: { 'content-type': put.mediaType },
+      body: put.bytes,
+      scopes: place.scopes,
+      signal: put.signal,
+      step,
+    }),
+  );
+  if (answer instanceof RegistryError || (answer.status >= 200 && answer.status < 300)) return answer;
+  if (isTransientStatus(answer.status)) return errorOf(answer, { method: 'PUT', step });
+  return refusal(answer, step);
+}
+
+/** Reads the whole answer: an image of a hundred layers may lack all of them. */
+async function refusal(response: RegistryResponse, step: string): Promise<RegistryError | BlobUnknownError> {
+  const body = await response.excerpt(LONGEST_REFUSAL);
+  const excerpt = async (limit: number): Promise<string> => body.slice(0, limit);
+  const { status, headers, url } = response;
+  const error = await errorOf({ status, headers, url, excerpt }, { method: 'PUT', step, remedy: response.remedy });
+  const unknown = registryCodes(body).filter(({ code }) => UNKNOWN_CODES.has(code.toUpperCase()));
+  return unknown.length > 0 ? new BlobUnknownError(digestsIn(unknown), error) : error;
+}
+
+/** An error with its detail takes about 300 bytes, an image has 127 layers at most (overlay2). */
+const LONGEST_REFUSAL = 64 * 1024;
+
+/** distribution puts the digest into `detail`, serverless-registry into `message`. */
+function digestsIn(codes: readonly RegistryCode[]): Digest[] {
+  const text = codes.map(({ message, detail }) => `${message} ${JSON.stringify(detail ?? '')}`).join('\n');
+  const found = text.match(/sha256:[0-9a-f]{64}(?![0-9a-f])/g) ?? [];
+  return [...new Set(found)].filter(isDigest);
+}
+
+/** The digest that the registry confirms: by its header, or by serving the manifest. */
+async function confirmed(place: Place, put: ManifestPut, digest: Digest, response: RegistryResponse): Promise<Digest> {
+  await response.discard();
+  const said = response.headers['docker-content-digest'];
+  if (said === digest) return digest;
+  if (await isThere(place, put, digest)) return digest;
+  const reason = `the registry ${said === undefined ? 'does not serve the manifest that was put' : `calls it ${said}`}, its digest is ${digest}`;
+  throw new RegistryError({
+    kind: 'protocol',
+    method: 'PUT',
+    url: response.url,
+    reason,
+    step: 'putting a manifest',
+    temporary: false,
+  });
+}
+
+/** Whether the reference leads to these very bytes. */
+async function isThere(place: Place, put: ManifestPut, digest: Digest): Promise<boolean> {
+  const found = await fetchManifest(place, put.reference, put.signal);
+  return found?.descriptor.digest === digest && found.bytes.equals(put.bytes);
+}

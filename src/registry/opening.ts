@@ -1,0 +1,94 @@
+/** T1: opening an upload, or mounting the blob instead. distribution-spec, sections "Pushing blobs" and "Mounting a blob from another repository". */
+import type { Digest } from '../image/oci.ts';
+import { answerOrTrouble, type Place, retrying, type Task } from './context.ts';
+import { CookieJar } from './cookies.ts';
+import { errorOf, RegistryError } from './error.ts';
+import type { RegistryResponse } from './response.ts';
+import { resolveLocation } from './upload/location.ts';
+import { Session } from './upload/session.ts';
+
+export interface Mount {
+  readonly digest: Digest;
+  /** Another repository of the same registry. */
+  readonly from: string;
+}
+
+const STEP = 'opening an upload';
+
+/**
+ * Opens an upload session; with `mount` the registry may take the blob from there instead. A refused mount is never an error:
+ * its session is used, or one is opened without it. Throws RegistryError.
+ */
+export async function openUpload(place: Place, task: Task, mount?: Mount): Promise<Session | 'mounted'> {
+  const cookies = new CookieJar();
+  const mounting = mount === undefined ? undefined : await tryMount(place, task, mount, cookies);
+  if (mounting?.status === 201) {
+    await mounting.discard();
+    return 'mounted';
+  }
+  const response = mounting ?? (await post(place, task, cookies));
+  if (response.status !== 202) throw await refusal(place, response);
+  return sessionOf(place, response, cookies);
+}
+
+/** The mount's answer if it is one of the two that the specification knows; else undefined, whatever it was. */
+async function tryMount(
+  place: Place,
+  task: Task,
+  mount: Mount,
+  cookies: CookieJar,
+): Promise<RegistryResponse | undefined> {
+  const query = new URLSearchParams({ mount: mount.digest, from: mount.from });
+  const answer = await answerOrTrouble(() =>
+    place.context.transport.send({
+      method: 'POST',
+      url: place.url(`blobs/uploads/?${query}`),
+      // One token for both, as Docker Hub wants it.
+      scopes: [...place.scopes, `repository:${mount.from}:pull`],
+      signal: task.signal,
+      cookies,
+      step: 'mounting a blob',
+    }),
+  ).catch((error: unknown) => {
+    // A token that includes the other repository may be refused.
+    if (error instanceof RegistryError && (error.kind === 'auth' || error.kind === 'denied')) return error;
+    throw error;
+  });
+  if (answer instanceof RegistryError) return undefined;
+  if (answer.status === 201 || (answer.status === 202 && answer.headers.location !== undefined)) return answer;
+  await answer.discard();
+  return undefined;
+}
+
+const post = (place: Place, task: Task, cookies: CookieJar): Promise<RegistryResponse> =>
+  retrying(place.context, task, STEP, () =>
+    place.context.transport.send({
+      method: 'POST',
+      url: place.url('blobs/uploads/'),
+      scopes: place.scopes,
+      signal: task.signal,
+      cookies,
+      step: STEP,
+    }),
+  );
+
+async function sessionOf(place: Place, response: RegistryResponse, cookies: CookieJar): Promise<Session> {
+  const location = resolveLocation(response.headers.location, response.url);
+  place.context.host.announce(response.headers);
+  await response.discard();
+  if (location !== undefined) return new Session({ context: place.context, scopes: place.scopes, location, cookies });
+  const reason = `opened an upload without saying where (Location: ${response.headers.location ?? 'absent'})`;
+  throw new RegistryError({
+    kind: 'protocol',
+    method: 'POST',
+    url: response.url,
+    reason,
+    step: STEP,
+    temporary: false,
+  });
+}
+
+async function refusal(place: Place, response: RegistryResponse): Promise<RegistryError> {
+  const remedy = response.remedy ?? (response.status === 404 ? place.context.host.profile.openRemedy : undefined);
+  return errorOf(response, { method: 'POST', step: STEP, temporary: false, remedy });
+}

@@ -1,0 +1,88 @@
+/** One registry host for one push: its connections, its back-off, what was learnt of it, its open uploads. */
+import { Backoff } from './backoff.ts';
+import type { HostContext } from './context.ts';
+import type { Credentials } from './credentials/credentials.ts';
+import type { RegistryEvent } from './events.ts';
+import { HostKnowledge } from './host-knowledge.ts';
+import { type Profile, profileFor } from './profiles.ts';
+import { Repository } from './repository.ts';
+import { OpenSessions } from './sessions.ts';
+import { type Clock, systemSleep } from './sleep.ts';
+import { Transport, type TransportEvent } from './transport.ts';
+
+export type { RegistryEvent } from './events.ts';
+
+export interface RegistryOptions {
+  /** `host[:port]` of an image reference. */
+  readonly host: string;
+  /** Plain HTTP. A loopback host gets it anyway. */
+  readonly insecure: boolean;
+  /** PEM certificates that are trusted besides the default ones. */
+  readonly ca?: string | undefined;
+  readonly credentials?: Credentials | undefined;
+  /** For HTTPS_PROXY, HTTP_PROXY, NO_PROXY. */
+  readonly env?: NodeJS.ProcessEnv | undefined;
+  /** The largest request body, bytes; `auto`: what the registry announces, else 95 MB. */
+  readonly chunkSize: number | 'auto';
+  /** Failed tries in a row of one request, without progress, before it fails for good. */
+  readonly maxRetries: number;
+  /** Default: by host. */
+  readonly profile?: Profile | undefined;
+  /** Time and chance; default: the system's. */
+  readonly clock?: Clock | undefined;
+  onEvent(event: RegistryEvent): void;
+}
+
+export class Registry {
+  readonly host: string;
+  readonly #context: HostContext;
+  readonly #sessions = new OpenSessions();
+  readonly #repositories = new Map<string, Repository>();
+
+  /** Nothing is sent yet. Throws when `ca` or the host can't be read. */
+  constructor(options: RegistryOptions) {
+    const { host, insecure, ca, credentials, env, chunkSize, maxRetries, clock } = options;
+    const onEvent = (event: RegistryEvent): void => options.onEvent(event);
+    const backoff = new Backoff(clock);
+    this.host = host;
+    this.#context = {
+      transport: new Transport({
+        host,
+        insecure,
+        ca,
+        credentials,
+        env,
+        backoff,
+        onEvent: (event) => onEvent(told(event)),
+      }),
+      backoff,
+      host: new HostKnowledge({ host, profile: options.profile ?? profileFor(host), chunkSize, onEvent }),
+      sleep: clock === undefined ? systemSleep : (ms, signal) => clock.sleep(ms, signal),
+      maxRetries,
+      onEvent,
+    };
+  }
+
+  /** A repository by its name as in the reference (`library/x` for Docker Hub's short names). The same object each time. */
+  repository(name: string): Repository {
+    const known = this.#repositories.get(name);
+    if (known !== undefined) return known;
+    const repository = new Repository(name, this, this.#context, this.#sessions);
+    this.#repositories.set(name, repository);
+    return repository;
+  }
+
+  /** The largest body (bytes) that this host was found, or announced, to take; undefined when nothing is known. */
+  get limitFound(): number | undefined {
+    return this.#context.host.limitFound;
+  }
+
+  /** Deletes the uploads that are still open (2 s at most), then ends every connection. Never rejects. */
+  async close(): Promise<void> {
+    await this.#sessions.close();
+    await this.#context.transport.close().catch(() => {});
+  }
+}
+
+const told = (event: TransportEvent): RegistryEvent =>
+  event.type === 'debug' ? { type: 'debug', text: event.line } : event;

@@ -1,0 +1,42 @@
+/** T4: after a transient failure nobody knows what was stored, and to send it again may double it: ask, then go on there. */
+import { RegistryError } from '../error.ts';
+import { isTransientStatus } from '../status.ts';
+import { goOnAt } from './send.ts';
+import type { Asking, State } from './state.ts';
+import type { Upload } from './upload.ts';
+import { type Answer, storedOf } from './verdict.ts';
+
+/** Gitea: a broken PATCH leaves 500 for ever. A second equal one on a session is no passing trouble any more. */
+const MOST_INTERNAL_ERRORS = 2;
+
+/** Waits, asks how far the upload has come, and goes on there; T5 when the session is gone. */
+export async function ask(upload: Upload, { error }: Asking): Promise<State> {
+  const { session } = upload;
+  if (error.status === 500) session.internalErrors += 1;
+  await upload.failed(error);
+  if (session.internalErrors >= MOST_INTERNAL_ERRORS) return { at: 'reopen', error, counted: true };
+  if (await cameMeanwhile(upload)) return { at: 'done', what: 'exists' };
+  const answer = await upload.tried(() => session.status(upload.signal));
+  return answer instanceof RegistryError ? { at: 'ask', error: answer } : afterStatus(upload, answer, error);
+}
+
+/** Another job may push the same layer: before a first chunk is sent again, one HEAD. */
+async function cameMeanwhile(upload: Upload): Promise<boolean> {
+  const { identity } = upload.body;
+  return (
+    upload.session.offset === 0 && identity !== undefined && upload.options.force !== true && upload.exists(identity)
+  );
+}
+
+async function afterStatus(upload: Upload, answer: Answer, error: RegistryError): Promise<State> {
+  const { session, host } = upload;
+  if (answer.status >= 200 && answer.status < 300) {
+    const bytes = storedOf(answer, { start: session.offset, end: session.sent });
+    return goOnAt(upload, bytes, { error, refusedWithoutNeed: error.status === 416, counted: true });
+  }
+  const said = answer.error ?? error;
+  if (isTransientStatus(answer.status)) return { at: 'ask', error: said };
+  // serverless-registry answers 401 to a token that may only push. It checks each chunk's range, so sending is asking.
+  if ((answer.status === 401 || answer.status === 403) && host.announcesChunks) return { at: 'send' };
+  return { at: 'reopen', error: said, counted: true };
+}

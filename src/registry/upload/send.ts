@@ -1,0 +1,153 @@
+/** T2: one request with bytes, and where its answer leads. */
+import { RegistryError } from '../error.ts';
+import { close } from './close.ts';
+import { plan } from './plan.ts';
+import { goWhole, shrink } from './smaller.ts';
+import type { State } from './state.ts';
+import type { Upload } from './upload.ts';
+import { type Answer, judgePatch, type Piece } from './verdict.ts';
+
+/**
+ * Two resets count as one place when they came within so many bytes of each other: what the kernels and a proxy hold in
+ * their buffers makes the exact byte unknowable.
+ */
+const SAME_PLACE_BYTES = 2 ** 20;
+
+/** 404 to the first chunk of so many fresh sessions in a row is no lost session any more: there are no chunks here (T7). */
+const NOT_FOUND_PROVES = 3;
+
+/** A refusal of the right offset may come from an old Location; a second one does not. */
+const MOST_REFUSALS = 2;
+
+/** An offset that contradicts us may be a stale answer; a second one means that the session holds other bytes than ours. */
+const MOST_CONTRADICTIONS = 2;
+
+/** Sends what comes next. */
+export async function send(upload: Upload): Promise<State> {
+  const next = await plan(upload);
+  switch (next.is) {
+    case 'look':
+      return { at: 'look' };
+    case 'chunk':
+      return sendChunk(upload, next.piece);
+    case 'close':
+      return close(upload, next.piece, next.identity);
+  }
+}
+
+async function sendChunk(upload: Upload, piece: Piece): Promise<State> {
+  const { session, body, traffic, signal } = upload;
+  const before = session.location;
+  const answer = await upload.tried(() => session.patch(body, piece, traffic, signal));
+  if (answer instanceof RegistryError) return broken(upload, piece, answer);
+  const verdict = judgePatch(answer, piece, upload.host.takesChunks);
+  const error =
+    answer.error ?? upload.oddity('PATCH', `its Range is ${answer.headers.range}, ${piece.end} bytes were sent`);
+  switch (verdict.is) {
+    case 'stored':
+      return stored(upload, piece);
+    case 'stalled':
+      return stalled(upload, piece, error);
+    case 'corrected':
+      return corrected(upload, piece, { bytes: verdict.bytes, answer, error, moved: session.location !== before });
+    case 'doubtful':
+      return stalledBefore(upload, piece, answer) ? stored(upload, piece) : { at: 'ask', error };
+    case 'lost':
+      return lost(upload, piece, error);
+    case 'too-large':
+      return shrink(upload, piece, error);
+    case 'no-chunks':
+      return goWhole(upload, error);
+    case 'final':
+      throw error;
+  }
+}
+
+function stored(upload: Upload, piece: Piece): State {
+  upload.host.acceptedChunk(piece.end - piece.start);
+  upload.notFoundAtStart = 0;
+  upload.confirm(piece.end);
+  return { at: 'send' };
+}
+
+/** No answer. Two resets at one place of a chunk whose size nobody has taken yet look like a limit (T6), else T4. */
+function broken(upload: Upload, piece: Piece, error: RegistryError): State {
+  const { taken } = upload.traffic;
+  const last = upload.lastReset;
+  if (error.kind === 'reset') upload.lastReset = { piece, taken };
+  const samePlace = last?.piece.start === piece.start && Math.abs(last.taken - taken) <= SAME_PLACE_BYTES;
+  const size = piece.end - piece.start;
+  if (error.kind === 'reset' && samePlace && upload.host.canShrink(size)) return shrink(upload, piece, error);
+  return { at: 'ask', error };
+}
+
+/** ECR: believe our own count once it is proven that this host's Range stands still; until then ask. */
+function stalled(upload: Upload, piece: Piece, error: RegistryError): State {
+  upload.host.stalled();
+  if (upload.host.rangeIsStale) return stored(upload, piece);
+  upload.session.stalledAt = piece.end;
+  return { at: 'ask', error };
+}
+
+/** A chunk that got 201 without moving the Range, and is refused with 416 when it is sent again: it was stored the first time. */
+function stalledBefore(upload: Upload, piece: Piece, answer: Answer): boolean {
+  if (answer.status !== 416 || upload.session.stalledAt !== piece.end) return false;
+  upload.host.stalled();
+  return true;
+}
+
+interface Correction {
+  readonly bytes: number | undefined;
+  readonly answer: Answer;
+  readonly error: RegistryError;
+  /** Whether the answer named another Location than the one that was used. */
+  readonly moved: boolean;
+}
+
+/** A refusal that says where the upload stands is the answer to T4 without asking. */
+async function corrected(upload: Upload, piece: Piece, correction: Correction): Promise<State> {
+  const { bytes, answer, error, moved } = correction;
+  if (stalledBefore(upload, piece, answer)) return stored(upload, piece);
+  return goOnAt(upload, bytes, { error, refusedWithoutNeed: answer.status === 416 && !moved, counted: false });
+}
+
+/** What led to a question where the upload stands. */
+export interface Doubt {
+  readonly error: RegistryError;
+  /** Whether a chunk was refused with 416, at the offset and Location that the registry now names. */
+  readonly refusedWithoutNeed: boolean;
+  /** Whether the failure was counted and waited for. */
+  readonly counted: boolean;
+}
+
+/** The registry says that it holds so many bytes: goes on there when that can be. */
+export async function goOnAt(upload: Upload, bytes: number | undefined, doubt: Doubt): Promise<State> {
+  const { session } = upload;
+  const { error, counted } = doubt;
+  if (bytes === undefined || bytes < session.offset || bytes > session.sent) {
+    session.contradictions += 1;
+    if (session.contradictions >= MOST_CONTRADICTIONS) return { at: 'reopen', error, counted };
+    return { at: 'ask', error };
+  }
+  if (bytes > session.offset) {
+    upload.confirm(bytes);
+    return { at: 'send' };
+  }
+  if (error.status === 416) {
+    if (doubt.refusedWithoutNeed && !upload.host.takesChunks) return goWhole(upload, error);
+    session.refusals += 1;
+    if (session.refusals >= MOST_REFUSALS) return { at: 'reopen', error, counted };
+  }
+  if (!counted) await upload.failed(error);
+  return { at: 'send' };
+}
+
+/** The session is not known (any more). */
+function lost(upload: Upload, piece: Piece, error: RegistryError): State {
+  if (error.status === 404 && piece.start === 0 && !upload.host.takesChunks) {
+    upload.notFoundAtStart += 1;
+    const proof = Math.min(NOT_FOUND_PROVES, upload.context.maxRetries + 1);
+    if (upload.notFoundAtStart >= proof) return goWhole(upload, error);
+  }
+  return { at: 'reopen', error, counted: false };
+}

@@ -1,0 +1,19 @@
+/** T6 and T7: the registry, or what stands in front of it, does not take the request in this form. */
+import type { RegistryError } from '../error.ts';
+import type { State } from './state.ts';
+import type { Upload } from './upload.ts';
+import type { Piece } from './verdict.ts';
+
+/** T6: half the size, for the whole push. A session has one chunk size, so this one is given up. Throws UploadError at the floor. */
+export function shrink(upload: Upload, piece: Piece, error: RegistryError): State {
+  upload.host.refused(piece.end - piece.start, error);
+  upload.abandon();
+  return { at: 'look' };
+}
+
+/** T7: no chunks here: the whole blob in one PUT, for the whole push. `plan` says whether that is allowed. */
+export function goWhole(upload: Upload, error: RegistryError): State {
+  upload.host.noChunks ??= error.message;
+  upload.abandon();
+  return { at: 'look' };
+}

@@ -1,0 +1,48 @@
+/** Counts what an upload sends and how long it waits. */
+import type { Readable } from 'node:stream';
+import type { BlobBody } from '../body.ts';
+import type { RequestBody } from '../exchange.ts';
+import type { Piece } from './verdict.ts';
+
+export class Traffic {
+  /** Bytes of bodies that were handed to the network, in all tries. */
+  bytesSent = 0;
+  /** Milliseconds of all requests from their first byte to the last one of their body. */
+  sendingMs = 0;
+  /** Milliseconds of all requests from the last byte of their body to their answer or their end. */
+  waitedMs = 0;
+  /** Bytes of the last body that were taken before it ended or broke. */
+  taken = 0;
+  #sentAt: number | undefined;
+
+  /** A body for the transport; each opening of it reads the same bytes anew. */
+  metered(body: BlobBody, piece: Piece): RequestBody {
+    return { size: piece.end - piece.start, open: () => this.#count(body.read(piece.start, piece.end)) };
+  }
+
+  /** Takes the time of one request. */
+  async timed<T>(request: () => Promise<T>): Promise<T> {
+    const start = performance.now();
+    this.taken = 0;
+    this.#sentAt = undefined;
+    try {
+      return await request();
+    } finally {
+      const sentAt = this.#sentAt ?? (this.taken > 0 ? performance.now() : start);
+      this.sendingMs += sentAt - start;
+      this.waitedMs += performance.now() - sentAt;
+    }
+  }
+
+  #count(stream: Readable): Readable {
+    this.taken = 0;
+    stream.on('data', (bytes: Buffer) => {
+      this.taken += bytes.length;
+      this.bytesSent += bytes.length;
+    });
+    stream.once('end', () => {
+      this.#sentAt = performance.now();
+    });
+    return stream;
+  }
+}
