@@ -27,6 +27,7 @@ const DEADLINE_MS = 6 * 60 * 60 * 1000;
  */
 export async function push(request: PushRequest, report: Report, cancel: AbortSignal): Promise<PushResult> {
   const signal = AbortSignal.any([cancel, AbortSignal.timeout(DEADLINE_MS)]);
+  tellLowered(request, report);
   const job = await openJob(request, report, signal);
   try {
     return await run(job);
@@ -35,6 +36,13 @@ export async function push(request: PushRequest, report: Report, cancel: AbortSi
     throw error;
   } finally {
     await closeJob(job);
+  }
+}
+
+/** Registries know no upper-case repositories; a push under another name than the one written is told. */
+function tellLowered({ destinations }: PushRequest, report: Report): void {
+  for (const reference of destinations.filter(({ lowered }) => lowered)) {
+    report({ type: 'notice', text: `The repository is lower-cased: ${formatReference(reference)}` });
   }
 }
 
@@ -125,6 +133,7 @@ const deniedError = (digests: ReadonlySet<Digest>): PushError =>
 /** Finds the image, and learns what the registry and the caches know of its layers; all at once. */
 async function resolve(job: Job): Promise<FoundImage> {
   const { request, known, targets, report, signal, cache } = job;
+  const way = request.export === 'store' ? 'store' : 'auto';
   const [found] = await Promise.all([
     findImage({
       image: request.image,
@@ -134,7 +143,7 @@ async function resolve(job: Job): Promise<FoundImage> {
       tempDir: request.workDir,
       signal,
       debug: (text) => report({ type: 'debug', text }),
-      storeOpener: openEngineStore,
+      storeOpener: (image, options) => openEngineStore(image, { ...options, export: way, env: request.env }),
     }),
     learnFromCache(known, cache),
     learnFromRegistry(known, targets, request.cacheFrom, report),
