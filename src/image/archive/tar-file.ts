@@ -1,0 +1,136 @@
+/** A tar file on disk as a folder of files: its headers are read once, its bodies when they are asked for. */
+import { posix } from 'node:path';
+import type { Header } from 'tar-stream';
+import { asImageError, ImageError } from '../error.ts';
+import type { Files, OpenFile } from '../files.ts';
+import { MAX_ENTRIES, MAX_LINKS } from '../limits.ts';
+import { tarParser } from './entry.ts';
+import type { RandomFile } from './file.ts';
+import { cleanName, cleanTarget } from './names.ts';
+
+const BLOCK = 512;
+/** Long names and PAX records come before their header; tar-stream refuses more than 4 MiB of them. */
+const MAX_HEADER_BLOCKS = 3 * 8192 + 4;
+
+type Member = { readonly offset: number; readonly size: number } | { readonly target: string };
+
+/** Reads a tar file's headers. Throws ImageError for one that is broken or made to harm. */
+export async function openTarFile(file: RandomFile, description: string): Promise<Files> {
+  try {
+    return new TarFiles(file, description, await readMembers(file));
+  } catch (error) {
+    throw asImageError(error, 'Archive', `${description} can't be read`, 'save or download it again');
+  }
+}
+
+async function readMembers(file: RandomFile): Promise<Map<string, Member>> {
+  const members = new Map<string, Member>();
+  let count = 0;
+  for (let position = 0; position < file.size; ) {
+    const found = await readHeader(file, position);
+    if (!found) break;
+    const { header, body } = found;
+    count += 1;
+    if (count > MAX_ENTRIES) throw new ImageError('Archive', `it has more than ${MAX_ENTRIES} entries`);
+    const size = header.size;
+    if (body + size > file.size) {
+      throw new ImageError(
+        'Archive',
+        `it is cut off: ${JSON.stringify(header.name)} ends ${body + size - file.size} bytes after the file`,
+      );
+    }
+    addMember(members, header, body, size);
+    position = body + Math.ceil(size / BLOCK) * BLOCK;
+  }
+  if (count === 0) throw new ImageError('Archive', 'it has no entries');
+  return members;
+}
+
+function addMember(members: Map<string, Member>, header: Header, offset: number, size: number): void {
+  const name = cleanName(header.name);
+  const { type } = header;
+  if (type === 'symlink' || type === 'link')
+    members.set(name, { target: cleanTarget(name, type, header.linkname ?? '') });
+  if (type !== 'file' && type !== 'contiguous-file') return;
+  if (members.has(name) && /^(index|manifest)\.json$/.test(name))
+    throw new ImageError('Archive', `it has ${name} twice`);
+  members.set(name, { offset, size });
+}
+
+/**
+ * One header with the long names and PAX records before it, decoded by tar-stream, block by block: an extract with room
+ * for one block asks for the next when it needs it. Undefined at the end of the archive.
+ */
+async function readHeader(file: RandomFile, start: number): Promise<{ header: Header; body: number } | undefined> {
+  const decoder = tarParser(1);
+  let settle: (result: { header: Header } | { error: Error } | undefined) => void = () => {};
+  decoder.on('entry', (header) => settle({ header }));
+  decoder.on('error', (error) => settle({ error }));
+  decoder.on('drain', () => settle(undefined));
+  try {
+    for (let blocks = 0; blocks < MAX_HEADER_BLOCKS; blocks += 1) {
+      const position = start + blocks * BLOCK;
+      const block = await file.read(position, BLOCK);
+      if (blocks === 0 && (block.length === 0 || (block.length === BLOCK && block.every((byte) => byte === 0))))
+        return undefined;
+      if (block.length < BLOCK) throw new ImageError('Archive', `it is cut off in a header at byte ${position}`);
+      const result = await new Promise<{ header: Header } | { error: Error } | undefined>((resolve) => {
+        settle = resolve;
+        decoder.write(block);
+      });
+      if (result && 'error' in result)
+        throw new ImageError('Archive', `its header at byte ${position} is not one: ${result.error.message}`);
+      if (result) return { header: result.header, body: position + BLOCK };
+    }
+    throw new ImageError('Archive', `its header at byte ${start} has no end`);
+  } finally {
+    decoder.destroy();
+  }
+}
+
+class TarFiles implements Files {
+  readonly description: string;
+  readonly #file: RandomFile;
+  readonly #members: ReadonlyMap<string, Member>;
+
+  constructor(file: RandomFile, description: string, members: ReadonlyMap<string, Member>) {
+    this.#file = file;
+    this.description = description;
+    this.#members = members;
+  }
+
+  async open(path: string): Promise<OpenFile | undefined> {
+    const found = this.#resolve(path);
+    if (!found) return undefined;
+    const { offset, size } = found;
+    return { size, read: (start = 0, end = size) => this.#file.stream(offset + start, offset + Math.min(end, size)) };
+  }
+
+  close(): Promise<void> {
+    return this.#file.close();
+  }
+
+  /** Follows links from file to file, and through a linked folder where a part of the path is one. */
+  #resolve(path: string): { offset: number; size: number } | undefined {
+    let name = path;
+    for (let links = 0; links <= MAX_LINKS; links += 1) {
+      const member = this.#members.get(name);
+      if (member && 'offset' in member) return member;
+      const next = member ? member.target : this.#throughFolder(name);
+      if (next === undefined) return undefined;
+      name = next;
+    }
+    throw new ImageError(
+      'Archive',
+      `${this.description} has links that lead to each other, at ${JSON.stringify(path)}`,
+    );
+  }
+
+  #throughFolder(name: string): string | undefined {
+    for (let slash = name.indexOf('/'); slash > 0; slash = name.indexOf('/', slash + 1)) {
+      const member = this.#members.get(name.slice(0, slash));
+      if (member && 'target' in member) return posix.join(member.target, name.slice(slash));
+    }
+    return undefined;
+  }
+}

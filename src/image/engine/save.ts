@@ -1,0 +1,116 @@
+/**
+ * `docker save` and `podman save` as a stream, never a whole tar on disk. @actions/exec cuts a tool's output into lines
+ * and has no back-pressure, so the tool writes into a FIFO and this process reads that as a socket: the reads wait in
+ * epoll, not in a thread of libuv's pool, and a slow reader makes the tool wait.
+ */
+import { closeSync, constants, openSync } from 'node:fs';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ArchiveStream, type Exporter } from '../archive/stream.ts';
+import { ImageError } from '../error.ts';
+import type { OpenOptions, StreamSource } from '../source.ts';
+import { firstWords, kill, MAX_STDERR, run, start, Tail, waitUntil } from './command.ts';
+import type { EngineImage } from './inspect.ts';
+
+/** Opens the pid file before the FIFO, whose opening waits for us; `exec` keeps the pid for the tool itself. */
+const SCRIPT = 'echo $$ >"$0.pid" && exec "$@" >"$0"';
+
+/**
+ * Saves an image by its ID, so that a tag moved since `inspect` can't change what is read. Podman's docker-archive form
+ * is the one that it writes without compressing. Throws ImageError when the export can't be started.
+ */
+export async function saveStream(image: EngineImage, options: OpenOptions): Promise<StreamSource> {
+  const form = image.engine === 'podman' ? ['--format', 'docker-archive'] : [];
+  const command = [image.tool, 'save', ...form, image.imageId];
+  options.debug(`reading ${command.join(' ')}`);
+  const exporter = await startExport(`${image.engine} save`, command, image.env, options.signal);
+  return new ArchiveStream(`${image.engine} save`, exporter, image, options.signal);
+}
+
+/** Starts a command whose output is read through a FIFO of its own. */
+export async function startExport(
+  name: string,
+  command: readonly string[],
+  env: NodeJS.ProcessEnv,
+  signal: AbortSignal,
+): Promise<Exporter> {
+  const folder = await mkdtemp(join(tmpdir(), 'chunked-push-save-'));
+  try {
+    const fifo = join(folder, 'archive');
+    const made = await run('mkfifo', ['-m', '600', fifo], { env, signal });
+    if (made.code !== 0) throw new ImageError('Export', `mkfifo failed: ${firstWords(made.stderr)}`);
+    return new FifoExport(name, command, env, folder, fifo);
+  } catch (error) {
+    await rm(folder, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+class FifoExport implements Exporter {
+  readonly stream: Socket;
+  readonly finished: Promise<void>;
+  readonly #folder: string;
+  readonly #fifo: string;
+  readonly #ended: Promise<number>;
+  #over = false;
+  #stopped: Promise<void> | undefined;
+
+  constructor(name: string, command: readonly string[], env: NodeJS.ProcessEnv, folder: string, fifo: string) {
+    this.#folder = folder;
+    this.#fifo = fifo;
+    // Non-blocking: opening does not wait for a writer, and a tool that never comes can't hang us.
+    const fd = openSync(fifo, constants.O_RDONLY | constants.O_NONBLOCK);
+    this.stream = new Socket({ fd, readable: true, writable: false });
+    // Whoever reads the stream sees its errors; before that and after the end nobody does.
+    this.stream.on('error', () => {});
+    const stderr = new Tail(MAX_STDERR);
+    const listeners = { stderr: (data: Buffer) => stderr.write(data) };
+    this.#ended = start('sh', ['-c', SCRIPT, fifo, ...command], { env, listeners });
+    this.finished = this.#finish(name, stderr);
+    this.finished.catch((error) => this.stream.destroy(error));
+  }
+
+  stop(): Promise<void> {
+    this.#stopped ??= this.#stop();
+    return this.#stopped;
+  }
+
+  async #finish(name: string, stderr: Tail): Promise<void> {
+    const code = await this.#ended.finally(() => {
+      this.#over = true;
+    });
+    if (code === 0) return this.#endStream();
+    if (this.#stopped) throw new Error(`${name} was stopped`);
+    const words = firstWords(stderr.toString());
+    throw new ImageError('Export', `${name} failed with exit code ${code}${words ? `: ${words}` : ''}`, {
+      remedy:
+        'see the log of the container engine; its disk may be full, since classic stores write a copy of the image first',
+    });
+  }
+
+  /** A FIFO ends for its reader when a writer has come and gone. One that ends well without writing is seen this way too. */
+  #endStream(): void {
+    try {
+      closeSync(openSync(this.#fifo, constants.O_WRONLY | constants.O_NONBLOCK));
+    } catch {
+      // The reader has gone already.
+    }
+  }
+
+  async #stop(): Promise<void> {
+    if (!this.#over) {
+      const pid = await waitUntil(() => this.#pid(), this.#ended);
+      if (pid !== undefined && !this.#over) await kill(pid, this.#ended);
+    }
+    await this.#ended.catch(() => {});
+    this.stream.destroy();
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+
+  async #pid(): Promise<number | undefined> {
+    const text = await readFile(`${this.#fifo}.pid`, 'utf8').catch(() => '');
+    return /^\d+\n$/.test(text) ? Number(text) : undefined;
+  }
+}
