@@ -1,8 +1,9 @@
 /** `npm run check`: types, formatting and lint, and whether the committed dist is what the sources build. */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -10,27 +11,31 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const succeeds = (command: string, ...args: readonly string[]): boolean =>
   spawnSync(command, args, { cwd: root, stdio: 'inherit' }).status === 0;
 
-/** Every file below dist with the hash of its bytes. */
-const hashes = (): ReadonlyMap<string, string> => {
-  const dist = join(root, 'dist');
-  if (!existsSync(dist)) return new Map();
-  const files = readdirSync(dist, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+/** Every file below a folder with the hash of its bytes. */
+const hashes = (folder: string): ReadonlyMap<string, string> => {
+  if (!existsSync(folder)) return new Map();
+  const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
   const paths = files.map((entry) => join(entry.parentPath, entry.name)).sort();
   return new Map(
-    paths.map((path) => [path.slice(root.length), createHash('sha256').update(readFileSync(path)).digest('hex')]),
+    paths.map((path) => [relative(folder, path), createHash('sha256').update(readFileSync(path)).digest('hex')]),
   );
 };
 
-/** Builds dist anew and tells which files are not what they were; the new ones stay, ready to be committed. */
+/** Builds into a folder apart and tells which files of the committed dist differ. */
 const distIsCurrent = (): boolean => {
-  const before = hashes();
-  if (!succeeds(process.execPath, join(root, 'scripts/build.ts'))) return false;
-  const after = hashes();
-  const changed = [...new Set([...before.keys(), ...after.keys()])].filter(
-    (path) => before.get(path) !== after.get(path),
-  );
-  for (const path of changed) console.error(`${path} was not what the sources build: commit the new one`);
-  return changed.length === 0 && after.size > 0;
+  const folder = mkdtempSync(join(tmpdir(), 'chunked-push-dist-'));
+  try {
+    if (!succeeds(process.execPath, join(root, 'scripts/build.ts'), folder)) return false;
+    const [committed, built] = [hashes(join(root, 'dist')), hashes(folder)];
+    const differing = [...new Set([...committed.keys(), ...built.keys()])].filter(
+      (path) => committed.get(path) !== built.get(path),
+    );
+    for (const path of differing)
+      console.error(`dist/${path} is not what the sources build: run "npm run build" and commit dist`);
+    return differing.length === 0;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 };
 
 const checks: readonly (readonly [string, () => boolean])[] = [
