@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream, statSync } from 'node:fs';
-import { readFile, rm } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -57,9 +57,9 @@ export class BlobStore {
     const paths = blocks.map((block) => this.#block(name, block));
     if (paths.some((path) => !statSync(path, { throwIfNoEntry: false })))
       return void response.writeHead(400, { 'x-ms-error-code': 'InvalidBlockList' }).end();
-    const out = createWriteStream(this.path(name));
-    for (const path of paths) await pipeline(createReadStream(path), out, { end: false });
-    await new Promise<void>((done) => out.end(done));
+    await writeFile(this.path(name), '');
+    for (const path of paths)
+      await pipeline(createReadStream(path), createWriteStream(this.path(name), { flags: 'a' }));
     for (const path of paths) await rm(path, { force: true });
     this.#sizes.set(name, statSync(this.path(name)).size);
     created(response);

@@ -1,8 +1,7 @@
 /** What the bytes of a compressed layer are, told by reading all of them. */
-import { createHash } from 'node:crypto';
+import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { PassThrough, type Transform } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
+import type { Transform } from 'node:stream';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
 import type { Digest } from '../image/oci.ts';
 import type { LayerFormat } from './known-layers.ts';
@@ -36,30 +35,35 @@ export async function inspectLayer(
   compression: LayerFormat['compression'],
   signal?: AbortSignal,
 ): Promise<BlobFacts & { readonly diffId: Digest }> {
-  const blob = createHash('sha256');
+  const facts = await inspectBlob(path, signal);
   const tar = createHash('sha256');
-  let size = 0;
-  const counted = new PassThrough({ highWaterMark: READ_BYTES }).on('data', (piece: Buffer) => {
-    blob.update(piece);
-    size += piece.length;
-  });
-  const unpack = decompressor(compression);
-  await pipeline(
-    createReadStream(path, { highWaterMark: READ_BYTES }),
-    counted,
-    unpack,
-    async (plain) => {
-      for await (const piece of plain) tar.update(piece);
-    },
-    { signal },
-  );
-  // zlib ignores what follows the last gzip member, where stricter readers refuse the blob.
-  const read = (unpack as Transform & { readonly bytesWritten: number }).bytesWritten;
-  if (read !== size) throw new Error(`${size - read} bytes follow the end of the ${compression} data`);
-  return { digest: `sha256:${blob.digest('hex')}`, size, diffId: `sha256:${tar.digest('hex')}` };
+  let at = 0;
+  do {
+    const read = await unpack(path, at, decompressor(compression), tar, signal);
+    if (read === 0) throw new Error(`the ${compression} data has no end`);
+    at += read;
+  } while (at < facts.size);
+  return { ...facts, diffId: `sha256:${tar.digest('hex')}` };
 }
 
-function decompressor(compression: LayerFormat['compression']): Transform {
+type Decompressor = Transform & { readonly bytesWritten: number };
+
+/**
+ * Decompresses a file from an offset into a hash. Resolves to the bytes that were taken in: Node's zstd stops after a frame, and
+ * its gunzip, which reads all members, at anything else, so whatever follows must be looked at again from there.
+ */
+async function unpack(path: string, at: number, into: Decompressor, hash: Hash, signal?: AbortSignal): Promise<number> {
+  const source = createReadStream(path, { start: at, highWaterMark: READ_BYTES, signal });
+  source.on('error', (error) => into.destroy(error));
+  try {
+    for await (const piece of source.pipe(into)) hash.update(piece);
+    return into.bytesWritten;
+  } finally {
+    source.destroy();
+  }
+}
+
+function decompressor(compression: LayerFormat['compression']): Decompressor {
   const options = { chunkSize: READ_BYTES };
   return compression === 'gzip' ? createGunzip(options) : createZstdDecompress(options);
 }

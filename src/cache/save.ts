@@ -41,11 +41,12 @@ export async function savePlan(
   } catch (error) {
     log.info(`layer cache: nothing more is saved: ${(error as Error).message}`);
   } finally {
+    // When the service was given up, its line has been written.
+    if (saving.service.down === undefined) tell(saving, log);
     saving.service.close();
     const paths = [...entries.map(({ path }) => path), plan.workspace];
     await Promise.all(paths.map((path) => rm(path, { recursive: true, force: true }).catch(() => {})));
   }
-  tell(saving, log);
   return saving;
 }
 

@@ -4,7 +4,7 @@
 const COMMAND = /^::(\w[\w-]*)(?: [^:]*)?::(.*)$/s;
 
 /** How @actions/cache begins a line that says why a call came to nothing. */
-const FAILURE = /^(?:Failed|Cache (?:restore|save) skipped)/;
+const FAILURE = /^(?:Failed|Cache save skipped)/;
 
 /** The commands whose text is meant to be read. Masks and debug lines carry signed URLs. */
 const SPEAKING: ReadonlySet<string | undefined> = new Set(['warning', 'error', 'notice']);
@@ -30,3 +30,6 @@ export function problemIn(lines: readonly string[]): string | undefined {
 
 /** Whether a problem is that the key is taken: version 2 of the service answers 409, version 1 says so in words. */
 export const isTaken = (problem: string): boolean => /\(409\)|already exists/.test(problem);
+
+/** Whether a problem is that of the service, not of one entry: the call failed that every restore begins with. */
+export const isOutage = (problem: string): boolean => /\bgetCacheEntry/i.test(problem);

@@ -6,7 +6,7 @@ import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ENTRIES, type ServiceAnswer, type ServiceReady, type ServiceRequest } from './service-messages.ts';
-import { isTaken, problemIn, readable } from './service-words.ts';
+import { isOutage, isTaken, problemIn, readable } from './service-words.ts';
 
 /** `hit`: found or saved, under this key. `miss`: not there. `trouble`: the service or the entry failed, and how. */
 export type Outcome =
@@ -179,7 +179,9 @@ export class CacheService {
 
   #settle({ id, key, lines }: ServiceAnswer): void {
     for (const line of lines.map(readable)) if (line) this.#log.debug(`@actions/cache: ${line}`);
-    this.#pending.get(id)?.settle(outcomeOf(key, lines));
+    const outcome = outcomeOf(key, lines);
+    if (outcome.kind === 'trouble' && isOutage(outcome.why)) this.#giveUp(outcome.why);
+    else this.#pending.get(id)?.settle(outcome);
   }
 
   #giveUp(why: string): void {

@@ -1,0 +1,228 @@
+/** Whatever the cache service does, a push goes on: at most a line in the log, and no wrong bytes. */
+import { randomBytes } from 'node:crypto';
+import { readdir, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { buffer } from 'node:stream/consumers';
+import { zstdCompressSync } from 'node:zlib';
+import tar, { type Header } from 'tar-stream';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { layerEntry, pointerPrefix } from '../../src/cache/keys.ts';
+import { savePlan } from '../../src/cache/save.ts';
+import { freshRunner, REPOSITORY, type TestLayer, testLayer } from '../support/cache-runner.ts';
+import { type CacheFailure, type CacheServer, startCacheServer } from '../support/cache-server.ts';
+
+const FORMAT = { compression: 'gzip', level: 1 } as const;
+/** What a call that gets no answer in time ends with: @actions/cache itself would wait 30 s and more. */
+const LATE = /did not answer within 1 s/;
+const SHORT = { lookup: 1000, restore: 1000, save: 1000 };
+const deadlinesFor = (line: RegExp) => (line === LATE ? SHORT : {});
+
+let server: CacheServer;
+let layer: TestLayer;
+beforeEach(async () => {
+  server = await startCacheServer();
+  layer = testLayer();
+});
+afterEach(() => server.close());
+
+async function saveLayers(layers: readonly TestLayer[]) {
+  const runner = await freshRunner(server);
+  const cache = await runner.open();
+  const plan = await cache.record(await Promise.all(layers.map((each) => runner.made(cache, each))));
+  await cache.close();
+  return { runner, plan, save: (deadlines = {}) => savePlan(plan, runner.log, { deadlines }) };
+}
+
+/** What @actions/cache packs, with members of any name: an archive for `replace`. */
+async function archive(...members: readonly (Partial<Header> & { content?: Buffer })[]): Promise<Buffer> {
+  const pack = tar.pack();
+  for (const { content, ...header } of members) pack.entry({ name: '', ...header }, content ?? Buffer.alloc(0));
+  pack.finalize();
+  return zstdCompressSync(await buffer(pack));
+}
+
+describe('restoring from a service that fails', () => {
+  const outages: readonly [CacheFailure, RegExp][] = [
+    ['429', /429/],
+    ['5xx', LATE],
+    ['hang', LATE],
+    ['not-json', LATE],
+    ['reset', /ECONNRESET/],
+    ['unreadable', /cache read denied/],
+  ];
+  test.each(outages)('%s at every lookup: one line, and it is not asked again', async (failure, line) => {
+    const layers = [layer, testLayer(), testLayer()];
+    await (await saveLayers(layers)).save();
+    server.failures.lookup = failure;
+    const runner = await freshRunner(server);
+    const cache = await runner.open({ deadlines: deadlinesFor(line) });
+    const before = performance.now();
+    expect((await cache.known()).size).toBe(0);
+    expect(await Promise.all(layers.map(({ diffId }) => cache.restore(diffId)))).toEqual([
+      undefined,
+      undefined,
+      undefined,
+    ]);
+    expect(performance.now() - before).toBeLessThan(1000 + 5000);
+    expect(runner.log.lines).toEqual([expect.stringMatching(line)]);
+  });
+
+  const broken: readonly [CacheFailure, RegExp][] = [
+    ['corrupt', /tar" failed/],
+    ['truncate', /aborted/],
+    ['reset', LATE],
+    ['5xx', LATE],
+    ['429', /tar" failed/],
+    ['hang', LATE],
+  ];
+  test.each(broken)('%s at the download: one line', async (failure, line) => {
+    await (await saveLayers([layer])).save();
+    const runner = await freshRunner(server);
+    const cache = await runner.open({ deadlines: deadlinesFor(line) });
+    await cache.known();
+    server.failures.download = failure;
+    expect(await cache.restore(layer.diffId)).toBeUndefined();
+    expect(runner.log.lines).toEqual([expect.stringMatching(line)]);
+  });
+
+  test('a cancelled push waits for nothing', async () => {
+    server.failures.lookup = 'hang';
+    const runner = await freshRunner(server);
+    const abort = new AbortController();
+    const cache = await runner.open({ signal: abort.signal });
+    setTimeout(() => abort.abort(), 1500);
+    expect((await cache.known()).size).toBe(0);
+    expect(runner.log.lines).toEqual([]);
+  });
+
+  test('without a service nothing is started and nothing is waited for', async () => {
+    const runner = await freshRunner();
+    const before = performance.now();
+    const cache = await runner.open();
+    expect((await cache.known()).size).toBe(0);
+    expect(await cache.restore(layer.diffId)).toBeUndefined();
+    expect(await savePlan(await cache.record([]), runner.log)).toMatchObject({ saved: [], failed: [] });
+    expect(performance.now() - before).toBeLessThan(200);
+    expect(runner.log.lines).toEqual([]);
+  });
+});
+
+describe('entries that somebody else wrote', () => {
+  const entry = () => layerEntry(FORMAT, layer.diffId);
+  const name = () => `entries/${entry().file}`;
+  async function restorePoisoned(poison: Buffer) {
+    await (await saveLayers([layer])).save();
+    await server.replace(entry().key, poison);
+    const runner = await freshRunner(server);
+    const cache = await runner.open();
+    return { restored: await cache.restore(layer.diffId), runner };
+  }
+
+  test('another layer’s bytes, sound in themselves', async () => {
+    const { restored, runner } = await restorePoisoned(await archive({ name: name(), content: testLayer().blob }));
+    expect(restored).toBeUndefined();
+    expect(runner.log.lines).toEqual([expect.stringMatching(/the entry has another layer, sha256:/)]);
+  });
+
+  test('the right layer with bytes after its end, which other readers refuse', async () => {
+    const content = Buffer.concat([layer.blob, randomBytes(100)]);
+    const { restored, runner } = await restorePoisoned(await archive({ name: name(), content }));
+    expect(restored).toBeUndefined();
+    expect(runner.log.lines).toEqual([expect.stringMatching(/100 bytes follow the end|incorrect header/)]);
+  });
+
+  test('half of the layer, not compressed at all, empty', async () => {
+    for (const content of [layer.blob.subarray(0, 50_000), Buffer.alloc(1000), Buffer.alloc(0)]) {
+      await server.close();
+      server = await startCacheServer();
+      const { restored, runner } = await restorePoisoned(await archive({ name: name(), content }));
+      expect(restored).toBeUndefined();
+      expect(runner.log.lines).toHaveLength(1);
+    }
+  });
+
+  test('an archive that names files elsewhere writes only into the cache’s own folder', async () => {
+    const outside = join((await freshRunner()).temp, 'victim');
+    await writeFile(outside, 'untouched');
+    const { restored } = await restorePoisoned(
+      await archive(
+        { name: outside, content: Buffer.from('evil') },
+        { name: `../../../../../..${outside}`, content: Buffer.from('evil') },
+        { name: 'entries/door', type: 'symlink', linkname: join(outside, '..') },
+        { name: 'entries/door/new', content: Buffer.from('evil') },
+        { name: 'entries', type: 'symlink', linkname: join(outside, '..') },
+        { name: 'entries/victim', content: Buffer.from('evil') },
+        { name: name(), content: layer.blob },
+      ),
+    );
+    expect(restored?.descriptor).toEqual(layer.descriptor);
+    expect(await readdir(join(outside, '..'))).toEqual(['victim']);
+    expect((await stat(outside)).size).toBe('untouched'.length);
+  });
+
+  test('a link in place of the layer', async () => {
+    const { restored, runner } = await restorePoisoned(
+      await archive({ name: name(), type: 'symlink', linkname: '/etc/hostname' }),
+    );
+    expect(restored).toBeUndefined();
+    expect(runner.log.lines).toEqual([expect.stringContaining('the entry is not a file')]);
+  });
+
+  const good = { diffId: `sha256:${'a'.repeat(64)}`, mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip' };
+  const pointers: readonly [string, Buffer][] = [
+    ['not JSON', Buffer.from('<html>')],
+    ['no list', Buffer.from('{"version":1,"layers":{"length":5}}')],
+    [
+      'another version',
+      Buffer.from(JSON.stringify({ version: 2, layers: [{ ...good, digest: good.diffId, size: 1 }] })),
+    ],
+    ['a bad digest', Buffer.from(JSON.stringify({ version: 1, layers: [{ ...good, digest: 'sha256:..', size: 1 }] }))],
+    ['a bad size', Buffer.from(JSON.stringify({ version: 1, layers: [{ ...good, digest: good.diffId, size: '1' }] }))],
+    ['100 MB of it', Buffer.alloc(100_000_000, ' ')],
+  ];
+  test.each(pointers)('pointers with %s teach nothing', async (_, content) => {
+    await (await saveLayers([layer])).save();
+    const { file, key } = pointerPrefix(FORMAT, REPOSITORY);
+    const saved = server.entries().find((each) => each.key.startsWith(key))!;
+    await server.replace(saved.key, await archive({ name: `entries/${file}`, content }));
+    const cache = await (await freshRunner(server)).open();
+    expect((await cache.known()).size).toBe(0);
+  });
+
+  test('a longer repository’s pointers are not taken for this one’s', async () => {
+    await (await saveLayers([layer])).save();
+    const cache = await (await freshRunner(server)).open({ repositories: [`${REPOSITORY}/`, REPOSITORY.slice(0, -1)] });
+    expect((await cache.known()).size).toBe(0);
+  });
+});
+
+describe('saving to a service that fails', () => {
+  const failing: readonly [keyof CacheServer['failures'], CacheFailure, RegExp][] = [
+    ['create', 'read-only', /4 entries were not saved: .*cache write denied/],
+    ['create', '429', /4 entries were not saved: .*429/],
+    ['create', '5xx', LATE],
+    ['create', 'hang', LATE],
+    ['upload', 'corrupt', /./],
+    ['upload', 'hang', LATE],
+    ['finalize', '429', /4 entries were not saved: .*429/],
+    ['lookup', '429', /429/],
+    ['lookup', 'hang', LATE],
+  ];
+  test.each(failing)('%s: %s', async (operation, failure, line) => {
+    const { save, runner, plan } = await saveLayers([layer, testLayer(), testLayer()]);
+    server.failures[operation] = failure;
+    const report = await save(deadlinesFor(line));
+    expect(report.saved).toEqual([]);
+    expect(report.failed).toHaveLength(4);
+    expect(runner.log.lines).toEqual([expect.stringMatching(line)]);
+    for (const { path } of plan.layers) await expect(stat(path)).rejects.toThrow('ENOENT');
+    expect(await readdir(join(runner.temp, 'chunked-push/tmp'))).toEqual([]);
+  });
+
+  test('a key that another job has just taken counts as there', async () => {
+    const { save, runner } = await saveLayers([layer]);
+    server.failures.create = 'exists';
+    expect(await save()).toMatchObject({ saved: [], failed: [] });
+    expect(runner.log.lines).toEqual([expect.stringMatching(/saved 0 entries \(0 bytes\), 2 were there already/)]);
+  });
+});
