@@ -1,0 +1,207 @@
+/**
+ * Measures the compressors that a layer could get, each alone in a worker thread on the same sample, in turn, several rounds:
+ *
+ *   node scripts/measure-compressors.ts [--rounds 3] [--sample layer.tar] [--only libdeflate]
+ *
+ * Without --sample it makes one of about 300 MB from this machine's own files: programs, libraries, Python, JavaScript, documents,
+ * and a share that is compressed already. Prints the Markdown table of docs/compressors.md.
+ */
+import { execFileSync } from 'node:child_process';
+import { globSync, mkdtempSync, openSync, readSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
+import * as zlib from 'node:zlib';
+import { deflate, gzip } from 'libdeflate';
+import { codecFor } from '../src/layer/compress/codec.ts';
+import { grownBytes } from '../src/layer/compress/compression.ts';
+
+const MB = 1_000_000;
+const MIB = 1024 * 1024;
+
+/** Bytes that a block is compressed to. */
+type Measured = (block: Uint8Array) => number;
+
+interface Candidate {
+  readonly name: string;
+  readonly level: number;
+  readonly blockBytes: number;
+}
+
+interface Result {
+  readonly bytesOut: number;
+  readonly ms: number;
+}
+
+/** What can be measured, by the name in the table. Each makes what would go into the layer: checksums count. */
+const MAKERS: Readonly<Record<string, (level: number, blockBytes: number) => Measured>> = {
+  'ours, gzip': ours('gzip'),
+  'ours, zstd': ours('zstd'),
+  'libdeflate gzip()': (level) => (block) => gzip(block, level).length,
+  'libdeflate deflate() + crc32': (level) => (block) => {
+    zlib.crc32(block);
+    return deflate(block, level).length + 18;
+  },
+  'Node gzipSync': (level, blockBytes) => (block) => zlib.gzipSync(block, { level, chunkSize: blockBytes }).length,
+  'Node deflateRawSync, one member': (level, blockBytes) => {
+    let dictionary: Buffer | undefined;
+    return (block) => {
+      zlib.crc32(block);
+      const options = { level, chunkSize: blockBytes, finishFlush: zlib.constants.Z_SYNC_FLUSH };
+      const { length } = zlib.deflateRawSync(block, dictionary ? { ...options, dictionary } : options);
+      dictionary = Buffer.from(block.subarray(-32 * 1024));
+      return length;
+    };
+  },
+};
+
+const CANDIDATES: readonly Candidate[] = [
+  ...[1, 2, 3, 4].flatMap((level) => candidates('ours, gzip', level, 2)),
+  ...candidates('ours, gzip', 1, 1, 4),
+  ...candidates('libdeflate deflate() + crc32', 1, 2),
+  ...candidates('libdeflate gzip()', 1, 2),
+  ...[1, 4, 6].flatMap((level) => candidates('Node gzipSync', level, 2)),
+  ...[1, 4].flatMap((level) => candidates('Node deflateRawSync, one member', level, 1)),
+  ...[1, 2, 3, 4, 5].flatMap((level) => candidates('ours, zstd', level, 4)),
+  ...candidates('ours, zstd', 3, 1, 2, 8),
+];
+
+function candidates(name: string, level: number, ...mebibytes: number[]): Candidate[] {
+  return mebibytes.map((size) => ({ name, level, blockBytes: size * MIB }));
+}
+
+function ours(compression: 'gzip' | 'zstd') {
+  return (level: number, blockBytes: number): Measured => {
+    const codec = codecFor(compression, level);
+    const into = new Uint8Array(grownBytes(blockBytes));
+    return (block) => codec(block, into);
+  };
+}
+
+/** Compresses the whole file block by block; reading is not counted. */
+function measure(sample: string, { name, level, blockBytes }: Candidate): Result {
+  const compress = MAKERS[name]!(level, blockBytes);
+  const file = openSync(sample, 'r');
+  const buffer = new Uint8Array(blockBytes);
+  let [bytesOut, ms] = [0, 0];
+  for (let length = readSync(file, buffer); length > 0; length = readSync(file, buffer)) {
+    const start = performance.now();
+    bytesOut += compress(buffer.subarray(0, length));
+    ms += performance.now() - start;
+  }
+  return { bytesOut, ms };
+}
+
+/** Programs, libraries, packages, documents and what is compressed already, until each has its bytes. Sorted, then spread evenly. */
+const SHARES: ReadonlyArray<readonly [bytes: number, ...patterns: string[]]> = [
+  [60 * MB, '/usr/{bin,sbin,libexec}/**'],
+  [70 * MB, '/usr/lib/{*-linux-gnu,gcc}/**/*.{so,so.*,a}'],
+  [50 * MB, '/usr/lib/python3*/**/*.{py,pyc,so}', '/usr/local/lib/python3*/**/*.{py,pyc,so}'],
+  [40 * MB, '{/usr/share/nodejs,/usr/lib/node_modules,node_modules}/**/*.{js,mjs,cjs,ts,json,map}'],
+  [40 * MB, '/usr/{include,share/doc,share/perl,share/i18n}/**/*[!gz]'],
+  [34 * MB, '/usr/{share,lib,local}/**/*.{gz,png,whl,jar,zip,xz,jpg}'],
+];
+
+function makeSample(folder: string): string {
+  const list = join(folder, 'files');
+  writeFileSync(list, `${SHARES.flatMap(([bytes, ...patterns]) => spread(filesOf(patterns), bytes)).join('\n')}\n`);
+  const sample = join(folder, 'sample.tar');
+  // Fixed order, owner and time: the same files give the same bytes.
+  execFileSync('tar', ['--owner=0', '--group=0', '--mtime=@0', '-cf', sample, '-T', list], {
+    stdio: ['ignore', 'inherit', 'ignore'],
+  });
+  return sample;
+}
+
+const filesOf = (patterns: readonly string[]): string[] =>
+  globSync([...patterns])
+    .filter((path) => statSync(path, { throwIfNoEntry: false })?.isFile() === true && statSync(path).size < 12 * MB)
+    .sort();
+
+/** Every n-th file, so that a share is drawn from all of its folders. */
+function spread(files: readonly string[], bytes: number): string[] {
+  const total = files.reduce((sum, path) => sum + statSync(path).size, 0);
+  const step = Math.max(1, total / bytes);
+  const chosen = Array.from({ length: Math.floor(files.length / step) }, (_, at) => files[Math.floor(at * step)]!);
+  return [...new Set(chosen)];
+}
+
+/** Go's own gzip at its default level, in one stream: what `docker push` sends. Undefined without a Go compiler. */
+function goBytes(sample: string, folder: string): number | undefined {
+  const source = join(folder, 'main.go');
+  writeFileSync(
+    source,
+    `package main
+import ("compress/gzip"; "fmt"; "io"; "os")
+type count int64
+func (c *count) Write(p []byte) (int, error) { *c += count(len(p)); return len(p), nil }
+func main() { f, _ := os.Open(os.Args[1]); var c count; w := gzip.NewWriter(&c); io.Copy(w, f); w.Close(); fmt.Print(int64(c)) }
+`,
+  );
+  try {
+    return Number(
+      execFileSync('go', ['run', source, sample], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }),
+    );
+  } catch {
+    return undefined;
+  }
+}
+
+function inThread(sample: string, candidate: Candidate): Promise<Result> {
+  return new Promise((resolve, reject) => {
+    const worker = new Worker(fileURLToPath(import.meta.url), { workerData: { sample, candidate } });
+    worker.once('message', resolve);
+    worker.once('error', reject);
+  });
+}
+
+const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!;
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      rounds: { type: 'string', default: '3' },
+      sample: { type: 'string' },
+      only: { type: 'string', default: '' },
+    },
+  });
+  const folder = mkdtempSync(join(tmpdir(), 'compressors-'));
+  try {
+    const sample = values.sample ?? makeSample(folder);
+    const size = statSync(sample).size;
+    const chosen = CANDIDATES.filter((candidate) => candidate.name.includes(values.only));
+    const results = new Map<Candidate, Result[]>(chosen.map((candidate) => [candidate, []]));
+    for (let round = 0; round < Number(values.rounds); round++) {
+      for (const candidate of chosen) results.get(candidate)!.push(await inThread(sample, candidate));
+    }
+    const go = goBytes(sample, folder);
+    console.log(
+      `Sample: ${(size / MB).toFixed(0)} MB; Node ${process.version}, zlib ${process.versions.zlib}, zstd ${process.versions.zstd}.`,
+    );
+    console.log(
+      `Go's gzip, default level: ${go === undefined ? 'not measured (no go)' : `ratio ${(go / size).toFixed(4)}`}.\n`,
+    );
+    console.log(
+      '| compressor | level | block, MiB | MB/s a core | ratio | size against Go |\n|---|---|---|---|---|---|',
+    );
+    for (const [{ name, level, blockBytes }, runs] of results) {
+      const speed = size / MB / (median(runs.map((run) => run.ms)) / 1000);
+      const { bytesOut } = runs[0]!;
+      const against = go === undefined ? '' : `${((bytesOut / go - 1) * 100).toFixed(1)} %`;
+      console.log(
+        `| ${name} | ${level} | ${blockBytes / MIB} | ${speed.toFixed(0)} | ${(bytesOut / size).toFixed(4)} | ${against} |`,
+      );
+    }
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+if (isMainThread) {
+  await main();
+} else {
+  const { sample, candidate } = workerData as { sample: string; candidate: Candidate };
+  parentPort!.postMessage(measure(sample, candidate));
+}
