@@ -34,14 +34,11 @@ export interface FindOptions {
   readonly storeOpener?: StoreOpener;
 }
 
-/** A found image, and, when an engine has it, what the engine said of it (for its own push). */
-export type Finding = FoundImage & { readonly engineImage?: EngineImage };
-
 /**
  * Finds an image without reading its layers. Throws ImageError that says what was tried, or the signal's reason when
  * that is aborted.
  */
-export async function findImage(options: FindOptions): Promise<Finding> {
+export async function findImage(options: FindOptions): Promise<FoundImage> {
   const { image } = options;
   const file = /^(docker-archive|oci-archive|oci):(.*)$/s.exec(image);
   if (file) return findInFile(image, file[1] as Transport, file[2]!, options);
@@ -62,7 +59,7 @@ export async function findImage(options: FindOptions): Promise<Finding> {
 
 type Transport = 'docker-archive' | 'oci-archive' | 'oci';
 
-async function findInEngine(options: FindOptions): Promise<Finding> {
+async function findInEngine(options: FindOptions): Promise<FoundImage> {
   const { signal, debug = () => {} } = options;
   const command = { env: options.env ?? process.env, signal };
   const engines: readonly EngineName[] = options.engine === 'auto' ? ['docker', 'podman'] : [options.engine];
@@ -87,7 +84,7 @@ function lowerRepository(image: string): string {
   return name.toLowerCase() + image.slice(name.length);
 }
 
-function foundInEngine(image: EngineImage, options: FindOptions): Finding {
+function foundInEngine(image: EngineImage, options: FindOptions): FoundImage {
   const { engine, imageId, diffIds, root } = image;
   return {
     name: options.image,
@@ -95,26 +92,25 @@ function foundInEngine(image: EngineImage, options: FindOptions): Finding {
     diffIds,
     ...(root ? { root } : {}),
     engine,
-    engineImage: image,
     open: (openOptions) => openEngineImage(image, options, openOptions),
-    push: (reference, pushOptions) => enginePush(image, reference, { ...pushOptions, env: image.env }),
+    push: (reference, pushOptions) => enginePush(image, reference, pushOptions),
   };
 }
 
 async function openEngineImage(image: EngineImage, options: FindOptions, openOptions: OpenOptions): Promise<Source> {
   const { export: way = 'auto', storeOpener } = options;
   if (way === 'save' || openOptions.withoutStore) return saveStream(image, openOptions);
-  let why = 'this engine and storage driver have none that can be read';
   try {
     const store = await storeOpener?.(image, openOptions);
     if (store) return store;
   } catch (error) {
     openOptions.signal.throwIfAborted();
-    why = messageOf(error);
-    openOptions.debug(`the store of ${image.engine} is not used: ${why}`);
+    // Whoever asked for the store is told the obstacle in the words of the one who met it.
+    if (way === 'store') throw error;
+    openOptions.debug(`the store of ${image.engine} is not used: ${messageOf(error)}`);
   }
   if (way === 'auto') return saveStream(image, openOptions);
-  throw new ImageError('Export', `the store of ${image.engine} can't be read for ${options.image}: ${why}`, {
+  throw new ImageError('Export', `the store of ${image.engine} can't be read for ${options.image}`, {
     remedy: 'run as root on the machine of the engine, or set export to auto',
   });
 }
@@ -129,19 +125,18 @@ function notFound(image: string, refusals: readonly NoImage[]): ImageError {
   return new ImageError('Resolve', `no image ${JSON.stringify(image)} was found: ${tried}`, { remedy });
 }
 
-async function findInFile(name: string, transport: Transport, rest: string, options: FindOptions): Promise<Finding> {
+async function findInFile(name: string, transport: Transport, rest: string, options: FindOptions): Promise<FoundImage> {
   const { path, ref } = await splitPath(transport, rest);
-  const files = await openFiles(transport, path, options);
-  try {
-    const store = await openStore(files, ref);
-    return { name, ...describe(store.tree), open: async () => store };
-  } catch (error) {
-    await files.close();
-    throw error;
-  } finally {
-    // A folder's files are opened again when they are needed; a tar file stays open, and with it what was indexed.
-    if (transport === 'oci') await files.close();
-  }
+  const openAgain = async (signal: AbortSignal) =>
+    openStore(await openFiles(transport, path, { ...options, signal }), ref);
+  // The first opening takes what was read to find the image: a compressed archive is decompressed once.
+  let first: StoreSource | undefined = await openAgain(options.signal);
+  const open = async ({ signal }: OpenOptions) => {
+    const store = first ?? (await openAgain(signal));
+    first = undefined;
+    return store;
+  };
+  return { name, ...describe(first.tree), open };
 }
 
 /** skopeo's syntax: the first colon after the path begins the reference. A path that has a colon itself is taken whole if it exists. */
@@ -175,12 +170,17 @@ async function openFiles(transport: Transport, path: string, options: FindOption
 
 /** A layout where there is one; docker's own list of images names only its engine's platform, and loses media types. */
 async function openStore(files: Files, ref: string | undefined): Promise<StoreSource> {
-  const index = await layoutIndex(files);
-  const store = index ? await openLayout(files, index, ref) : await openDockerArchive(files, ref);
-  if (store) return store;
-  throw new ImageError('Resolve', `${files.description} holds no image: it has neither index.json nor manifest.json`, {
-    remedy: 'give what docker save, podman save, skopeo copy or buildx with type=oci wrote',
-  });
+  try {
+    const index = await layoutIndex(files);
+    const store = index ? await openLayout(files, index, ref) : await openDockerArchive(files, ref);
+    if (store) return store;
+    throw new ImageError('Resolve', `${files.description} holds no image: neither index.json nor manifest.json`, {
+      remedy: 'give what docker save, podman save, skopeo copy or buildx with type=oci wrote',
+    });
+  } catch (error) {
+    await files.close();
+    throw error;
+  }
 }
 
 function describe(tree: ImageTree): Pick<FoundImage, 'imageId' | 'diffIds' | 'root'> {

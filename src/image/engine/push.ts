@@ -4,27 +4,26 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ImageError } from '../error.ts';
 import { type Digest, isDigest } from '../oci.ts';
+import type { EnginePush } from '../source.ts';
 import { type CommandOptions, firstWords, run } from './command.ts';
 import type { EngineImage } from './inspect.ts';
 
-export interface EnginePushOptions extends CommandOptions {
-  /** Plain HTTP or an unknown certificate is fine. Podman is told so; Docker has it in its daemon's configuration. */
-  readonly insecure?: boolean;
-  readonly debug: (line: string) => void;
-}
+type Options = EnginePush & CommandOptions;
 
 /**
  * Pushes an image under a reference (`registry/repository:tag`) with `docker push` or `podman push`. Gives the digest
  * that the engine reports. Throws ImageError (step Fallback) with the engine's words.
  */
-export async function enginePush(image: EngineImage, reference: string, options: EnginePushOptions): Promise<Digest> {
+export async function enginePush(image: EngineImage, reference: string, push: EnginePush): Promise<Digest> {
+  const options: Options = { ...push, env: image.env };
   return image.engine === 'podman' ? podmanPush(image, reference, options) : dockerPush(image, reference, options);
 }
 
-async function podmanPush(image: EngineImage, reference: string, options: EnginePushOptions): Promise<Digest> {
+async function podmanPush(image: EngineImage, reference: string, options: Options): Promise<Digest> {
   const folder = await mkdtemp(join(tmpdir(), 'chunked-push-fallback-'));
   try {
     const file = join(folder, 'digest');
+    // Docker has this in its daemon's configuration.
     const plain = options.insecure ? ['--tls-verify=false'] : [];
     await must(image, ['push', '--digestfile', file, ...plain, image.imageId, `docker://${reference}`], options);
     return reported(image, reference, (await readFile(file, 'utf8')).trim());
@@ -34,7 +33,7 @@ async function podmanPush(image: EngineImage, reference: string, options: Engine
 }
 
 /** Docker pushes names only: the image gets the name for as long as it takes, and what had it before gets it back. */
-async function dockerPush(image: EngineImage, reference: string, options: EnginePushOptions): Promise<Digest> {
+async function dockerPush(image: EngineImage, reference: string, options: Options): Promise<Digest> {
   const before = await run(image.tool, ['image', 'inspect', '--format', '{{.Id}}', reference], options);
   const holder = before.code === 0 ? before.stdout.trim() : undefined;
   if (holder !== image.imageId) await must(image, ['tag', image.imageId, reference], options);
@@ -52,7 +51,7 @@ async function dockerPush(image: EngineImage, reference: string, options: Engine
 /** Giving a name back is a matter of milliseconds. */
 const RESTORE_MS = 30_000;
 
-async function must(image: EngineImage, args: readonly string[], options: EnginePushOptions): Promise<string> {
+async function must(image: EngineImage, args: readonly string[], options: Options): Promise<string> {
   options.debug(`running ${image.tool} ${args.join(' ')}`);
   const { code, stdout, stderr } = await run(image.tool, args, options);
   if (code === 0) return stdout;
