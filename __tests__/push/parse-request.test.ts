@@ -87,7 +87,10 @@ describe('parseRequest', () => {
     [{ 'max-retries': '1.5' }, 'Input: max-retries: "1.5" is not a whole number from 0 to 100: write max-retries: 5'],
     [{ cache: 'yes' }, 'Input: cache: "yes" is neither true nor false: write cache: true'],
     [{ engine: 'lxc' }, 'Input: engine: "lxc" is not one of auto, docker, podman: write engine: auto'],
-    [{ 'compression-level': '13' }, 'Input: compression-level: "13" is not a whole number from 1 to 12: write compression-level: 5'],
+    [
+      { 'compression-level': '13' },
+      'Input: compression-level: "13" is not a whole number from 1 to 12: write compression-level: 5',
+    ],
   ])('refuses %o', (raw, line) => {
     expect(complaint(raw)).toBe(line);
   });
@@ -103,9 +106,12 @@ describe('parseRequest', () => {
     expect(complaint({ image: `a.example/x:1@${digest}` })).toMatch(/^Input: image: .* has a digest/);
   });
 
-  it.each(['docker-archive:x.tar', 'oci:dir', `sha256:${'b'.repeat(64)}`, 'b'.repeat(64)])('asks for tags with %s', (image) => {
-    expect(complaint({ image })).toMatch(/^Input: tags: they are missing/);
-  });
+  it.each(['docker-archive:x.tar', 'oci:dir', `sha256:${'b'.repeat(64)}`, 'b'.repeat(64)])(
+    'asks for tags with %s',
+    (image) => {
+      expect(complaint({ image })).toMatch(/^Input: tags: they are missing/);
+    },
+  );
 
   it('names the input of a bad reference or platform', () => {
     expect(complaint({ tags: 'a b' })).toMatch(/^Input: tags: "a b" is not an image reference/);
@@ -114,9 +120,13 @@ describe('parseRequest', () => {
   });
 
   it('says why a CA file can not be used', () => {
-    expect(complaint({ 'ca-file': join(folder, 'none.pem') })).toMatch(/^Input: ca-file: .*none\.pem can't be read: ENOENT/);
+    expect(complaint({ 'ca-file': join(folder, 'none.pem') })).toMatch(
+      /^Input: ca-file: .*none\.pem can't be read: ENOENT/,
+    );
     const path = join(folder, 'text.pem');
     writeFileSync(path, 'hello');
-    expect(complaint({ 'ca-file': path })).toMatch(/^Input: ca-file: .*text\.pem holds no certificates: it has no BEGIN/);
+    expect(complaint({ 'ca-file': path })).toMatch(
+      /^Input: ca-file: .*text\.pem holds no certificates: it has no BEGIN/,
+    );
   });
 });

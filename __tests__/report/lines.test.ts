@@ -36,14 +36,20 @@ const end: PushEvent = {
 
 describe('LineTeller', () => {
   it('tells when a blob starts and ends, with size, seconds and retries', () => {
-    expect(tellAll([start, end])).toEqual([
-      'aaaa: uploading 200 MB',
-      'aaaa: uploaded, 200 MB in 21 s (1 retry)',
-    ]);
+    expect(tellAll([start, end])).toEqual(['aaaa: uploading 200 MB', 'aaaa: uploaded, 200 MB in 21 s (1 retry)']);
   });
 
   it('tells progress at most every five seconds, with percent, rate and time left', () => {
-    const lines = tellAll([start, progress(10_000_000), 1000, progress(20_000_000), 4000, progress(100_000_000), 100, progress(110_000_000)]);
+    const lines = tellAll([
+      start,
+      progress(10_000_000),
+      1000,
+      progress(20_000_000),
+      4000,
+      progress(100_000_000),
+      100,
+      progress(110_000_000),
+    ]);
     expect(lines).toEqual(['aaaa: uploading 200 MB', '50% of 200 MB sent, 20 MB/s, 5 s left']);
   });
 
@@ -62,7 +68,14 @@ describe('LineTeller', () => {
   });
 
   it('says why a try failed and how long it waits', () => {
-    const retry: PushEvent = { type: 'retry', label: 'aaaa', host: HOST, reason: '502 Bad Gateway', attempt: 2, waitMs: 1500 };
+    const retry: PushEvent = {
+      type: 'retry',
+      label: 'aaaa',
+      host: HOST,
+      reason: '502 Bad Gateway',
+      attempt: 2,
+      waitMs: 1500,
+    };
     expect(tellAll([retry])).toEqual(['aaaa: try 2 failed: 502 Bad Gateway; again in 1.5 s']);
   });
 

@@ -26,7 +26,10 @@ export interface Documents {
 export function documentsOf(tree: ImageTree, compressed: ReadonlyMap<Digest, Descriptor>): Documents {
   if (tree.kind === 'composed') {
     const config = { mediaType: MediaType.ociConfig, digest: digestOf(tree.config), size: tree.config.length };
-    const bytes = composeManifest(config, tree.diffIds.map((diffId) => descriptorOf(compressed, diffId)));
+    const bytes = composeManifest(
+      config,
+      tree.diffIds.map((diffId) => descriptorOf(compressed, diffId)),
+    );
     const root = { digest: digestOf(bytes), mediaType: MediaType.ociManifest, bytes };
     return { all: [root], root };
   }

@@ -14,7 +14,9 @@ const isCredentials = (error: unknown): boolean =>
 
 /** Whether the engine's own push may be tried for this failure. */
 export function mayFallBack(job: Job, found: FoundImage, failure: unknown): boolean {
-  return job.request.fallback === 'engine' && found.push !== undefined && !job.signal.aborted && !isCredentials(failure);
+  return (
+    job.request.fallback === 'engine' && found.push !== undefined && !job.signal.aborted && !isCredentials(failure)
+  );
 }
 
 /**
@@ -25,7 +27,10 @@ export async function pushByEngine(job: Job, found: FoundImage): Promise<Digest 
   let digest: Digest | undefined;
   for (const target of job.targets) {
     if (target.alive || !mayFallBack(job, found, target.failure)) continue;
-    job.report({ type: 'warning', text: `The chunked push failed, ${found.engine} pushes: ${explainLine(target.failure)}` });
+    job.report({
+      type: 'warning',
+      text: `The chunked push failed, ${found.engine} pushes: ${explainLine(target.failure)}`,
+    });
     digest = (await pushTarget(job, found, target)) ?? digest;
   }
   return digest;

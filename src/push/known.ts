@@ -149,6 +149,7 @@ async function learnFromManifest(
   if (diffIds.length !== manifest.layers.length) return;
   for (const [position, diffId] of diffIds.entries()) {
     const layer = manifest.layers[position];
-    if (isDigest(diffId) && layer && isDigest(layer.digest) && Number.isSafeInteger(layer.size)) known.add(diffId, layer);
+    if (isDigest(diffId) && layer && isDigest(layer.digest) && Number.isSafeInteger(layer.size))
+      known.add(diffId, layer);
   }
 }

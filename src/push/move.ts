@@ -58,7 +58,10 @@ async function exportMissing(
   if (missing.length === 0 || !isEngineStore) return wholeOf(first, transfer);
   for (const { key } of missing) {
     const reason = transfer.spoiled.get(key) ?? 'it is not there';
-    job.report({ type: 'debug', text: `${first.description} does not give ${key} (${reason}): exporting it with save` });
+    job.report({
+      type: 'debug',
+      text: `${first.description} does not give ${key} (${reason}): exporting it with save`,
+    });
   }
   return wholeOf(await exportOnce(job, found, transfer, expected, true), transfer);
 }

@@ -52,7 +52,8 @@ export class InputError extends PushError {
 export function parseRequest(raw: RawInputs, surroundings: Surroundings): PushRequest {
   const text = (name: InputName): string => (raw[name] ?? '').trim();
   const image = text('image');
-  if (image === '') throw new InputError('image', 'it is missing', 'write for example image: registry.example.com/team/app:1.2');
+  if (image === '')
+    throw new InputError('image', 'it is missing', 'write for example image: registry.example.com/team/app:1.2');
   const compression = choice('compression', text('compression'), ['gzip', 'zstd']);
   return {
     image,
@@ -90,7 +91,11 @@ function choice<const T extends string>(name: InputName, text: string, choices: 
   if (text === '') return choices[0];
   const found = choices.find((one) => one === text.toLowerCase());
   if (found) return found;
-  throw new InputError(name, `${JSON.stringify(text)} is not one of ${choices.join(', ')}`, `write ${name}: ${choices[0]}`);
+  throw new InputError(
+    name,
+    `${JSON.stringify(text)} is not one of ${choices.join(', ')}`,
+    `write ${name}: ${choices[0]}`,
+  );
 }
 
 /** YAML 1.2's own booleans, as @actions/core reads them. */
@@ -103,7 +108,11 @@ function flag(name: InputName, text: string): boolean {
 function whole(name: InputName, text: string, min: number, max: number): number {
   const value = Number(text);
   if (/^\d+$/.test(text) && value >= min && value <= max) return value;
-  throw new InputError(name, `${JSON.stringify(text)} is not a whole number from ${min} to ${max}`, `write ${name}: ${Math.max(min, 5)}`);
+  throw new InputError(
+    name,
+    `${JSON.stringify(text)} is not a whole number from ${min} to ${max}`,
+    `write ${name}: ${Math.max(min, 5)}`,
+  );
 }
 
 const UNITS: Readonly<Record<string, number>> = {
@@ -123,14 +132,22 @@ function bytes(name: InputName, text: string, example: string): number {
   const unit = UNITS[(match?.[2] ?? '-').toUpperCase()];
   const value = Math.floor(Number(match?.[1]) * (unit ?? Number.NaN));
   if (value >= 1 && value <= MAX_BYTES) return value;
-  throw new InputError(name, `${JSON.stringify(text)} is not a size`, `write ${name}: ${example}, or a number of bytes`);
+  throw new InputError(
+    name,
+    `${JSON.stringify(text)} is not a size`,
+    `write ${name}: ${example}, or a number of bytes`,
+  );
 }
 
 function credentials(username: string, password: string): PushRequest['credentials'] {
   if (username !== '' && password !== '') return { username, password };
   if (username === '' && password === '') return undefined;
   const [missing, given] = username === '' ? (['username', 'password'] as const) : (['password', 'username'] as const);
-  throw new InputError(missing, `it is empty though ${given} is set`, 'set both (is the secret defined for this workflow?), or neither after docker/login-action');
+  throw new InputError(
+    missing,
+    `it is empty though ${given} is set`,
+    'set both (is the secret defined for this workflow?), or neither after docker/login-action',
+  );
 }
 
 /** Runs a check of another room, and names the input in its error. */
@@ -152,7 +169,11 @@ const IS_ID = /^(sha256:)?[0-9a-f]{64}$|^sha256:[0-9a-f]+$/;
 function destinations(image: string, tags: string): readonly Reference[] {
   const texts = list(tags);
   if (texts.length === 0 && (IS_FILE_SOURCE.test(image) || IS_ID.test(image))) {
-    throw new InputError('tags', `they are missing, and ${image} has no name to push to`, 'write for example tags: registry.example.com/team/app:1.2');
+    throw new InputError(
+      'tags',
+      `they are missing, and ${image} has no name to push to`,
+      'write for example tags: registry.example.com/team/app:1.2',
+    );
   }
   const name: InputName = texts.length === 0 ? 'image' : 'tags';
   const references = (texts.length === 0 ? [image] : texts).map((text) => destination(name, text));
@@ -162,7 +183,11 @@ function destinations(image: string, tags: string): readonly Reference[] {
 function destination(name: InputName, text: string): Reference {
   const parsed = reference(name, text);
   if (parsed.digest === undefined) return withDefaultTag(parsed);
-  throw new InputError(name, `${JSON.stringify(text)} has a digest, and a digest can't be pushed to`, 'name a tag: registry.example.com/team/app:1.2 (for an image by digest, set tags)');
+  throw new InputError(
+    name,
+    `${JSON.stringify(text)} has a digest, and a digest can't be pushed to`,
+    'name a tag: registry.example.com/team/app:1.2 (for an image by digest, set tags)',
+  );
 }
 
 function certificates(path: string): string {
@@ -170,7 +195,12 @@ function certificates(path: string): string {
   try {
     text = readFileSync(path, 'utf8');
   } catch (cause) {
-    throw new InputError('ca-file', `${path} can't be read: ${(cause as Error).message}`, 'name a file of certificates in PEM form', cause);
+    throw new InputError(
+      'ca-file',
+      `${path} can't be read: ${(cause as Error).message}`,
+      'name a file of certificates in PEM form',
+      cause,
+    );
   }
   const blocks = text.match(/-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----/g) ?? [];
   try {
@@ -178,6 +208,11 @@ function certificates(path: string): string {
     for (const block of blocks) new X509Certificate(block);
     return text;
   } catch (cause) {
-    throw new InputError('ca-file', `${path} holds no certificates: ${(cause as Error).message}`, 'name a file of certificates in PEM form', cause);
+    throw new InputError(
+      'ca-file',
+      `${path} holds no certificates: ${(cause as Error).message}`,
+      'name a file of certificates in PEM form',
+      cause,
+    );
   }
 }

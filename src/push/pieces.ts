@@ -21,6 +21,8 @@ export interface Piece {
   readonly size: number | undefined;
   /** For a plain layer and for a compressed one whose config pairs it with one. */
   readonly diffId: Digest | undefined;
+  /** What the log calls it, where its digest is not known yet. */
+  readonly label?: string;
 }
 
 /** The first hex digits of a digest: enough to tell the layers of one image apart, as `docker push` shows them. */

@@ -1,11 +1,11 @@
 /** What can be known of an image from the registry alone, so that an image that is there is never exported. */
 import {
+  type Descriptor,
   type Digest,
   type ImageConfig,
   type Index,
   isIndexType,
   isManifestType,
-  type Descriptor,
 } from '../image/oci.ts';
 import type { FoundImage, ImageTree } from '../image/source.ts';
 import type { Repository } from '../registry/repository.ts';
@@ -23,11 +23,9 @@ export async function treeFromRegistry(job: Job, found: FoundImage): Promise<Ima
   const repository = job.targets.find((target) => target.alive)?.repositories[0]?.repository;
   if (!repository) return undefined;
   try {
-    const [composed, manifests] = await Promise.all([
-      found.root === undefined ? composedTree(repository, found, job.signal) : undefined,
-      manifestTree(repository, found.root ?? found.imageId, job.signal),
-    ]);
-    return composed ?? manifests;
+    // Only what the digest is: docker-registry 2.8 answers 500 when it is asked for a manifest and has a config of that digest.
+    if (found.root === undefined) return await composedTree(repository, found, job.signal);
+    return await manifestTree(repository, found.root, job.signal);
   } catch (error) {
     job.signal.throwIfAborted();
     job.report({ type: 'debug', text: `the registry's own documents could not be read: ${explain(error).message}` });
@@ -69,9 +67,7 @@ async function collect(
   documents.set(digest, found.bytes);
   if (isIndexType(found.descriptor.mediaType)) {
     const { manifests } = JSON.parse(found.bytes.toString('utf8')) as Index;
-    const children = await Promise.all(
-      manifests.map((child) => collect(repository, child.digest, documents, signal)),
-    );
+    const children = await Promise.all(manifests.map((child) => collect(repository, child.digest, documents, signal)));
     return children.every((child) => child !== undefined) ? found.descriptor : undefined;
   }
   return isManifestType(found.descriptor.mediaType) ? found.descriptor : undefined;

@@ -148,6 +148,9 @@ async function resolve(job: Job): Promise<FoundImage> {
     learnFromCache(known, cache),
     learnFromRegistry(known, targets, request.cacheFrom, report),
   ]);
-  report({ type: 'info', text: `Image ${request.image}: ${found.imageId}${found.engine ? ` in ${found.engine}` : ''}` });
+  report({
+    type: 'info',
+    text: `Image ${request.image}: ${found.imageId}${found.engine ? ` in ${found.engine}` : ''}`,
+  });
   return found;
 }

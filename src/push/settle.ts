@@ -18,7 +18,9 @@ export async function settlePiece(job: Job, piece: Piece): Promise<Descriptor | 
     const targets = livingTargets(job);
     const answers = await Promise.all(targets.map((target) => ask(job, target, candidate.digest)));
     livingTargets(job);
-    const told = targets.map((target, index) => ({ target, answer: answers[index] })).filter(({ target }) => target.alive);
+    const told = targets
+      .map((target, index) => ({ target, answer: answers[index] }))
+      .filter(({ target }) => target.alive);
     if (!told.every(({ answer }) => answer !== undefined && isThatBlob(piece, candidate, answer))) continue;
     for (const { target, answer } of told) note(job, target, piece, candidate, answer?.fate ?? 'exists');
     return candidate;

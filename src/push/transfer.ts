@@ -6,9 +6,9 @@ import pLimit from 'p-limit';
 import { type Descriptor, type Digest, MediaType } from '../image/oci.ts';
 import type { ImageTree, StoreSource, StreamedBlob, StreamSource } from '../image/source.ts';
 import { memoryBody, storedBody } from '../layer/bodies.ts';
+import { layerMediaType } from '../layer/compress/compression.ts';
 import { fileBody } from '../layer/file-body.ts';
 import { compressLayer, type MadeBlob, spoolBlob } from '../layer/make.ts';
-import { layerMediaType } from '../layer/compress/compression.ts';
 import type { BlobBody } from '../registry/body.ts';
 import { PushError } from './error.ts';
 import { type Job, livingTargets } from './job.ts';
@@ -247,7 +247,7 @@ export class Transfer {
       targets.map((target) =>
         target.deliver({
           body,
-          label: shortDigest(piece.key),
+          label: piece.label ?? shortDigest(piece.key),
           mediaType,
           diffId: piece.diffId,
           fromCache,
@@ -306,12 +306,24 @@ const UNNAMED: Digest = `sha256:${'0'.repeat(64)}`;
 function pieceOfEntry(entry: StreamedBlob): Piece | undefined {
   if (!entry.digest) return undefined;
   const plain = entry.form === 'tar';
-  const mediaType = plain ? MediaType.ociLayer : entry.form === 'zstd' ? MediaType.ociLayerZstd : MediaType.ociLayerGzip;
+  const mediaType = plain
+    ? MediaType.ociLayer
+    : entry.form === 'zstd'
+      ? MediaType.ociLayerZstd
+      : MediaType.ociLayerGzip;
   return { key: entry.digest, plain, mediaType, size: entry.size, diffId: plain ? entry.digest : undefined };
 }
 
-function unnamedPiece(entry: StreamedBlob): Piece {
-  return { key: UNNAMED, plain: true, mediaType: MediaType.ociLayer, size: entry.size, diffId: undefined };
+function unnamedPiece({ name, size }: StreamedBlob): Piece {
+  // `<id>/layer.tar`: the ID of the old form tells the layers apart, though it is no digest of theirs.
+  return {
+    key: UNNAMED,
+    plain: true,
+    mediaType: MediaType.ociLayer,
+    size,
+    diffId: undefined,
+    label: name.slice(0, 12),
+  };
 }
 
 /** Every piece of a tree is in the registry or on its way; otherwise says which one is in neither place, and what to do. */

@@ -27,7 +27,10 @@ const table = (head: readonly string[], rows: readonly (readonly string[])[]): s
   [head, head.map(() => '---'), ...rows].map((row) => `| ${row.map(cell).join(' | ')} |`).join('\n');
 
 function tagTable({ tags }: Metadata): string {
-  const rows = tags.map(({ reference, digest, error }) => [reference, digest ? `\`${digest}\`` : (error ?? 'not pushed')]);
+  const rows = tags.map(({ reference, digest, error }) => [
+    reference,
+    digest ? `\`${digest}\`` : (error ?? 'not pushed'),
+  ]);
   return table(['tag', 'digest'], rows);
 }
 
@@ -51,8 +54,7 @@ function blobTable(blobs: readonly BlobRecord[], withRegistry: boolean): string 
 type Share = readonly [name: string, bytes: number];
 
 function shares(blobs: readonly BlobRecord[]): Share[] {
-  const sum = (isOf: (blob: BlobRecord) => boolean) =>
-    blobs.filter(isOf).reduce((bytes, { size }) => bytes + size, 0);
+  const sum = (isOf: (blob: BlobRecord) => boolean) => blobs.filter(isOf).reduce((bytes, { size }) => bytes + size, 0);
   const all: Share[] = [
     ['uploaded', sum((blob) => blob.what === 'uploaded' && !blob.fromCache)],
     ['uploaded from the cache', sum((blob) => blob.what === 'uploaded' && blob.fromCache)],

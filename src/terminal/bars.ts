@@ -17,7 +17,15 @@ export class Bars {
     this.#verbose = options.verbose;
     this.#multi = new cliProgress.MultiBar(
       // Lines (what ended, warnings) are written above the bars; without it they would be overwritten.
-      { stream, format: FORMAT, hideCursor: true, clearOnComplete: false, forceRedraw: true, autopadding: true, barsize: 30 },
+      {
+        stream,
+        format: FORMAT,
+        hideCursor: true,
+        clearOnComplete: false,
+        forceRedraw: true,
+        autopadding: true,
+        barsize: 30,
+      },
       cliProgress.Presets.legacy,
     );
   }
@@ -25,7 +33,8 @@ export class Bars {
   tell(event: PushEvent): void {
     if (event.type === 'blob-start') this.#start(event);
     else if (event.type === 'blob-progress') this.#move(event);
-    else if (event.type === 'retry') this.#note(event, `  ${event.reason}, again in ${formatSeconds(event.waitMs / 1000)}`);
+    else if (event.type === 'retry')
+      this.#note(event, `  ${event.reason}, again in ${formatSeconds(event.waitMs / 1000)}`);
     else this.#log(event);
   }
 

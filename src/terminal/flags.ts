@@ -84,7 +84,9 @@ export function parseFlags(args: readonly string[]): Command {
   const { values, positionals } = parsed(args);
   const show = values.help ? 'usage' : values.version ? 'version' : undefined;
   if (show === undefined && positionals.length !== 1) {
-    throw new UsageError(positionals.length === 0 ? 'IMAGE is missing' : `one IMAGE at a time: ${positionals.join(' ')}`);
+    throw new UsageError(
+      positionals.length === 0 ? 'IMAGE is missing' : `one IMAGE at a time: ${positionals.join(' ')}`,
+    );
   }
   const texts = Object.fromEntries(
     TEXT_FLAGS.flatMap((name) => {

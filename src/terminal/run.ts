@@ -1,6 +1,5 @@
 /** One run of the command: flags, push, output, exit code. */
-import { explainLine } from '../push/error.ts';
-import { CancelledError } from '../push/error.ts';
+import { CancelledError, explainLine } from '../push/error.ts';
 import type { PushEvent, Report } from '../push/events.ts';
 import { InputError, parseRequest } from '../push/parse-request.ts';
 import { push } from '../push/push.ts';
@@ -84,5 +83,7 @@ function complain(error: unknown, process: NodeJS.Process): number {
 async function readPassword(stdin: NodeJS.ReadStream): Promise<string> {
   const chunks: Buffer[] = [];
   for await (const chunk of stdin) chunks.push(Buffer.from(chunk));
-  return Buffer.concat(chunks).toString('utf8').replace(/\r?\n$/, '');
+  return Buffer.concat(chunks)
+    .toString('utf8')
+    .replace(/\r?\n$/, '');
 }

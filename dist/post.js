@@ -1,0 +1,3 @@
+import { createRequire as __createRequire } from 'node:module';
+const require = __createRequire(import.meta.url);
+import{SAVE_PLAN}from"./chunk-DRMCVNG7.js";import{debug,getState,info,warning}from"./chunk-UTBQHQ27.js";import"./chunk-DMYGOPQX.js";import"./chunk-EHYLWBYM.js";import"./chunk-HLGDRLGW.js";async function post(){let plan=getState(SAVE_PLAN);if(plan==="")return info("Nothing to save: the push kept no layers");let{savePlan}=await import("./chunk-P4RIEUW7.js");await savePlan(JSON.parse(plan),{info,debug})}await post().catch(error=>warning(`The layer cache could not be saved: ${error.message}`));process.exit();
