@@ -9,7 +9,7 @@ import type { Transport } from './transport.ts';
 import { UploadError } from './upload/error.ts';
 
 export interface HostContext {
-  readonly transport: Transport;
+  readonly transport: Pick<Transport, 'origin' | 'send'>;
   readonly backoff: Backoff;
   readonly host: HostKnowledge;
   readonly sleep: BackoffClock['sleep'];

@@ -2,6 +2,7 @@
 import { Backoff } from './backoff.ts';
 import type { HostContext } from './context.ts';
 import type { Credentials } from './credentials/credentials.ts';
+import type { Timeouts } from './deadline.ts';
 import type { RegistryEvent } from './events.ts';
 import { HostKnowledge } from './host-knowledge.ts';
 import { type Profile, profileFor } from './profiles.ts';
@@ -28,6 +29,8 @@ export interface RegistryOptions {
   readonly maxRetries: number;
   /** Default: by host. */
   readonly profile?: Profile | undefined;
+  /** In place of the usual time-outs, ms. */
+  readonly timeouts?: Partial<Timeouts> | undefined;
   /** Time and chance; default: the system's. */
   readonly clock?: Clock | undefined;
   onEvent(event: RegistryEvent): void;
@@ -35,6 +38,7 @@ export interface RegistryOptions {
 
 export class Registry {
   readonly host: string;
+  readonly #transport: Transport;
   readonly #context: HostContext;
   readonly #sessions = new OpenSessions();
   readonly #repositories = new Map<string, Repository>();
@@ -45,16 +49,17 @@ export class Registry {
     const onEvent = (event: RegistryEvent): void => options.onEvent(event);
     const backoff = new Backoff(clock);
     this.host = host;
+    this.#transport = new Transport({
+      host,
+      insecure,
+      ca,
+      credentials,
+      env,
+      backoff,
+      onEvent: (event) => onEvent(told(event)),
+    });
     this.#context = {
-      transport: new Transport({
-        host,
-        insecure,
-        ca,
-        credentials,
-        env,
-        backoff,
-        onEvent: (event) => onEvent(told(event)),
-      }),
+      transport: withTimeouts(this.#transport, options.timeouts),
       backoff,
       host: new HostKnowledge({ host, profile: options.profile ?? profileFor(host), chunkSize, onEvent }),
       sleep: clock === undefined ? systemSleep : (ms, signal) => clock.sleep(ms, signal),
@@ -80,8 +85,19 @@ export class Registry {
   /** Deletes the uploads that are still open (2 s at most), then ends every connection. Never rejects. */
   async close(): Promise<void> {
     await this.#sessions.close();
-    await this.#context.transport.close().catch(() => {});
+    await this.#transport.close().catch(() => {});
   }
+}
+
+/** A transport whose requests all have these time-outs. */
+function withTimeouts(transport: Transport, timeouts: Partial<Timeouts> | undefined): HostContext['transport'] {
+  if (timeouts === undefined) return transport;
+  return {
+    get origin() {
+      return transport.origin;
+    },
+    send: (request) => transport.send({ ...request, timeouts: { ...request.timeouts, ...timeouts } }),
+  };
 }
 
 const told = (event: TransportEvent): RegistryEvent =>

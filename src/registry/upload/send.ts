@@ -142,8 +142,11 @@ export async function goOnAt(upload: Upload, bytes: number | undefined, doubt: D
   return { at: 'send' };
 }
 
-/** The session is not known (any more). */
+/** The session is not known (any more), or does not take this chunk. */
 function lost(upload: Upload, piece: Piece, error: RegistryError): State {
+  // ECR refuses a small part with 400, also the last one, which it takes in the closing PUT.
+  const { offset, chunkSize = 0 } = upload.session;
+  if (error.status === 400 && offset > 0 && piece.end - piece.start < chunkSize) upload.host.lastChunkInPut = true;
   if (error.status === 404 && piece.start === 0 && !upload.host.takesChunks) {
     upload.notFoundAtStart += 1;
     const proof = Math.min(NOT_FOUND_PROVES, upload.context.maxRetries + 1);
