@@ -29,6 +29,8 @@ export function openLog(options: { showHost: boolean }): Log {
   return { report, close };
 }
 
+const WRITERS = { debug: core.debug, info: core.info, notice: core.notice, warning: core.warning };
+
 function write({ level, text }: Line): void {
-  core[level](text);
+  WRITERS[level](text);
 }

@@ -61,7 +61,7 @@ export function parseRequest(raw: RawInputs, surroundings: Surroundings): PushRe
     credentials: credentials(text('username'), raw.password ?? ''),
     engine: choice('engine', text('engine'), ['auto', 'docker', 'podman']),
     export: choice('export', text('export'), ['auto', 'save', 'store']),
-    platforms: list(text('platforms')).map((one) => checked('platforms', () => (parsePlatform(one), one))),
+    platforms: list(text('platforms')).map(platform),
     chunkSize: ['', 'auto'].includes(text('chunk-size')) ? 'auto' : bytes('chunk-size', text('chunk-size'), '95MB'),
     concurrency: whole('concurrency', text('concurrency') || '5', 1, MAX_CONCURRENCY),
     maxRetries: whole('max-retries', text('max-retries') || '3', 0, MAX_RETRIES),
@@ -158,6 +158,11 @@ function checked<T>(name: InputName, check: () => T): T {
     const { message, remedy } = explain(error);
     throw new InputError(name, message, remedy ?? '', error);
   }
+}
+
+function platform(text: string): string {
+  checked('platforms', () => parsePlatform(text));
+  return text;
 }
 
 const reference = (name: InputName, text: string): Reference => checked(name, () => parseReference(text));
