@@ -44,15 +44,15 @@ export async function pause(context: HostContext, task: Task, error: RegistryErr
   return waitMs;
 }
 
-/** The error of a request that failed once more than it may. */
-export function gaveUp(label: string, failures: number, error: Error): Error {
-  if (failures === 1) return error;
+/** The error in place of another try: "layer x: gave up after 4 failed tries without progress: PATCH …". */
+export function gaveUp(label: string, after: string, error: Error): UploadError {
   const remedy = error instanceof RegistryError || error instanceof UploadError ? error.remedy : undefined;
-  return new UploadError(`${label}: gave up after ${failures} failed tries without progress: ${error.message}`, {
-    remedy,
-    cause: error,
-  });
+  return new UploadError(`${label}: gave up after ${after}: ${error.message}`, { remedy, cause: error });
 }
+
+/** A number of failures in a row, in words. */
+export const failedTries = (failures: number): string =>
+  failures === 1 ? '1 failed try' : `${failures} failed tries without progress`;
 
 /** Resolves to an answer or to the temporary error in its place; throws errors that no other try can change. */
 export async function answerOrTrouble<T>(send: () => Promise<T>): Promise<T | RegistryError> {
@@ -78,7 +78,7 @@ export async function retrying(
     const answer = await answerOrTrouble(send);
     if (!(answer instanceof RegistryError) && !isTransientStatus(answer.status)) return answer;
     const error = answer instanceof RegistryError ? answer : await errorOf(answer, { method: answer.method, step });
-    if (failures > context.maxRetries) throw gaveUp(task.label, failures, error);
+    if (failures > context.maxRetries) throw gaveUp(task.label, failedTries(failures), error);
     await pause(context, task, error, failures);
   }
 }

@@ -1,7 +1,7 @@
 /** Manifests and indexes of a repository. distribution-spec, sections "Pulling manifests" and "Pushing Manifests"; T9. */
 import { type Descriptor, type Digest, digestOf, isDigest, MediaType } from '../image/oci.ts';
 import { ask, otherBytes } from './blobs.ts';
-import { answerOrTrouble, gaveUp, type Place, pause } from './context.ts';
+import { answerOrTrouble, failedTries, gaveUp, type Place, pause } from './context.ts';
 import { errorOf, RegistryError } from './error.ts';
 import type { RegistryResponse } from './response.ts';
 import { isTransientStatus } from './status.ts';
@@ -120,7 +120,7 @@ export async function putManifest(place: Place, put: ManifestPut): Promise<Diges
     if (failures > 1 && !isTemporary(outcome) && (await isThere(place, put, digest))) return digest;
     if (!isTemporary(outcome)) throw outcome;
     const task = { label: `manifest ${put.reference}`, signal: put.signal };
-    if (failures > place.context.maxRetries) throw gaveUp(task.label, failures, outcome);
+    if (failures > place.context.maxRetries) throw gaveUp(task.label, failedTries(failures), outcome);
     await pause(place.context, task, outcome, failures);
   }
 }

@@ -10,8 +10,10 @@ export class Budget {
   readonly #maxRetries: number;
   /** Failures in a row. */
   failures = 0;
-  #closingFailures = 0;
-  #lostSessions = 0;
+  /** Closing requests that failed. */
+  closingFailures = 0;
+  /** Sessions that were lost in a row without getting further than an earlier one. */
+  lostSessions = 0;
   #furthest = 0;
   #furthestAtLoss = 0;
   /** Failures that were followed by another try, in all. */
@@ -37,14 +39,14 @@ export class Budget {
 
   /** Counts a closing request that failed; whether another one is allowed. Progress with bytes does not start this count anew. */
   closingFailed(): boolean {
-    this.#closingFailures += 1;
-    return this.#closingFailures <= this.#maxRetries;
+    this.closingFailures += 1;
+    return this.closingFailures <= this.#maxRetries;
   }
 
   /** Counts a session that was given up; whether another one is allowed. */
   sessionLost(): boolean {
-    this.#lostSessions = this.#furthest > this.#furthestAtLoss ? 1 : this.#lostSessions + 1;
+    this.lostSessions = this.#furthest > this.#furthestAtLoss ? 1 : this.lostSessions + 1;
     this.#furthestAtLoss = this.#furthest;
-    return this.#lostSessions <= LOST_SESSIONS;
+    return this.lostSessions <= LOST_SESSIONS;
   }
 }

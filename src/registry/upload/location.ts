@@ -17,6 +17,6 @@ export function withDigest(location: URL, digest: Digest): URL {
   const closing = new URL(location);
   const query = location.search.replace(/^\?/, '').replace(/&$/, '');
   const parameter = `digest=${encodeURIComponent(digest)}`;
-  closing.search = query === '' ? parameter : `${query}&${parameter}`;
+  closing.search = query === '' ? `?${parameter}` : `?${query}&${parameter}`;
   return closing;
 }

@@ -6,7 +6,7 @@ import type { Upload } from './upload.ts';
 export async function reopen(upload: Upload, { error, counted }: Reopening): Promise<State> {
   upload.abandon();
   if (!counted) await upload.failed(error);
-  if (!upload.budget.sessionLost()) throw upload.gaveUp(error);
+  if (!upload.budget.sessionLost()) throw upload.gaveUp(`${upload.budget.lostSessions} lost sessions in a row`, error);
   upload.looked = upload.options.force === true;
   return { at: 'look' };
 }

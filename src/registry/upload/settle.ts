@@ -27,7 +27,9 @@ export async function settle(upload: Upload, state: Settling): Promise<State> {
     upload.target.forget(upload.session);
     return { at: 'done', what: 'uploaded' };
   }
-  if (!upload.budget.closingFailed()) throw upload.gaveUp(state.error);
+  if (!upload.budget.closingFailed()) {
+    throw upload.gaveUp(`${upload.budget.closingFailures} failed tries to close it`, state.error);
+  }
   await upload.failed(state.error);
   if (state.idempotent && (await stillComplete(upload, identity))) return { at: 'send' };
   return { at: 'reopen', error: state.error, counted: true };

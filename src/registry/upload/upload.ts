@@ -2,11 +2,12 @@
 
 import { untilAborted } from '../abort.ts';
 import type { BlobBody, BlobIdentity, Reach } from '../body.ts';
-import { answerOrTrouble, gaveUp, type HostContext, pause } from '../context.ts';
+import { answerOrTrouble, failedTries, gaveUp, type HostContext, pause } from '../context.ts';
 import { RegistryError } from '../error.ts';
 import type { HostKnowledge } from '../host-knowledge.ts';
 
 import { Budget } from './budget.ts';
+import type { UploadError } from './error.ts';
 import type { Session } from './session.ts';
 import { Traffic } from './traffic.ts';
 import type { Piece } from './verdict.ts';
@@ -138,12 +139,12 @@ export class Upload {
   /** Counts a failed try and waits before the next one. Throws when there is none left. */
   async failed(error: RegistryError): Promise<void> {
     const failures = this.budget.failed();
-    if (failures === undefined) throw this.gaveUp(error);
+    if (failures === undefined) throw this.gaveUp(failedTries(this.budget.failures), error);
     await pause(this.context, { label: this.options.label, signal: this.signal }, error, failures);
   }
 
-  gaveUp(error: Error): Error {
-    return gaveUp(this.options.label, this.budget.failures, error);
+  gaveUp(after: string, error: Error): UploadError {
+    return gaveUp(this.options.label, after, error);
   }
 
   /** One request of the session, its time taken: its answer, or the temporary trouble in its place. */

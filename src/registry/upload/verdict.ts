@@ -117,7 +117,8 @@ export function judgeClose(answer: Answer, bodyBytes: number): CloseVerdict {
   if (answer.status === 429) return { is: 'busy' };
   if (hasAny(answer.error, CORRUPT_CODES)) return { is: 'corrupt' };
   if (REFUSED.has(answer.status) || hasAny(answer.error, HOPELESS_CODES)) return { is: 'final' };
+  const unknown = hasAny(answer.error, ['BLOB_UPLOAD_UNKNOWN']);
+  if (bodyBytes === 0 && (answer.status === 400 || answer.status === 411) && !unknown) return { is: 'wants-body' };
   if (isTransientStatus(answer.status) || hasAny(answer.error, LOST_CODES)) return { is: 'doubtful' };
-  if (bodyBytes === 0 && (answer.status === 400 || answer.status === 411)) return { is: 'wants-body' };
   return { is: [404, 409, 410, 416].includes(answer.status) ? 'doubtful' : 'final' };
 }

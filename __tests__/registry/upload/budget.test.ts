@@ -1,0 +1,34 @@
+import { expect, test } from 'vitest';
+import { Budget } from '../../../src/registry/upload/budget.ts';
+
+test('so many retries in a row are allowed, and progress starts the count anew', () => {
+  const budget = new Budget(2);
+  expect([budget.failed(), budget.failed()]).toEqual([1, 2]);
+  budget.progress(10);
+  expect([budget.failed(), budget.failed(), budget.failed()]).toEqual([1, 2, undefined]);
+  expect(budget.retries).toBe(4);
+});
+
+test('without retries the first failure is the last', () => {
+  expect(new Budget(0).failed()).toBeUndefined();
+});
+
+test('closing requests have a count that progress does not start anew', () => {
+  const budget = new Budget(1);
+  expect(budget.closingFailed()).toBe(true);
+  budget.progress(1);
+  expect(budget.closingFailed()).toBe(false);
+});
+
+test('sessions may be lost as long as each gets further, and else ten times', () => {
+  const budget = new Budget(3);
+  for (let offset = 1; offset <= 50; offset += 1) {
+    budget.progress(offset);
+    expect(budget.sessionLost()).toBe(true);
+  }
+  const standing = Array.from({ length: 10 }, () => {
+    budget.progress(7);
+    return budget.sessionLost();
+  });
+  expect(standing).toEqual([...Array<boolean>(9).fill(true), false]);
+});
