@@ -40,6 +40,7 @@ export class Transfer {
   readonly #spoiled = new Map<Digest, unknown>();
   readonly #deliveries: Promise<void>[] = [];
   readonly #held: Shipment[] = [];
+  readonly #making = pLimit(MAKERS);
   readonly #compressed = new Map<Digest, Descriptor>();
   readonly #kept = new Map<Digest, KeptLayer>();
   #read = 0;
@@ -143,16 +144,28 @@ export class Transfer {
       }
       const { size } = stored;
       if (piece.plain) {
-        await this.#shipMade(piece, this.#compress(stored.read(), piece.key));
+        await this.#shipWhileMade(piece, () => this.#compress(stored.read(), piece.key));
       } else if (stored.seekable && size !== undefined) {
         const body = storedBody({ ...stored, size, read: stored.read.bind(stored) }, piece.key, this.#job);
         await this.#ship({ piece, body, mediaType: piece.mediaType, fromCache: false });
       } else {
-        await this.#shipMade(piece, this.#passThrough(stored.read(), piece.key));
+        await this.#shipWhileMade(piece, () => this.#passThrough(stored.read(), piece.key));
       }
     } catch (error) {
       this.#spoil(piece.key, error);
     }
+  }
+
+  /** Sends a blob while it is made; the next one is begun when this one is made, sent or not. */
+  async #shipWhileMade(piece: Piece, make: () => MadeBlob): Promise<void> {
+    const { shipped } = await this.#making(async () => {
+      const made = make();
+      const shipped = this.#ship(this.#madeShipment(piece, made));
+      // A failure is the shipment's to tell; here it only frees the place.
+      await Promise.race([made.whole().catch(() => {}), shipped]);
+      return { shipped };
+    });
+    await shipped;
   }
 
   /**
@@ -221,10 +234,6 @@ export class Transfer {
       lastWritten = written;
       this.#job.report({ type: 'made', read: this.#read, written: this.#written });
     };
-  }
-
-  #shipMade(piece: Piece, made: MadeBlob): Promise<void> {
-    return this.#ship(this.#madeShipment(piece, made));
   }
 
   #madeShipment(piece: Piece, made: MadeBlob): Shipment {
@@ -299,6 +308,12 @@ export class Transfer {
     livingTargets(this.#job);
   }
 }
+
+/**
+ * Layers of a store that are compressed at once. One would leave the cores idle at each layer's end; more only take
+ * memory, since all of them share the same threads.
+ */
+const MAKERS = 2;
 
 /** Stands for the digest of a legacy `layer.tar` until it was hashed. */
 const UNNAMED: Digest = `sha256:${'0'.repeat(64)}`;
