@@ -1,5 +1,6 @@
 /** One request as handlers and quirks see it, and what is written down of it. */
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
+import { bodyOf } from './body.ts';
 import { type Route, routeOf, type Step } from './steps.ts';
 
 /** What the registry remembers of a request. Times are ms since the epoch. */
@@ -67,20 +68,8 @@ export function exchangeOf(request: IncomingMessage): Exchange {
     length: length === undefined ? undefined : Number(length),
     unsized: request.headers['transfer-encoding'] !== undefined,
     record,
-    body: () => counted(request, record),
+    body: () => bodyOf(request, record),
   };
-}
-
-async function* counted(request: IncomingMessage, record: RequestRecord): AsyncIterable<Buffer> {
-  try {
-    for await (const bytes of request as AsyncIterable<Buffer>) {
-      record.bytes += bytes.length;
-      yield bytes;
-    }
-  } catch (cause) {
-    record.broken = true;
-    throw cause;
-  }
 }
 
 /** All of a body that is known to be small. Throws when it breaks off. */

@@ -86,13 +86,14 @@ async function decide(exchange: Exchange, machine: Machine): Promise<Answer> {
 
 async function handle(request: IncomingMessage, response: ServerResponse, machine: Machine, exchange: Exchange) {
   const { record } = exchange;
+  const { socket } = request;
   try {
     let given = await decide(exchange, machine);
     for (const quirk of machine.desk.quirks) given = (await quirk.after?.(given, exchange, machine.desk)) ?? given;
     record.status = given.status;
     await write(request, response, given);
   } catch (cause) {
-    if (isBroken(cause) || record.broken) request.socket.destroy();
+    if (isBroken(cause) || record.broken) socket.destroy();
     else await write(request, response, refusal(500, 'UNKNOWN', String(cause)));
   } finally {
     record.endedAt = Date.now();

@@ -1,0 +1,24 @@
+/** A link with a rate and a round trip: what a benchmark runs over. */
+import { setTimeout as sleep } from 'node:timers/promises';
+
+/** Timers are no finer than this (ms); shorter debts are carried on, so that the average is right. */
+const FINEST_WAIT_MS = 2;
+
+/** Lets so many bytes a second through, over all who ask. */
+export class Bucket {
+  readonly #millisecondsPerByte: number;
+  #freeAt = 0;
+
+  constructor(bytesPerSecond: number) {
+    this.#millisecondsPerByte = 1000 / bytesPerSecond;
+  }
+
+  /** Resolves when so many bytes have had their time on the link. */
+  async take(bytes: number): Promise<void> {
+    if (this.#millisecondsPerByte === 0) return;
+    const now = performance.now();
+    this.#freeAt = Math.max(now, this.#freeAt) + bytes * this.#millisecondsPerByte;
+    const wait = this.#freeAt - now;
+    if (wait > FINEST_WAIT_MS) await sleep(wait);
+  }
+}
