@@ -165,7 +165,12 @@ async function openFiles(transport: Transport, path: string, options: FindOption
   }
   if (transport === 'oci') return new FolderFiles(path, description);
   const file = await openArchiveFile(path, description, options);
-  return openTarFile(file, description);
+  try {
+    return await openTarFile(file, description);
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
 }
 
 /** A layout where there is one; docker's own list of images names only its engine's platform, and loses media types. */

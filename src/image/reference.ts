@@ -28,6 +28,8 @@ const HUB_ALIASES: ReadonlySet<string> = new Set([HUB, 'index.docker.io', HUB_AP
 const MAX_NAME_LENGTH = 255;
 /** A name, a tag (128), a digest (71) and their separators, with some room for other digests to be named in the error. */
 const MAX_TEXT_LENGTH = 600;
+/** As much of an overlong text is shown. */
+const SHOWN_LENGTH = 100;
 const MAX_PORT = 65535;
 const HOST_LABELS = /^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*$/;
 const PATH_COMPONENT = /^[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*$/;
@@ -39,8 +41,9 @@ const EXAMPLE = 'write it as registry.example.com/team/app:1.2';
  * question. Throws ImageError (step Reference) that names the text, what is wrong with it, and a right example.
  */
 export function parseReference(text: string): Reference {
+  const shown = text.length > MAX_TEXT_LENGTH ? `${text.slice(0, SHOWN_LENGTH)}…` : text;
   const fail = (problem: string): never => {
-    throw new ImageError('Reference', `${JSON.stringify(text)} is not an image reference: ${problem}`, {
+    throw new ImageError('Reference', `${JSON.stringify(shown)} is not an image reference: ${problem}`, {
       remedy: EXAMPLE,
     });
   };

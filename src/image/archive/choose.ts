@@ -1,8 +1,8 @@
 /** Choosing one image of several in an archive or layout: by what was asked for, never the first one that comes. */
-import { parseJson } from '../documents.ts';
+import { parseJson, readDocument } from '../documents.ts';
 import { ImageError } from '../error.ts';
 import { MAX_ENTRIES } from '../limits.ts';
-import { type Descriptor, type Digest, type Index, isDigest } from '../oci.ts';
+import { type Descriptor, type Digest, type Index, isDigest, MediaType } from '../oci.ts';
 import { sameReference } from '../reference.ts';
 import { attestedBy } from '../tree-walk.ts';
 
@@ -73,6 +73,13 @@ export function candidatesOfIndex(index: Index): Candidate<Descriptor>[] {
 /** The images of a `manifest.json`. */
 export const candidatesOfList = (list: readonly ListedImage[]): Candidate<ListedImage>[] =>
   list.map((item, position) => ({ item, key: item.config, names: item.repoTags, position }));
+
+/** Reads the `index.json` of a layout. Throws ImageError. */
+export function readIndex(bytes: Buffer): Index {
+  const document = readDocument(bytes, 'index.json', MediaType.ociIndex);
+  if (document.kind === 'index') return document.index;
+  throw new ImageError('Archive', 'index.json is not an image index');
+}
 
 /** Reads a `manifest.json`. Throws ImageError. */
 export function readArchiveList(bytes: Buffer): ListedImage[] {

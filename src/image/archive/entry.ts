@@ -1,6 +1,6 @@
 /** The body of one entry of a tar stream, so that any part of it can be left unread without breaking the stream. */
 import { Readable } from 'node:stream';
-import { type Extract, extract } from 'tar-stream';
+import { type Extract, extract, type Header } from 'tar-stream';
 import { ImageError } from '../error.ts';
 
 /** One entry as tar-stream gives it: its header, and its body as a stream of streamx. */
@@ -8,6 +8,9 @@ export type Entry = Extract extends AsyncIterable<infer Source> ? Source : never
 
 /** tar-stream's options; its types leave this one out. Very old tar files have no magic in their headers. */
 const OPTIONS = { allowUnknownFormat: true };
+
+/** The bytes after a header. A folder has none, whatever its header says; waiting for them would be waiting for ever. */
+export const bodySize = ({ type, size }: Header): number => (type === 'directory' ? 0 : size);
 
 /** A new parser of a tar stream. `highWaterMark` is in bytes. */
 export const tarParser = (highWaterMark?: number): Extract =>
@@ -19,11 +22,12 @@ export class EntryReader {
   readonly #chunks: AsyncIterator<Buffer>;
   #ahead: Buffer[] = [];
   #read = 0;
-  #ended = false;
+  #ended: boolean;
   #turn: Promise<unknown> = Promise.resolve();
 
   constructor(entry: Entry) {
-    this.size = entry.header.size;
+    this.size = bodySize(entry.header);
+    this.#ended = this.size === 0;
     this.#chunks = entry[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
   }
 
@@ -61,13 +65,15 @@ export class EntryReader {
 
   /** The rest as a stream of Node's. `explain` turns what goes wrong into the error that the reader gets. */
   body(explain: (error: unknown) => Promise<Error>): Readable {
-    const next = () => this.next();
-    async function* pieces() {
+    const next = async () => {
       try {
-        for (let chunk = await next(); chunk; chunk = await next()) yield chunk;
+        return await this.next();
       } catch (error) {
         throw await explain(error);
       }
+    };
+    async function* pieces() {
+      for (let chunk = await next(); chunk; chunk = await next()) yield chunk;
     }
     return Readable.from(pieces(), { objectMode: false });
   }

@@ -1,11 +1,11 @@
 /** The documents of a streamed archive as far as they have come, and the image that they make. */
-import { parseJson, readDocument } from '../documents.ts';
+import { readDocument } from '../documents.ts';
 import { ImageError } from '../error.ts';
 import { MAX_DOCUMENT_BYTES, MAX_KEPT_BYTES } from '../limits.ts';
-import type { Descriptor, Digest, Index } from '../oci.ts';
+import type { Descriptor, Digest } from '../oci.ts';
 import type { ImageTree, ManifestTree } from '../source.ts';
 import { buildTree, walk } from '../tree.ts';
-import { type Candidate, candidatesOfIndex, candidatesOfList, matching, readArchiveList } from './choose.ts';
+import { type Candidate, candidatesOfIndex, candidatesOfList, matching, readArchiveList, readIndex } from './choose.ts';
 
 /** What the engine said of the image before the export began. */
 export interface AskedImage {
@@ -155,14 +155,4 @@ export class KeptDocuments {
       throw new ImageError('Archive', `the archive has more than ${MAX_KEPT_BYTES} bytes of JSON: this is no image`);
     }
   }
-}
-
-/** Reads `index.json` of a layout. Throws ImageError. */
-export function readIndex(bytes: Buffer): Index {
-  const document = readDocument(bytes, 'index.json', 'application/vnd.oci.image.index.v1+json');
-  if (document.kind !== 'index') {
-    parseJson(bytes, 'index.json');
-    throw new ImageError('Archive', 'index.json is not an image index');
-  }
-  return document.index;
 }

@@ -124,7 +124,10 @@ export class ArchiveStream implements StreamSource {
       () => undefined,
       (reason: Error) => reason,
     );
-    const own = asImageError(error, 'Archive', `the archive of ${this.description} can't be read`);
+    // tar-stream's own words for this name neither what ended nor where.
+    const cut = error instanceof Error && error.message === 'Unexpected end of data';
+    const reason = cut ? new Error('it ends in the middle of a file', { cause: error }) : error;
+    const own = asImageError(reason, 'Archive', `the archive of ${this.description} can't be read`);
     return failure instanceof ImageError && failure.step === 'Export' ? failure : own;
   }
 }

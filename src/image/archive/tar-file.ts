@@ -4,7 +4,7 @@ import type { Header } from 'tar-stream';
 import { asImageError, ImageError } from '../error.ts';
 import type { Files, OpenFile } from '../files.ts';
 import { MAX_ENTRIES, MAX_LINKS } from '../limits.ts';
-import { tarParser } from './entry.ts';
+import { bodySize, tarParser } from './entry.ts';
 import type { RandomFile } from './file.ts';
 import { cleanName, cleanTarget } from './names.ts';
 
@@ -32,7 +32,7 @@ async function readMembers(file: RandomFile): Promise<Map<string, Member>> {
     const { header, body } = found;
     count += 1;
     if (count > MAX_ENTRIES) throw new ImageError('Archive', `it has more than ${MAX_ENTRIES} entries`);
-    const size = header.size;
+    const size = bodySize(header);
     if (body + size > file.size) {
       throw new ImageError(
         'Archive',

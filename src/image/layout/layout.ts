@@ -1,7 +1,6 @@
 /** An OCI image layout, a folder or a tar file of one: image-spec image-layout.md. Images and artifacts alike. */
 import { Readable } from 'node:stream';
-import { candidatesOfIndex, chooseOne, matching } from '../archive/choose.ts';
-import { readIndex } from '../archive/kept.ts';
+import { candidatesOfIndex, chooseOne, matching, readIndex } from '../archive/choose.ts';
 import { readDocument, verifyDocument } from '../documents.ts';
 import { ImageError } from '../error.ts';
 import { type Files, readSmall, storedBlob } from '../files.ts';
