@@ -1,6 +1,6 @@
 /** Debian's docker-registry (distribution 2.8) on loopback, with its blobs in a private folder. */
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, parse } from 'node:path';
 import { stringify } from 'yaml';
 import { commandOf } from './parts.ts';
 import { privateFolder, startServer } from './processes.ts';
@@ -47,7 +47,12 @@ export const startDockerRegistry = async (options: DockerRegistryOptions = {}): 
     host,
     storage,
     log: server.log,
-    openUploads: () => entriesOf(repositories, '_uploads', '/'),
+    // A deleted upload leaves an empty `hashstates` folder behind: what makes one open is the time of its start.
+    openUploads: () =>
+      entriesOf(repositories, '_uploads', '/').filter((upload) => {
+        const { dir, base } = parse(upload);
+        return existsSync(join(repositories, dir, '_uploads', base, 'startedat'));
+      }),
     manifests: () => entriesOf(repositories, '_manifests', '@sha256:', 'revisions/sha256'),
     stop: server.stop,
   };
