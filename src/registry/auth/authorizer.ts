@@ -83,10 +83,11 @@ export class Authorizer {
     wwwAuthenticate: readonly string[],
   ): Promise<Authorization | undefined> {
     if (!this.learn(wwwAuthenticate)) return undefined;
-    if (this.#challenge?.scheme === 'bearer') {
-      if (used.header !== undefined) this.#tokens.forget(used.scopes.join(' '), used.header);
-      this.#remember(wanted, scopesOf(this.#challenge.parameters.get('scope')));
-    }
+    const named = scopesOf(this.#challenge?.parameters.get('scope'));
+    const beyond = mergeScopes(used.scopes, named).join(' ') !== used.scopes.join(' ');
+    // A token that lacks a scope is still good for the requests that it was fetched for.
+    if (beyond) this.#remember(wanted, named);
+    else if (used.header !== undefined) this.#tokens.forget(used.scopes.join(' '), used.header);
     const next = await this.authorize(wanted);
     return next.header === used.header ? undefined : next;
   }
@@ -106,7 +107,7 @@ export class Authorizer {
 
   /** The method is part of it: a registry that wants `delete` for a DELETE must not get it asked for each PATCH. */
   #remember(wanted: Wanted, named: readonly string[]): void {
-    if (named.length > 0) this.#named.set(keyOf(wanted), mergeScopes(this.#named.get(keyOf(wanted)) ?? [], named));
+    this.#named.set(keyOf(wanted), mergeScopes(this.#named.get(keyOf(wanted)) ?? [], named));
   }
 
   async #bearer(challenge: Challenge, wanted: Wanted): Promise<Authorization> {
