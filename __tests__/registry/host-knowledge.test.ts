@@ -127,3 +127,19 @@ test('Range is believed until it stalled twice, or the profile knows better', ()
   const ecr = host('auto', '1.dkr.ecr.eu-west-1.amazonaws.com').known;
   expect([ecr.rangeIsStale, ecr.lastChunkInPut, ecr.chunkSize(false)]).toEqual([true, true, 20 * MIB]);
 });
+
+test('a suspected limit is found when a smaller body is taken, forgotten when a larger one is', () => {
+  const { known } = host('auto');
+  known.suspect(DEFAULT_CHUNK_SIZE);
+  expect([known.largestBody, known.limitFound, known.knownLimit]).toEqual([
+    DEFAULT_CHUNK_SIZE / 2,
+    undefined,
+    Infinity,
+  ]);
+  known.accepted(DEFAULT_CHUNK_SIZE);
+  expect(known.largestBody).toBe(DEFAULT_CHUNK_SIZE);
+  const other = host('auto').known;
+  other.suspect(DEFAULT_CHUNK_SIZE);
+  other.acceptedChunk(DEFAULT_CHUNK_SIZE / 2);
+  expect(other.limitFound).toBe(DEFAULT_CHUNK_SIZE / 2);
+});

@@ -32,6 +32,8 @@ export interface Place {
 export interface Task {
   readonly label: string;
   readonly signal: AbortSignal;
+  /** What to do when it fails, where the error itself does not say. */
+  readonly remedy?: string | undefined;
 }
 
 /** Tells of a failed try and waits as long as the host's back-off says. `failures` counts from 1. Resolves to the milliseconds waited. */
@@ -45,9 +47,12 @@ export async function pause(context: HostContext, task: Task, error: RegistryErr
 }
 
 /** The error in place of another try: "layer x: gave up after 4 failed tries without progress: PATCH …". */
-export function gaveUp(label: string, after: string, error: Error): UploadError {
+export function gaveUp({ label, remedy: general }: Omit<Task, 'signal'>, after: string, error: Error): UploadError {
   const remedy = error instanceof RegistryError || error instanceof UploadError ? error.remedy : undefined;
-  return new UploadError(`${label}: gave up after ${after}: ${error.message}`, { remedy, cause: error });
+  return new UploadError(`${label}: gave up after ${after}: ${error.message}`, {
+    remedy: remedy ?? general,
+    cause: error,
+  });
 }
 
 /** A number of failures in a row, in words. */
@@ -78,7 +83,7 @@ export async function retrying(
     const answer = await answerOrTrouble(send);
     if (!(answer instanceof RegistryError) && !isTransientStatus(answer.status)) return answer;
     const error = answer instanceof RegistryError ? answer : await errorOf(answer, { method: answer.method, step });
-    if (failures > context.maxRetries) throw gaveUp(task.label, failedTries(failures), error);
+    if (failures > context.maxRetries) throw gaveUp(task, failedTries(failures), error);
     await pause(context, task, error, failures);
   }
 }

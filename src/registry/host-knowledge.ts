@@ -47,6 +47,8 @@ export class HostKnowledge {
   #announcedMax: number | undefined;
   #announcedMin: number | undefined;
   #learnt: number | undefined;
+  /** Half of a size under which connections broke: a limit when a smaller body is taken next, nothing when a larger one is. */
+  #suspected: number | undefined;
   #told: number | undefined;
   #largestAccepted = 0;
   #stalls: number;
@@ -81,7 +83,7 @@ export class HostKnowledge {
       this.#chunkSize === 'auto'
         ? (this.#announcedMax ?? this.profile.chunkSize ?? DEFAULT_CHUNK_SIZE)
         : this.#chunkSize;
-    const limit = least(wanted, this.profile.chunkSize, this.limitFound) ?? wanted;
+    const limit = least(wanted, this.profile.chunkSize, this.limitFound, this.#suspected) ?? wanted;
     const raised = this.#chunkSize === 'auto' && this.limitFound === undefined && this.#minimum <= LARGEST_MINIMUM;
     return raised ? Math.max(limit, this.#minimum) : limit;
   }
@@ -124,9 +126,16 @@ export class HostKnowledge {
   /** Takes note that a body of so many bytes was taken, and tells once what limit was found. */
   accepted(bytes: number): void {
     this.#largestAccepted = Math.max(this.#largestAccepted, bytes);
+    if (this.#suspected !== undefined && bytes <= this.#suspected) this.#learnt = least(this.#learnt, this.#suspected);
+    this.#suspected = undefined;
     if (this.#learnt === undefined || this.#told === this.#learnt) return;
     this.#told = this.#learnt;
     this.#onEvent({ type: 'limit', host: this.host, bytes: this.#learnt, announced: false });
+  }
+
+  /** Takes note that connections break under a body of so many bytes: from now on at most half of it. Only if `canShrink`. */
+  suspect(bytes: number): void {
+    if (bytes <= this.largestBody) this.#suspected = this.#smaller(bytes);
   }
 
   /** Takes note of a chunk that was taken: resets are then no sign of a limit, refusals no sign that there are no chunks. */

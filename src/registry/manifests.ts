@@ -120,7 +120,7 @@ export async function putManifest(place: Place, put: ManifestPut): Promise<Diges
     if (failures > 1 && !isTemporary(outcome) && (await isThere(place, put, digest))) return digest;
     if (!isTemporary(outcome)) throw outcome;
     const task = { label: `manifest ${put.reference}`, signal: put.signal };
-    if (failures > place.context.maxRetries) throw gaveUp(task.label, failedTries(failures), outcome);
+    if (failures > place.context.maxRetries) throw gaveUp(task, failedTries(failures), outcome);
     await pause(place.context, task, outcome, failures);
   }
 }

@@ -61,7 +61,7 @@ async function tryMount(
 }
 
 const post = (place: Place, task: Task, cookies: CookieJar): Promise<RegistryResponse> =>
-  retrying(place.context, task, STEP, () =>
+  retrying(place.context, { remedy: place.context.host.profile.openRemedy, ...task }, STEP, () =>
     place.context.transport.send({
       method: 'POST',
       url: place.url('blobs/uploads/'),

@@ -11,6 +11,13 @@ export function shrink(upload: Upload, piece: Piece, error: RegistryError): Stat
   return { at: 'look' };
 }
 
+/** T6 without an answer: resets look like a limit. Only where a smaller chunk can be tried. */
+export function suspectLimit(upload: Upload, piece: Piece): State {
+  upload.host.suspect(piece.end - piece.start);
+  upload.abandon();
+  return { at: 'look' };
+}
+
 /** T7: no chunks here: the whole blob in one PUT, for the whole push. `plan` says whether that is allowed. */
 export function goWhole(upload: Upload, error: RegistryError): State {
   upload.host.noChunks ??= error.message;

@@ -10,7 +10,6 @@ import { Budget } from './budget.ts';
 import type { UploadError } from './error.ts';
 import type { Session } from './session.ts';
 import { Traffic } from './traffic.ts';
-import type { Piece } from './verdict.ts';
 
 export interface UploadOptions {
   readonly signal: AbortSignal;
@@ -69,8 +68,8 @@ export class Upload {
   readonly traffic = new Traffic();
   /** Whether HEAD has been asked, or is not to be. */
   looked: boolean;
-  /** Where the last reset happened, to tell a size limit from bad luck (T6). */
-  lastReset: { readonly piece: Piece; readonly taken: number } | undefined;
+  /** Where the last reset happened, and how many in a row did there, to tell a size limit (T6) from bad luck. */
+  lastReset: { readonly start: number; readonly taken: number; readonly times: number } | undefined;
   /** First chunks that got 404 in a fresh session. */
   notFoundAtStart = 0;
   /** Closing requests under which the registry found other bytes than those of the digest. */
@@ -144,7 +143,7 @@ export class Upload {
   }
 
   gaveUp(after: string, error: Error): UploadError {
-    return gaveUp(this.options.label, after, error);
+    return gaveUp(this.options, after, error);
   }
 
   /** One request of the session, its time taken: its answer, or the temporary trouble in its place. */

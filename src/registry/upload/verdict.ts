@@ -86,6 +86,7 @@ export function judgePatch(answer: Answer, piece: Piece, takesChunks: boolean): 
   if (answer.status < 400) return { is: 'final' };
   const { location, range } = answer.headers;
   if (location !== undefined && range !== undefined) return { is: 'corrected', bytes: storedOf(answer, piece) };
+  if (answer.status === 416) return { is: 'doubtful' };
   if (answer.status === 405 || answer.status === 501) return { is: 'no-chunks' };
   if (answer.status === 404 || hasAny(answer.error, LOST_CODES)) return { is: 'lost' };
   if (answer.status === 400) return { is: takesChunks ? 'lost' : 'no-chunks' };
