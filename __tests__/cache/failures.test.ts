@@ -5,11 +5,20 @@ import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { zstdCompressSync } from 'node:zlib';
 import tar, { type Header } from 'tar-stream';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { layerEntry, pointerPrefix } from '../../src/cache/keys.ts';
+import type { SavePlan } from '../../src/cache/plan.ts';
 import { savePlan } from '../../src/cache/save.ts';
-import { freshRunner, REPOSITORY, type TestLayer, testLayer } from '../support/cache-runner.ts';
-import { type CacheFailure, type CacheServer, startCacheServer } from '../support/cache-server.ts';
+import {
+  freshRunner,
+  makeRunner,
+  REPOSITORY,
+  type TestLayer,
+  type TestLog,
+  type TestRunner,
+  testLayer,
+} from '../support/cache-runner.ts';
+import { type CacheFailure, type CacheOperation, type CacheServer, startCacheServer } from '../support/cache-server.ts';
 
 const FORMAT = { compression: 'gzip', level: 1 } as const;
 /** What a call that gets no answer in time ends with: @actions/cache itself would wait 30 s and more. */
@@ -18,19 +27,27 @@ const SHORT = { lookup: 1000, restore: 1000, save: 1000 };
 const deadlinesFor = (line: RegExp) => (line === LATE ? SHORT : {});
 
 let server: CacheServer;
-let layer: TestLayer;
-beforeEach(async () => {
-  server = await startCacheServer();
-  layer = testLayer();
-});
-afterEach(() => server.close());
+const layer = testLayer();
+const layers = [layer, testLayer(), testLayer()];
 
-async function saveLayers(layers: readonly TestLayer[]) {
-  const runner = await freshRunner(server);
+/** The service holds the three layers and the pointers to them; the tests change what it says of them. */
+beforeAll(async () => {
+  server = await startCacheServer();
+  await using runner = await makeRunner(server);
+  const report = await savePlan(...(await recorded(layers, runner)));
+  expect(report.saved).toHaveLength(4);
+});
+afterEach(() => {
+  for (const operation of Object.keys(server.failures)) delete server.failures[operation as CacheOperation];
+});
+afterAll(() => server.close());
+
+/** What the post step of a push gets that made these layers. */
+async function recorded(made: readonly TestLayer[], runner: TestRunner): Promise<[SavePlan, TestLog]> {
   const cache = await runner.open();
-  const plan = await cache.record(await Promise.all(layers.map((each) => runner.made(cache, each))));
+  const plan = await cache.record(await Promise.all(made.map((each) => runner.made(cache, each))));
   await cache.close();
-  return { runner, plan, save: (deadlines = {}) => savePlan(plan, runner.log, { deadlines }) };
+  return [plan, runner.log];
 }
 
 /** What @actions/cache packs, with members of any name: an archive for `replace`. */
@@ -51,8 +68,6 @@ describe('restoring from a service that fails', () => {
     ['unreadable', /cache read denied/],
   ];
   test.each(outages)('%s at every lookup: one line, and it is not asked again', async (failure, line) => {
-    const layers = [layer, testLayer(), testLayer()];
-    await (await saveLayers(layers)).save();
     server.failures.lookup = failure;
     const runner = await freshRunner(server);
     const cache = await runner.open({ deadlines: deadlinesFor(line) });
@@ -76,7 +91,6 @@ describe('restoring from a service that fails', () => {
     ['hang', LATE],
   ];
   test.each(broken)('%s at the download: one line', async (failure, line) => {
-    await (await saveLayers([layer])).save();
     const runner = await freshRunner(server);
     const cache = await runner.open({ deadlines: deadlinesFor(line) });
     await cache.known();
@@ -111,7 +125,6 @@ describe('entries that somebody else wrote', () => {
   const entry = () => layerEntry(FORMAT, layer.diffId);
   const name = () => `entries/${entry().file}`;
   async function restorePoisoned(poison: Buffer) {
-    await (await saveLayers([layer])).save();
     await server.replace(entry().key, poison);
     const runner = await freshRunner(server);
     const cache = await runner.open();
@@ -133,8 +146,6 @@ describe('entries that somebody else wrote', () => {
 
   test('half of the layer, not compressed at all, empty', async () => {
     for (const content of [layer.blob.subarray(0, 50_000), Buffer.alloc(1000), Buffer.alloc(0)]) {
-      await server.close();
-      server = await startCacheServer();
       const { restored, runner } = await restorePoisoned(await archive({ name: name(), content }));
       expect(restored).toBeUndefined();
       expect(runner.log.lines).toHaveLength(1);
@@ -168,29 +179,20 @@ describe('entries that somebody else wrote', () => {
     expect(runner.log.lines).toEqual([expect.stringContaining('the entry is not a file')]);
   });
 
-  const good = { diffId: `sha256:${'a'.repeat(64)}`, mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip' };
-  const pointers: readonly [string, Buffer][] = [
-    ['not JSON', Buffer.from('<html>')],
-    ['no list', Buffer.from('{"version":1,"layers":{"length":5}}')],
-    [
-      'another version',
-      Buffer.from(JSON.stringify({ version: 2, layers: [{ ...good, digest: good.diffId, size: 1 }] })),
-    ],
-    ['a bad digest', Buffer.from(JSON.stringify({ version: 1, layers: [{ ...good, digest: 'sha256:..', size: 1 }] }))],
-    ['a bad size', Buffer.from(JSON.stringify({ version: 1, layers: [{ ...good, digest: good.diffId, size: '1' }] }))],
-    ['100 MB of it', Buffer.alloc(100_000_000, ' ')],
-  ];
-  test.each(pointers)('pointers with %s teach nothing', async (_, content) => {
-    await (await saveLayers([layer])).save();
+  test.each([
+    ['that are not JSON', Buffer.from('<html>')],
+    ['of 100 MB', Buffer.alloc(100_000_000, ' ')],
+  ])('pointers %s teach nothing', async (_, content) => {
     const { file, key } = pointerPrefix(FORMAT, REPOSITORY);
     const saved = server.entries().find((each) => each.key.startsWith(key))!;
+    const before = await server.archive(saved.key);
     await server.replace(saved.key, await archive({ name: `entries/${file}`, content }));
     const cache = await (await freshRunner(server)).open();
     expect((await cache.known()).size).toBe(0);
+    await server.replace(saved.key, before);
   });
 
   test('a longer repository’s pointers are not taken for this one’s', async () => {
-    await (await saveLayers([layer])).save();
     const cache = await (await freshRunner(server)).open({ repositories: [`${REPOSITORY}/`, REPOSITORY.slice(0, -1)] });
     expect((await cache.known()).size).toBe(0);
   });
@@ -209,20 +211,20 @@ describe('saving to a service that fails', () => {
     ['lookup', 'hang', LATE],
   ];
   test.each(failing)('%s: %s', async (operation, failure, line) => {
-    const { save, runner, plan } = await saveLayers([layer, testLayer(), testLayer()]);
+    const [plan, log] = await recorded([testLayer(), testLayer(), testLayer()], await freshRunner(server));
     server.failures[operation] = failure;
-    const report = await save(deadlinesFor(line));
+    const report = await savePlan(plan, log, { deadlines: deadlinesFor(line) });
     expect(report.saved).toEqual([]);
     expect(report.failed).toHaveLength(4);
-    expect(runner.log.lines).toEqual([expect.stringMatching(line)]);
+    expect(log.lines).toEqual([expect.stringMatching(line)]);
     for (const { path } of plan.layers) await expect(stat(path)).rejects.toThrow('ENOENT');
-    expect(await readdir(join(runner.temp, 'chunked-push/tmp'))).toEqual([]);
+    expect(await readdir(join(plan.workspace, '..'))).toEqual([]);
   });
 
   test('a key that another job has just taken counts as there', async () => {
-    const { save, runner } = await saveLayers([layer]);
+    const [plan, log] = await recorded([testLayer()], await freshRunner(server));
     server.failures.create = 'exists';
-    expect(await save()).toMatchObject({ saved: [], failed: [] });
-    expect(runner.log.lines).toEqual([expect.stringMatching(/saved 0 entries \(0 bytes\), 2 were there already/)]);
+    expect(await savePlan(plan, log)).toMatchObject({ saved: [], failed: [] });
+    expect(log.lines).toEqual([expect.stringMatching(/saved 0 entries \(0 bytes\), 2 were there already/)]);
   });
 });

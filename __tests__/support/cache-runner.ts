@@ -42,7 +42,14 @@ export interface TestRunner {
 }
 
 /** A fresh runner: a new RUNNER_TEMP, HOME and GITHUB_WORKSPACE in this process's environment, and the service's variables, if any. */
-export async function freshRunner(server?: CacheServer): Promise<TestRunner> {
+export async function freshRunner(server?: CacheServer): Promise<TestRunner & AsyncDisposable> {
+  const runner = await makeRunner(server);
+  onTestFinished(() => runner[Symbol.asyncDispose]());
+  return runner;
+}
+
+/** As `freshRunner`, for use outside a test: whoever makes it disposes of it. */
+export async function makeRunner(server?: CacheServer): Promise<TestRunner & AsyncDisposable> {
   const root = await mkdtemp(join(tmpdir(), 'cache-runner-'));
   const temp = join(root, '_temp');
   await mkdir(temp);
@@ -60,16 +67,23 @@ export async function freshRunner(server?: CacheServer): Promise<TestRunner> {
     ...server?.env,
   };
   for (const [name, value] of Object.entries(env)) vi.stubEnv(name, value);
-  onTestFinished(async () => {
-    vi.unstubAllEnvs();
-    await rm(root, { recursive: true, force: true, maxRetries: 5 });
-  });
   const log = new TestLog();
-  return { temp, log, open: (options) => openCache(temp, log, options), made };
+  const caches: LayerCache[] = [];
+  const open = async (options: Partial<LayerCacheOptions> = {}) => {
+    const cache = await LayerCache.open({ ...defaults(temp, log), ...options });
+    caches.push(cache);
+    return cache;
+  };
+  const dispose = async () => {
+    vi.unstubAllEnvs();
+    await Promise.all(caches.map((cache) => cache.close()));
+    await rm(root, { recursive: true, force: true, maxRetries: 5 });
+  };
+  return { temp, log, open, made, [Symbol.asyncDispose]: dispose };
 }
 
-async function openCache(temp: string, log: TestLog, options: Partial<LayerCacheOptions> = {}): Promise<LayerCache> {
-  const cache = await LayerCache.open({
+function defaults(temp: string, log: TestLog): LayerCacheOptions {
+  return {
     dir: join(temp, 'chunked-push'),
     compression: 'gzip',
     level: 1,
@@ -79,10 +93,7 @@ async function openCache(temp: string, log: TestLog, options: Partial<LayerCache
     concurrency: 5,
     log,
     signal: new AbortController().signal,
-    ...options,
-  });
-  onTestFinished(() => cache.close());
-  return cache;
+  };
 }
 
 async function made(cache: LayerCache, layer: TestLayer, secondsToMake = 1): Promise<RecordedLayer> {

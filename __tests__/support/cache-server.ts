@@ -70,8 +70,8 @@ const OPERATIONS: Readonly<Record<string, CacheOperation>> = {
 /** A request document is a key, a version and at most nine restore keys of 512 characters. */
 const MAX_DOCUMENT = 64 * 1024;
 
-/** Starts the service on a free port. `latency`: milliseconds before each answer. */
-export async function startCacheServer(options: { latency?: number } = {}): Promise<CacheServer> {
+/** Starts the service on a free port. `latency`: milliseconds before each answer. `host`: what its URLs name, for a proxy to find. */
+export async function startCacheServer(options: { latency?: number; host?: string } = {}): Promise<CacheServer> {
   const folder = await mkdtemp(join(tmpdir(), 'cache-server-'));
   const service = new Service(new BlobStore(folder), options.latency ?? 0);
   const server = createServer((request, response) => {
@@ -80,8 +80,10 @@ export async function startCacheServer(options: { latency?: number } = {}): Prom
       else response.writeHead(500).end(String(error));
     });
   });
+  // A client that pauses for longer than Node's 5 s must not find its connection closed.
+  server.keepAliveTimeout = 120_000;
   await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
-  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const url = `http://${options.host ?? '127.0.0.1'}:${(server.address() as AddressInfo).port}`;
   service.url = url;
   return {
     url,

@@ -2,6 +2,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import type { Transform } from 'node:stream';
+import { finished } from 'node:stream/promises';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
 import type { Digest } from '../image/oci.ts';
 import type { LayerFormat } from './known-layers.ts';
@@ -35,35 +36,67 @@ export async function inspectLayer(
   compression: LayerFormat['compression'],
   signal?: AbortSignal,
 ): Promise<BlobFacts & { readonly diffId: Digest }> {
-  const facts = await inspectBlob(path, signal);
+  const blob = createHash('sha256');
   const tar = createHash('sha256');
-  let at = 0;
-  do {
-    const read = await unpack(path, at, decompressor(compression), tar, signal);
-    if (read === 0) throw new Error(`the ${compression} data has no end`);
-    at += read;
-  } while (at < facts.size);
-  return { ...facts, diffId: `sha256:${tar.digest('hex')}` };
+  let size = 0;
+  let member: Member | undefined;
+  for await (const piece of createReadStream(path, { highWaterMark: READ_BYTES, signal })) {
+    blob.update(piece);
+    size += piece.length;
+    member = await unpack(piece, member ?? new Member(compression, tar), () => new Member(compression, tar));
+  }
+  if (!member) throw new Error('the file is empty');
+  await member.end();
+  return { digest: `sha256:${blob.digest('hex')}`, size, diffId: `sha256:${tar.digest('hex')}` };
 }
 
-type Decompressor = Transform & { readonly bytesWritten: number };
+/** Feeds a piece to a member and what the member leaves of it to new ones. Resolves to the member that is still open. */
+async function unpack(piece: Buffer, open: Member, next: () => Member): Promise<Member> {
+  let member = open;
+  let rest = piece.subarray(await member.write(piece));
+  while (rest.length > 0) {
+    await member.end();
+    member = next();
+    const taken = await member.write(rest);
+    if (taken === 0) throw new Error('other data follows the compressed data');
+    rest = rest.subarray(taken);
+  }
+  return member;
+}
 
 /**
- * Decompresses a file from an offset into a hash. Resolves to the bytes that were taken in: Node's zstd stops after a frame, and
- * its gunzip, which reads all members, at anything else, so whatever follows must be looked at again from there.
+ * One run of a decompressor. Node's zstd stops after a frame when more follows in the same write, and its gunzip, which goes on to
+ * the next member, at anything that is none: both leave the rest, and somebody has to look at it.
  */
-async function unpack(path: string, at: number, into: Decompressor, hash: Hash, signal?: AbortSignal): Promise<number> {
-  const source = createReadStream(path, { start: at, highWaterMark: READ_BYTES, signal });
-  source.on('error', (error) => into.destroy(error));
-  try {
-    for await (const piece of source.pipe(into)) hash.update(piece);
-    return into.bytesWritten;
-  } finally {
-    source.destroy();
-  }
-}
+class Member {
+  readonly #stream: Transform & { readonly bytesWritten: number };
+  readonly #ended: Promise<void>;
+  #written = 0;
+  #stopped = false;
 
-function decompressor(compression: LayerFormat['compression']): Decompressor {
-  const options = { chunkSize: READ_BYTES };
-  return compression === 'gzip' ? createGunzip(options) : createZstdDecompress(options);
+  constructor(compression: LayerFormat['compression'], output: Hash) {
+    const options = { chunkSize: READ_BYTES };
+    this.#stream = compression === 'gzip' ? createGunzip(options) : createZstdDecompress(options);
+    this.#stream.on('data', (piece) => output.update(piece));
+    this.#ended = finished(this.#stream, { writable: false });
+    this.#ended.catch(() => {});
+  }
+
+  /** Resolves to how many of the bytes were taken in. Throws when they are not of this compression. */
+  async write(bytes: Buffer): Promise<number> {
+    const before = this.#written;
+    const done = new Promise<void>((resolve) => this.#stream.write(bytes, () => resolve()));
+    await Promise.race([done, this.#ended]);
+    if (this.#stream.errored) throw this.#stream.errored;
+    this.#written = this.#stream.bytesWritten;
+    this.#stopped = this.#written - before < bytes.length;
+    return this.#written - before;
+  }
+
+  /** Throws when the data is not complete. */
+  async end(): Promise<void> {
+    if (!this.#stopped) this.#stream.end();
+    await this.#ended;
+    this.#stream.destroy();
+  }
 }

@@ -104,25 +104,36 @@ export class LayerCache {
 
   /**
    * Notes the layers of a push that succeeded, takes over their files, and decides what is worth saving. Call it once, after
-   * everything that reads those files.
+   * everything that reads those files. Never rejects.
    */
   async record(layers: readonly RecordedLayer[]): Promise<SavePlan> {
     const workspace = join(this.#options.dir, 'tmp', `save-${this.#store.session.slice(-12)}`);
+    const nothing: SavePlan = { version: 1, workspace, pointers: [], layers: [], dropped: [] };
+    try {
+      const files = await this.#takeOver(layers);
+      if (!this.#service) {
+        const removed = await this.#store.prune(this.#options.maxSize);
+        if (removed) this.#options.log.debug(`layer cache: removed ${removed} layers that were not used for longest`);
+        return nothing;
+      }
+      const pointers = await this.#planPointers(layers);
+      return { ...nothing, pointers, ...(await this.#planLayers(files)) };
+    } catch (error) {
+      this.#options.log.info(`layer cache: this push is not noted: ${(error as Error).message}`);
+      return nothing;
+    }
+  }
+
+  /** Notes the layers, and takes over the files of those that come from no cache: saving another one again would be refused. */
+  async #takeOver(layers: readonly RecordedLayer[]): Promise<Required<RecordedLayer>[]> {
     const files: Required<RecordedLayer>[] = [];
     for (const layer of layers) {
       await this.#store.note(layer);
-      // A layer that came from a cache is in one; saving it again would only be refused.
       if (!layer.path || (await this.#restores.get(layer.diffId))) continue;
       const path = await this.#store.adopt(layer.path, layer);
       files.push({ ...layer, path, secondsToMake: layer.secondsToMake ?? 0 });
     }
-    if (!this.#service) {
-      const removed = await this.#store.prune(this.#options.maxSize);
-      if (removed) this.#options.log.debug(`layer cache: removed ${removed} layers that were not used for longest`);
-      return { version: 1, workspace, pointers: [], layers: [], dropped: [] };
-    }
-    const pointers = await this.#planPointers(layers);
-    return { version: 1, workspace, pointers, ...(await this.#planLayers(files)) };
+    return files;
   }
 
   /** Ends what is under way and removes the files of this process, those that `restore` gave too. */
@@ -204,7 +215,10 @@ export class LayerCache {
   /** A new pointer entry for each repository whose newest one does not say all this yet. */
   async #planPointers(layers: readonly KnownLayer[]): Promise<PlannedEntry[]> {
     const planned: PlannedEntry[] = [];
-    for (const [repository, before] of await this.#pointers()) {
+    const known = await this.#pointers();
+    // An entry without what the earlier ones say would hide them.
+    if (this.#service?.down !== undefined) return [];
+    for (const [repository, before] of known) {
       const said = new Map(before.map(({ diffId, descriptor }) => [diffId, descriptor.digest]));
       if (layers.every(({ diffId, descriptor }) => said.get(diffId) === descriptor.digest)) continue;
       const text = formatKnownLayers(mergeKnownLayers(layers, before));

@@ -47,7 +47,8 @@ export async function savePlan(
     const paths = [...entries.map(({ path }) => path), plan.workspace];
     await Promise.all(paths.map((path) => rm(path, { recursive: true, force: true }).catch(() => {})));
   }
-  return saving;
+  const { saved, existing, failed } = saving;
+  return { saved, existing, failed };
 }
 
 class Saving implements SaveReport {
