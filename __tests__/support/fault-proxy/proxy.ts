@@ -1,15 +1,13 @@
 /** A proxy on loopback in front of any HTTP registry, which lets faults befall requests and makes links slow. */
-import { createServer, type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
+import { createServer, type IncomingMessage, type RequestListener } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Answer, refusal, withHeaders } from '../registry/answer.ts';
-import { write } from '../registry/connection.ts';
 import { routeOf, type Step } from '../registry/steps.ts';
 import { type CutPlan, Cutter } from './cuts.ts';
-import type { Fault } from './faults.ts';
-import { type Arrival, forward, headersBack, type Journey, type Link, passBack } from './forward.ts';
+import type { Link } from './forward.ts';
 import { type AddedRule, type FaultRule, Rules, type SeenRequest } from './rules.ts';
 import { Bucket } from './shaping.ts';
+import { travel } from './trip.ts';
 
 export interface FaultProxyOptions {
   /** `http://HOST:PORT` or `HOST:PORT` of the registry. */
@@ -49,18 +47,6 @@ export interface FaultProxy {
   close(): Promise<void>;
 }
 
-/** All that one request needs. */
-interface Trip {
-  readonly request: IncomingMessage;
-  readonly response: ServerResponse;
-  /** Taken at once: a request that was given up has none any more. */
-  readonly socket: Socket;
-  readonly link: Link;
-  /** The authorities of target and proxy, for URLs in answers. */
-  readonly target: string;
-  readonly host: string;
-}
-
 function see(request: IncomingMessage): SeenRequest {
   const url = new URL(request.url ?? '/', 'http://proxy.invalid');
   const method = request.method ?? 'GET';
@@ -77,102 +63,31 @@ function see(request: IncomingMessage): SeenRequest {
   };
 }
 
-const cutOff = ({ socket }: Trip): void => void socket.destroy();
+/** The link to the target, with its limits. */
+const linkTo = (target: URL, options: FaultProxyOptions, cutter: Cutter, stats: ProxyStats): Link => ({
+  hostname: target.hostname,
+  port: Number(target.port || 80),
+  bucket: options.bandwidth === undefined ? undefined : new Bucket(options.bandwidth),
+  roundTripMs: options.roundTripMs ?? 0,
+  cutter,
+  count: (bytes) => {
+    stats.bodyBytes += bytes;
+  },
+});
 
-/** The whole answer as bytes, for those who get only a part of it. */
-async function serialise(incoming: IncomingMessage, headers: readonly string[]): Promise<Buffer> {
-  const pieces: Buffer[] = [];
-  for await (const piece of incoming as AsyncIterable<Buffer>) pieces.push(piece);
-  const lines: string[] = [];
-  for (let n = 0; n < headers.length; n += 2) lines.push(`${headers[n]}: ${headers[n + 1]}\r\n`);
-  const status = incoming.statusCode ?? 502;
-  const head = `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\n${lines.join('')}\r\n`;
-  return Buffer.concat([Buffer.from(head), ...pieces]);
-}
-
-/** An answer that came before the body was through: the client may still be sending, so its connection lingers. */
-async function passEarly(trip: Trip, incoming: IncomingMessage, headers: readonly string[]): Promise<void> {
-  const pieces: Buffer[] = [];
-  for await (const piece of incoming as AsyncIterable<Buffer>) pieces.push(piece);
-  const pairs = Array.from({ length: headers.length / 2 }, (_, n) => [headers[2 * n], headers[2 * n + 1]]);
-  const named = Object.fromEntries(pairs.filter(([name]) => name?.toLowerCase() !== 'content-length'));
-  const given: Answer = {
-    status: incoming.statusCode ?? 502,
-    headers: named,
-    body: Buffer.concat(pieces),
-    ending: 'linger',
+/** What is done with each request. `fresh` are connections that have not had one yet. */
+const listener =
+  (target: string, link: Link, rules: Rules, stats: ProxyStats, fresh: WeakSet<Socket>): RequestListener =>
+  async (request, response) => {
+    const { socket } = request;
+    const seen = see(request);
+    stats.requests += 1;
+    stats.bySteps.set(seen.step, (stats.bySteps.get(seen.step) ?? 0) + 1);
+    const fault = rules.faultFor(seen);
+    if (fault !== undefined) stats.faults += 1;
+    if (fresh.delete(socket) && link.roundTripMs > 0) await sleep(link.roundTripMs);
+    await travel({ request, response, socket, link, target, host: request.headers.host ?? target }, fault);
   };
-  await write(trip.request, trip.response, given);
-}
-
-/** Passes on what the target said, or cuts the client off when it said nothing. */
-async function deliver(trip: Trip, arrival: Arrival): Promise<void> {
-  if (arrival.kind !== 'answered' || arrival.dropped) return cutOff(trip);
-  const headers = headersBack(arrival.incoming, trip.target, trip.host);
-  if (arrival.early) return passEarly(trip, arrival.incoming, headers);
-  return passBack(arrival.incoming, trip.response, headers);
-}
-
-/** What the target says about a session, asked by the proxy itself with the client's credentials. */
-async function sessionState({ request, target }: Trip): Promise<Record<string, string | undefined>> {
-  const { authorization, cookie } = request.headers;
-  const headers = { ...(authorization ? { authorization } : {}), ...(cookie ? { cookie } : {}) };
-  const reply = await fetch(`http://${target}${request.url}`, { headers });
-  return {
-    Location: reply.headers.get('location')?.replaceAll(target, request.headers.host ?? target) ?? request.url,
-    Range: reply.headers.get('range') ?? undefined,
-  };
-}
-
-async function refuseRange(trip: Trip, tells: boolean): Promise<void> {
-  const bare: Answer = { ...refusal(416, 'BLOB_UPLOAD_INVALID', 'requested range not satisfiable'), ending: 'linger' };
-  await write(trip.request, trip.response, tells ? withHeaders(bare, await sessionState(trip)) : bare);
-}
-
-async function truncate(trip: Trip, arrival: Arrival, after: number): Promise<void> {
-  if (arrival.kind !== 'answered') return cutOff(trip);
-  const bytes = await serialise(arrival.incoming, headersBack(arrival.incoming, trip.target, trip.host));
-  await new Promise<void>((resolve) => trip.socket.write(bytes.subarray(0, after), () => resolve()));
-  cutOff(trip);
-}
-
-const go = (trip: Trip, journey: Journey = {}): Promise<Arrival> => forward(trip.request, trip.link, journey);
-
-/** The target takes the request; what it says is thrown away. */
-async function goInVain(trip: Trip): Promise<void> {
-  const arrival = await go(trip);
-  if (arrival.kind === 'answered') arrival.incoming.resume();
-}
-
-async function suffer(trip: Trip, fault: Fault): Promise<void> {
-  switch (fault.kind) {
-    case 'cut':
-      return deliver(trip, await go(trip, { cutAfter: fault.after }));
-    case 'drop':
-      await goInVain(trip);
-      return cutOff(trip);
-    case 'reset':
-      trip.socket.resetAndDestroy();
-      return;
-    case 'hang':
-      if (fault.when === 'after') await goInVain(trip);
-      return;
-    case 'slow': {
-      const arrival = await go(trip, { bytesPerSecond: fault.bytesPerSecond });
-      await sleep(fault.answerAfterMs);
-      return deliver(trip, arrival);
-    }
-    case 'answer':
-      if (fault.when === 'after') await goInVain(trip);
-      return write(trip.request, trip.response, fault.answer);
-    case 'range':
-      return refuseRange(trip, fault.tells);
-    case 'expire':
-      return deliver(trip, await go(trip, { withoutCredentials: true }));
-    case 'truncate':
-      return truncate(trip, await go(trip), fault.after);
-  }
-}
 
 /** Starts a proxy on 127.0.0.1. The caller closes it. */
 export async function startFaultProxy(options: FaultProxyOptions): Promise<FaultProxy> {
@@ -180,30 +95,9 @@ export async function startFaultProxy(options: FaultProxyOptions): Promise<Fault
   const rules = new Rules();
   const cutter = new Cutter(options.seed ?? 1);
   const stats: ProxyStats = { connections: 0, requests: 0, bodyBytes: 0, faults: 0, bySteps: new Map() };
-  const link: Link = {
-    hostname: target.hostname,
-    port: Number(target.port || 80),
-    bucket: options.bandwidth === undefined ? undefined : new Bucket(options.bandwidth),
-    roundTripMs: options.roundTripMs ?? 0,
-    cutter,
-    count: (bytes) => {
-      stats.bodyBytes += bytes;
-    },
-  };
   const fresh = new WeakSet<Socket>();
-  const server = createServer({ requestTimeout: 0, keepAliveTimeout: 60_000 }, async (request, response) => {
-    const { socket } = request;
-    const seen = see(request);
-    stats.requests += 1;
-    stats.bySteps.set(seen.step, (stats.bySteps.get(seen.step) ?? 0) + 1);
-    if (fresh.delete(socket) && link.roundTripMs > 0) await sleep(link.roundTripMs);
-    const host = request.headers.host ?? target.host;
-    const trip: Trip = { request, response, socket, link, target: target.host, host };
-    const fault = rules.faultFor(seen);
-    if (fault !== undefined) stats.faults += 1;
-    const done = fault === undefined ? go(trip).then((arrival) => deliver(trip, arrival)) : suffer(trip, fault);
-    await done.catch(() => cutOff(trip));
-  });
+  const listen = listener(target.host, linkTo(target, options, cutter, stats), rules, stats, fresh);
+  const server = createServer({ requestTimeout: 0, keepAliveTimeout: 60_000 }, listen);
   server.on('connection', (socket) => {
     stats.connections += 1;
     fresh.add(socket);

@@ -4,6 +4,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 /** Timers are no finer than this (ms); shorter debts are carried on, so that the average is right. */
 const FINEST_WAIT_MS = 2;
 
+/** Time on the link that was missed because a timer came late or a reader was busy may be made up for (ms). */
+const MADE_UP_MS = 50;
+
 /** Lets so many bytes a second through, over all who ask. */
 export class Bucket {
   readonly #millisecondsPerByte: number;
@@ -17,7 +20,7 @@ export class Bucket {
   async take(bytes: number): Promise<void> {
     if (this.#millisecondsPerByte === 0) return;
     const now = performance.now();
-    this.#freeAt = Math.max(now, this.#freeAt) + bytes * this.#millisecondsPerByte;
+    this.#freeAt = Math.max(now - MADE_UP_MS, this.#freeAt) + bytes * this.#millisecondsPerByte;
     const wait = this.#freeAt - now;
     if (wait > FINEST_WAIT_MS) await sleep(wait);
   }

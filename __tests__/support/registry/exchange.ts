@@ -27,8 +27,8 @@ export interface Exchange {
   readonly query: URLSearchParams;
   readonly headers: IncomingHttpHeaders;
   readonly route: Route;
-  /** The Host that the client asked, so that absolute URLs lead the way that it came. */
-  readonly host: string;
+  /** Scheme and authority that the client asked, so that absolute URLs lead the way that it came. */
+  readonly origin: string;
   /** What Content-Length promises; undefined with chunked transfer encoding or without a body. */
   readonly length: number | undefined;
   /** Whether the body comes with chunked transfer encoding. */
@@ -40,7 +40,8 @@ export interface Exchange {
 
 /** Begins the record of a request and gives both. */
 export function exchangeOf(request: IncomingMessage): Exchange {
-  const host = request.headers.host ?? 'localhost';
+  const scheme = 'encrypted' in request.socket ? 'https' : 'http';
+  const origin = `${scheme}://${request.headers.host ?? 'localhost'}`;
   const url = new URL(request.url ?? '/', 'http://registry.invalid');
   const method = request.method ?? 'GET';
   const route = routeOf(method, url.pathname, url.searchParams);
@@ -64,7 +65,7 @@ export function exchangeOf(request: IncomingMessage): Exchange {
     query: url.searchParams,
     headers: request.headers,
     route,
-    host,
+    origin,
     length: length === undefined ? undefined : Number(length),
     unsized: request.headers['transfer-encoding'] !== undefined,
     record,

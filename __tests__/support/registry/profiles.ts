@@ -14,6 +14,8 @@ export const TEST_CREDENTIALS = { username: 'pusher', password: 'correct horse b
 
 /** Numbers of a profile that tests make smaller, so that they need not send so much. Lengths are bytes. */
 export interface ProfileOptions {
+  /** Peculiarities on top of those of the profile. */
+  readonly quirks?: readonly Quirk[];
   /** Bodies over this are refused as nginx does, in any profile; 5 MiB in `limited`. */
   readonly limit?: number;
   /** serverless: OCI-Chunk-Min-Length (5 MiB). ecr: the least part (5 MiB). */
@@ -107,9 +109,10 @@ export type ProfileName = keyof typeof PROFILES;
 
 export const PROFILE_NAMES = Object.keys(PROFILES) as ProfileName[];
 
-/** The quirks of a profile, a body limit in front when one is given. Each call makes quirks that count anew. */
+/** The quirks of a profile, a body limit in front when one is given, those of the test behind. Each call makes quirks that count anew. */
 export function profile(name: ProfileName, options: ProfileOptions): Profile {
   const chosen: Profile = PROFILES[name](options);
-  if (options.limit === undefined || name === 'limited') return chosen;
-  return { ...chosen, quirks: [limitsBodies(options.limit), resetsUnsizedBodies, ...chosen.quirks] };
+  const limited = options.limit !== undefined && name !== 'limited';
+  const front = limited ? [limitsBodies(options.limit ?? 0), resetsUnsizedBodies] : [];
+  return { ...chosen, quirks: [...front, ...chosen.quirks, ...(options.quirks ?? [])] };
 }

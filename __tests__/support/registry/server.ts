@@ -1,6 +1,7 @@
 /** The registry as an HTTP server on a loopback port: what tests and the demo start. */
 import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -27,6 +28,8 @@ export interface RegistryOptions extends ProfileOptions {
   readonly auth?: AuthOptions;
   /** A line for each request. */
   readonly log?: (line: string) => void;
+  /** Speaks HTTPS with this key and certificate (PEM); see certificate.ts. */
+  readonly tls?: { readonly key: string; readonly cert: string };
   /** The port; any free one unless told. */
   readonly port?: number;
 }
@@ -111,12 +114,15 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
   const desk: Desk = { store, fallback: new Map(), quirks: chosen.quirks, habits: habitsOf(chosen.quirks) };
   const auth = authFrom(options.auth ?? chosen.auth ?? 'none', desk.habits, counts);
   const machine: Machine = { desk, guard: counting(auth.guard, counts), tokens: auth.tokens };
-  const server = createServer({ requestTimeout: 0, keepAliveTimeout: 60_000 }, async (request, response) => {
+  const listen: RequestListener = async (request, response) => {
     const exchange = exchangeOf(request);
     requests.push(exchange.record);
     await handle(request, response, machine, exchange);
     options.log?.(`${exchange.method} ${exchange.path} ${exchange.record.status} ${exchange.record.bytes}`);
-  });
+  };
+  const patient = { requestTimeout: 0, keepAliveTimeout: 60_000 };
+  const { tls } = options;
+  const server = tls === undefined ? createServer(patient, listen) : createTlsServer({ ...patient, ...tls }, listen);
   await new Promise<void>((resolve) => server.listen(options.port ?? 0, '127.0.0.1', resolve));
   const host = `127.0.0.1:${(server.address() as AddressInfo).port}`;
   const close = async () => {
@@ -125,7 +131,14 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
     await closed;
     if (options.dir === undefined) await rm(folder, { recursive: true, force: true });
   };
-  return { host, url: `http://${host}`, requests, auth: counts, ...windows(desk, requests, counts), close };
+  return {
+    host,
+    url: `${tls === undefined ? 'http' : 'https'}://${host}`,
+    requests,
+    auth: counts,
+    ...windows(desk, requests, counts),
+    close,
+  };
 }
 
 /** What a test may see and change from outside. */

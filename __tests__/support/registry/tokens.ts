@@ -128,7 +128,7 @@ function neededAccess(exchange: Exchange, actions: readonly Action[]): [string, 
 
 function challenge(exchange: Exchange, needed: readonly [string, readonly Action[]][], error: string): Answer {
   const scope = needed.map(([name, actions]) => `repository:${name}:${actions.join(',')}`).join(' ');
-  const parts = [`realm="http://${exchange.host}/token"`, `service="${SERVICE}"`];
+  const parts = [`realm="${exchange.origin}/token"`, `service="${SERVICE}"`];
   if (scope !== '') parts.push(`scope="${scope}"`);
   if (error !== '') parts.push(`error="${error}"`);
   const headers = { 'WWW-Authenticate': `Bearer ${parts.join(',')}` };

@@ -13,7 +13,7 @@ export const tellsAbsoluteStates: Quirk = {
   name: 'Location is absolute and carries _state',
   habits: {
     location: (session, exchange) =>
-      `http://${exchange.host}/v2/${session.repository}/blobs/uploads/${session.id}?_state=${stateOf(session)}`,
+      `${exchange.origin}/v2/${session.repository}/blobs/uploads/${session.id}?_state=${stateOf(session)}`,
   },
 };
 

@@ -122,7 +122,7 @@ export const wantsExactlyBasic: Quirk = {
   name: 'the scheme is Basic, not basic',
   habits: {
     foldsSchemeCase: false,
-    basicChallenge: (exchange) => `Basic realm="http://${exchange.host}${exchange.path}"`,
+    basicChallenge: (exchange) => `Basic realm="${exchange.origin}${exchange.path}"`,
   },
 };
 
