@@ -112,8 +112,18 @@ for (const options of engines) {
         await expectWhole(`${registry.host}/pulled:1`);
       }, 60_000);
 
-      it('gives 100,000 small files', async () => {
-        await docker(engine, 'import', write('many.tar', await manyFiles(100_000)), 'many');
+      if (options.store === 'overlay2') {
+        it('has the wrong bytes for sparse entries of PAX, as the engine itself has, and the digest tells', async () => {
+          await docker(engine, 'import', write('sparse.tar', await paxSparse(work)), 'sparse');
+          const { asked, came } = await readImage(client, 'sparse');
+          expect(came).not.toEqual(asked);
+        });
+      }
+
+      // Engines take half a minute to take 100,000 files in, so one of them does.
+      const count = options.version === 'debian' ? 100_000 : 5000;
+      it(`gives ${count} small files`, async () => {
+        await docker(engine, 'import', write('many.tar', await manyFiles(count)), 'many');
         rmSync(join(work, 'many.tar'));
         await expectWhole('many');
       }, 240_000);
