@@ -46,7 +46,7 @@ const { keepsSilentOn416, refusesManifestsWith400, wantsDeleteScope } = distribu
 
 const distribution3 = [
   tellsAbsoluteStates,
-  refusesOldStates(/^upload-(patch|put|delete)$/),
+  distribution.refusesOldStatesWith416,
   keepsSilentOn416,
   refusesManifestsWith400,
   wantsDeleteScope,

@@ -1,5 +1,5 @@
 /** distribution (registry:2, Debian's docker-registry, registry:3) and what is built on it. */
-import { refusal } from '../answer.ts';
+import { type Answer, refusal } from '../answer.ts';
 import { type Quirk, unknownBlobs } from '../quirk.ts';
 import type { Session } from '../session.ts';
 
@@ -17,20 +17,29 @@ export const tellsAbsoluteStates: Quirk = {
   },
 };
 
+const badState = (): Answer => refusal(404, 'BLOB_UPLOAD_INVALID', 'blob upload invalid');
+
 /**
- * A `_state` whose offset is not the session's is not taken. In 2.8 (seen on Debian's 2.8.2) that goes for GET and DELETE
- * too, so that after a PATCH that broke or whose answer was lost nobody can find the session again; in 3.0 GET needs none.
+ * A `_state` whose offset is not the session's is not taken. 2.8 (seen on Debian's 2.8.2) answers 404, to GET and DELETE
+ * too, so that after a PATCH that broke or whose answer was lost nobody can find the session again. 3.0 answers 416, and
+ * GET needs no state.
  */
-export const refusesOldStates = (steps: RegExp): Quirk => ({
-  name: 'a request with an old _state, or without, gets 404 though the session is there',
+export const refusesOldStates = (steps: RegExp, old: () => Answer = badState): Quirk => ({
+  name: 'a request with an old _state, or without, is refused though the session is there',
   before: async (exchange, { store }) => {
     const session = steps.test(exchange.route.step) ? store.sessions.get(exchange.route.reference) : undefined;
     if (session === undefined) return undefined;
     await session.settled(SETTLING_MS);
-    if (exchange.query.get('_state') === stateOf(session)) return undefined;
-    return refusal(404, 'BLOB_UPLOAD_INVALID', 'blob upload invalid');
+    const state = exchange.query.get('_state');
+    if (state === null) return badState();
+    return state === stateOf(session) ? undefined : old();
   },
 });
+
+/** 3.0: patches, closes and cancels with an old state. */
+export const refusesOldStatesWith416 = refusesOldStates(/^upload-(patch|put|delete)$/, () =>
+  refusal(416, 'RANGE_INVALID', 'invalid content range'),
+);
 
 /** 2.8: POST with digest only opens a session (seen on Debian's 2.8.2). */
 export const ignoresPostDigest: Quirk = {

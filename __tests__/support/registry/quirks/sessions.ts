@@ -18,7 +18,7 @@ export const losesBrokenSessions: Quirk = {
 /** Gitea, Forgejo: what a broken PATCH left in the file no longer fits the books. */
 export const poisonsBrokenSessions: Quirk = {
   name: 'after a broken PATCH every PATCH and PUT gets 500',
-  habits: { brokenSession: 'poisoned' },
+  habits: { afterBreak: 'undone', brokenSession: 'poisoned' },
 };
 
 /** Gitea: only the first PATCH may come without Content-Range. */
@@ -36,17 +36,20 @@ export const countsZeroAsMinusOne: Quirk = {
   habits: { range: (size, exchange) => `0-${isOpening(exchange) ? Math.max(0, size - 1) : size - 1}` },
 };
 
-/** Quay: the status is `bytes=0-N` and one too many, without Location; a PATCH tells the right one. */
+/** Quay: the status is `bytes=0-N` and one too many, without Location, a 416 one too many as well; a PATCH tells the right one. */
 export const tellsRangesOfQuay: Quirk = {
-  name: 'GET of a session says bytes=0-N, one too many, and no Location',
+  name: 'GET of a session says bytes=0-N, one too many, and no Location; so does 416, with Location',
   habits: {
     range: (size, exchange) => {
       if (exchange.route.step === 'upload-get') return `bytes=0-${size}`;
       return isOpening(exchange) ? `bytes=0-${size - 1}` : `0-${size - 1}`;
     },
   },
-  after: (given, exchange) =>
-    exchange.route.step === 'upload-get' ? withHeaders(given, { Location: undefined }) : given,
+  after: (given, exchange, { store }) => {
+    if (exchange.route.step === 'upload-get') return withHeaders(given, { Location: undefined });
+    const size = store.sessions.get(exchange.route.reference)?.size ?? 0;
+    return given.status === 416 && isPatch(exchange) ? withHeaders(given, { Range: `0-${size}` }) : given;
+  },
 };
 
 /** ECR: Range stays at the first chunk's end though all data is kept, and a PATCH answers 201. */
