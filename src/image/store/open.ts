@@ -5,6 +5,7 @@
 import type { StoreSource } from '../source.ts';
 import { openContentStore } from './content.ts';
 import { StoreError } from './errors.ts';
+import { EscalatingFiles } from './escalating-files.ts';
 import { LocalFiles, type StoreFiles } from './files.ts';
 import { startHelper } from './helper-files.ts';
 import { type EngineFacts, locate, type StoreLocation } from './locate.ts';
@@ -34,11 +35,9 @@ const TURN_OFF = 'turn this off with `export: save`';
 export async function openEngineStore(facts: EngineFacts, options: StoreOptions): Promise<StoreSource | undefined> {
   try {
     const location = await locate(facts);
-    return await openDirectly(facts, location, options).catch((error) => {
-      if (!isDenied(error) || !mayUseSudo(options)) throw error;
-      options.debug(`The engine's store needs more rights: ${error.message}`);
-      return openByHelper(facts, location, options);
-    });
+    const source = await openIn(filesOf(location, options), facts, location, options);
+    options.notice(`Layers are read straight from ${source.description}; ${TURN_OFF}`);
+    return source;
   } catch (cause) {
     if (options.signal.aborted) throw options.signal.reason;
     const reason = cause instanceof Error ? cause.message : String(cause);
@@ -54,17 +53,16 @@ const mayUseSudo = ({ export: wanted, env }: StoreOptions): boolean =>
 
 const isDenied = (error: unknown): error is StoreError => error instanceof StoreError && error.denied;
 
-async function openDirectly(facts: EngineFacts, location: StoreLocation, options: StoreOptions): Promise<StoreSource> {
-  const source = await openIn(new LocalFiles(location.roots), facts, location, options);
-  options.notice(`Layers are read straight from ${source.description}; ${TURN_OFF}`);
-  return source;
-}
-
-async function openByHelper(facts: EngineFacts, location: StoreLocation, options: StoreOptions): Promise<StoreSource> {
-  const files = await startHelper(location.roots, options);
-  const source = await openIn(files, facts, location, options);
-  options.notice(`Layers are read straight from ${source.description} by a read-only helper under sudo; ${TURN_OFF}`);
-  return source;
+/** The files of a store: read by this process, and where it may ask for that, by the helper from the first refusal on. */
+function filesOf({ roots }: StoreLocation, options: StoreOptions): StoreFiles {
+  const own = new LocalFiles(roots);
+  if (!mayUseSudo(options)) return own;
+  return new EscalatingFiles(own, async ({ message }) => {
+    options.debug(`The engine's store needs more rights: ${message}`);
+    const helper = await startHelper(roots, options);
+    options.notice(`A read-only helper under sudo reads the engine's files below ${roots.join(', ')}; ${TURN_OFF}`);
+    return helper;
+  });
 }
 
 /** Opens the first of the places that has the image; the files are closed when none has. */
