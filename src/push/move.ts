@@ -4,6 +4,7 @@ import type { FoundImage, ImageTree, Source, StoreSource, StreamSource } from '.
 import { selectPlatforms } from '../image/tree.ts';
 import { PushError } from './error.ts';
 import type { Job } from './job.ts';
+import { learnFromCache } from './known.ts';
 import { documentsAtHand, type Piece, piecesOf, plainPiece } from './pieces.ts';
 import { treeFromRegistry } from './plan.ts';
 import { assertWhole, Transfer } from './transfer.ts';
@@ -25,13 +26,25 @@ export async function move(job: Job, found: FoundImage, force: ReadonlySet<Diges
   const pieces = tree ? piecesOf(tree) : layersTold(found);
   await transfer.settle(pieces);
   job.report({ type: 'phase', phase: 'Export' });
-  await transfer.fromCache(pieces);
+  await useCache(job, transfer, pieces);
   if (tree) transfer.fromMemory(pieces, documentsAtHand(tree));
   if (!tree || !pieces.every(({ key }) => transfer.isTaken(key))) return exportMissing(job, found, transfer, tree);
   job.report({ type: 'info', text: 'Nothing to export: the registry and the cache have every layer' });
   job.report({ type: 'phase', phase: 'Upload' });
   await transfer.delivered();
   return { tree, transfer, exported: 'nothing' };
+}
+
+/**
+ * Asks the caches, but only for plain layers that the registry's own images did not explain: on a fresh runner their
+ * service takes about half a second to answer, as long as all the rest of a push that has nothing to move.
+ */
+async function useCache(job: Job, transfer: Transfer, pieces: readonly Piece[]): Promise<void> {
+  const missing = pieces.filter(({ key, plain }) => plain && !transfer.isTaken(key));
+  if (!job.cache || missing.length === 0) return;
+  await learnFromCache(job.known, job.cache);
+  await transfer.settle(missing);
+  await transfer.fromCache(missing);
 }
 
 /** The tree of an engine's image as the registry has it. A file source tells its own for nothing. */

@@ -11,7 +11,7 @@ import { CancelledError, PushError } from './error.ts';
 import type { Report } from './events.ts';
 import { mayFallBack, pushByEngine } from './fallback.ts';
 import { type Job, livingTargets } from './job.ts';
-import { learnFromCache, learnFromRegistry } from './known.ts';
+import { learnFromRegistry } from './known.ts';
 import { type Moved, move } from './move.ts';
 import { closeJob, openJob } from './open-job.ts';
 import type { PushRequest } from './request.ts';
@@ -130,9 +130,9 @@ const deniedError = (digests: ReadonlySet<Digest>): PushError =>
     remedy: 'look at the registry and its storage: it loses blobs that it has confirmed',
   });
 
-/** Finds the image, and learns what the registry and the caches know of its layers; all at once. */
+/** Finds the image, and learns what the registry knows of its layers, at the same time. */
 async function resolve(job: Job): Promise<FoundImage> {
-  const { request, known, targets, report, signal, cache } = job;
+  const { request, known, targets, report, signal } = job;
   const way = request.export === 'store' ? 'store' : 'auto';
   const [found] = await Promise.all([
     findImage({
@@ -145,7 +145,6 @@ async function resolve(job: Job): Promise<FoundImage> {
       debug: (text) => report({ type: 'debug', text }),
       storeOpener: (image, options) => openEngineStore(image, { ...options, export: way, env: request.env }),
     }),
-    learnFromCache(known, cache),
     learnFromRegistry(known, targets, request.cacheFrom, report),
   ]);
   report({
