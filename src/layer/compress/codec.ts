@@ -2,6 +2,7 @@
 import { constants, crc32, zstdCompressSync } from 'node:zlib';
 import { deflate } from 'libdeflate';
 import type { Compression } from './compression.ts';
+import { freed } from './freed.ts';
 import { shrinks } from './sample.ts';
 
 /** Compresses `block` into `into` (which has `grownBytes` of room) and returns how many bytes it took. Same block, same bytes. */
@@ -30,19 +31,9 @@ function gzipCodec(level: number): Codec {
 
 function putDeflated(block: Uint8Array, into: Uint8Array, level: number): number {
   if (block.length > 0 && !shrinks(block)) return putStored(block, into);
-  return moved(deflate(block, level), into);
-}
-
-/**
- * Copies a compressor's output and frees it at once. Left to the garbage collector, which does not see the size of such
- * buffers, it costs 65 MB a thread.
- */
-function moved(output: Uint8Array, into: Uint8Array): number {
-  const { length } = output;
-  into.set(output);
-  // A small one may lie in Node's own pool of buffers, which stays.
-  if (output.buffer.byteLength > Buffer.poolSize) (output.buffer as ArrayBuffer).transfer(0);
-  return length;
+  const deflated = deflate(block, level);
+  into.set(deflated);
+  return freed(deflated);
 }
 
 /** RFC 1951, section 3.2.4: a stored block holds at most 65535 bytes behind 5 bytes of header. */
@@ -71,6 +62,7 @@ function zstdCodec(level: number): Codec {
       // One piece of output instead of many of 16 KiB that must be joined.
       chunkSize: into.length,
     });
-    return moved(frame, into);
+    into.set(frame);
+    return freed(frame);
   };
 }
