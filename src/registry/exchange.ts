@@ -1,5 +1,6 @@
 /** One request and the head of its answer over undici: bodies, deadlines, errors; nothing of registries. */
 import { PassThrough, type Readable } from 'node:stream';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Dispatcher } from 'undici';
 import { Deadline, type Timeouts } from './deadline.ts';
 import { type Attempt, bodyError, cancelledError, networkError } from './network.ts';
@@ -21,6 +22,8 @@ export const bodySize = (body: RequestBody | undefined): number =>
 /** Sends a request and resolves with the head of its answer, whatever its status. Throws RegistryError for everything else. */
 export async function exchange(dispatcher: Dispatcher, request: RawRequest): Promise<Dispatcher.ResponseData> {
   if (request.signal.aborted) throw cancelledError(request.signal.reason, request);
+  // undici takes a connection back one turn of the event loop after its last answer; asked before that, it opens another one.
+  await nextTurn();
   const deadline = new Deadline(request.timeouts, request.signal);
   deadline.enter('connect');
   const source = openBody(request.body);

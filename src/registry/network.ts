@@ -50,6 +50,7 @@ function diagnose(cause: unknown, url: URL): Diagnosis {
 }
 
 interface CodedError {
+  readonly name?: string;
   readonly code?: string;
   readonly message: string;
 }
@@ -81,6 +82,13 @@ const UNTRUSTED: ReadonlySet<string> = new Set([
   'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
 ]);
 
+/** The other side's first bytes are no TLS record. */
+const NO_TLS: ReadonlySet<string> = new Set(['ERR_SSL_WRONG_VERSION_NUMBER', 'ERR_SSL_PACKET_LENGTH_TOO_LONG']);
+
+/** Whether the host of this error does speak TLS, and only its certificate or version is in the way. */
+export const speaksTls = (error: unknown): boolean =>
+  error instanceof RegistryError && error.kind === 'tls' && !NO_TLS.has(rootOf(error.cause).code ?? '');
+
 /** OpenSSL's verification results (X509_V_ERR_*), Node's own ERR_TLS_* and ERR_SSL_*, and the old EPROTO. */
 const TLS_CODE = /^(ERR_SSL_|ERR_TLS_|CERT_|CRL_|EPROTO$|HOSTNAME_MISMATCH$|INVALID_(CA|PURPOSE)$|UNABLE_TO_)/;
 
@@ -89,7 +97,7 @@ function tlsTrouble(code: string, error: CodedError, url: URL): Diagnosis | unde
     const remedy = 'set ca-file to the PEM certificate of the authority that signed it';
     return { kind: 'tls', temporary: false, reason: `its certificate is not trusted (${code})`, remedy };
   }
-  if (code === 'ERR_SSL_WRONG_VERSION_NUMBER' || code === 'ERR_SSL_PACKET_LENGTH_TOO_LONG') {
+  if (NO_TLS.has(code)) {
     const remedy = 'if this registry speaks plain HTTP, set insecure: true';
     return { kind: 'tls', temporary: false, reason: `${url.host} does not answer in TLS`, remedy };
   }
@@ -114,7 +122,7 @@ function protocolTrouble(code: string, error: CodedError): Diagnosis | undefined
   if (code === 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH') {
     return { kind: 'reset', temporary: true, reason: 'the answer broke off in the middle' };
   }
-  if (!code.startsWith('HPE_') && code !== 'UND_ERR_HEADERS_OVERFLOW') return undefined;
+  if (error.name !== 'HTTPParserError' && code !== 'UND_ERR_HEADERS_OVERFLOW') return undefined;
   return { kind: 'protocol', temporary: true, reason: `the answer is not HTTP (${error.message})` };
 }
 

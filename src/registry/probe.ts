@@ -1,6 +1,7 @@
 /** The first question to a registry, `GET /v2/` (distribution-spec, end-1): which scheme does it speak, and which challenge has it? */
 import { untilAborted } from './abort.ts';
 import { RegistryError } from './error.ts';
+import { speaksTls } from './network.ts';
 import { isLoopback } from './origin.ts';
 import type { RegistryResponse } from './response.ts';
 
@@ -66,8 +67,8 @@ export class Probe {
       if (!this.#unsure || response.status !== 400 || !/\bHTTPS\b/.test(await response.excerpt(2048))) return response;
     } catch (error) {
       if (!this.#unsure || !looksLikeTls(error)) throw error;
-      return await this.#asHttps(ask).catch(() => {
-        throw error;
+      return await this.#asHttps(ask).catch((other: unknown) => {
+        throw speaksTls(other) ? other : error;
       });
     }
     return await this.#asHttps(ask);

@@ -4,7 +4,12 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { type AddressInfo, createServer as createTcpServer, type Socket, type Server as TcpServer } from 'node:net';
 import { Readable } from 'node:stream';
 import { onTestFinished } from 'vitest';
-import { Transport, type TransportEvent, type TransportOptions } from '../../../src/registry/transport.ts';
+import {
+  type RegistryError,
+  Transport,
+  type TransportEvent,
+  type TransportOptions,
+} from '../../../src/registry/transport.ts';
 
 export interface Loopback {
   /** `127.0.0.1:port`. */
@@ -91,3 +96,13 @@ export const bodyOf = (size: number): { size: number; open(): Readable } => ({
     });
   },
 });
+
+/** The error that a request ends in. */
+export async function caught(promise: Promise<unknown>): Promise<RegistryError> {
+  try {
+    await promise;
+  } catch (error) {
+    return error as RegistryError;
+  }
+  throw new Error('it did not fail');
+}
