@@ -100,7 +100,7 @@ function kindOf(value: Fields, mediaType: string | undefined): Document['kind'] 
 
 function checkClaims(value: Fields, kind: 'index' | 'manifest', mediaType: string | undefined, what: string): void {
   if (value.schemaVersion !== 2) {
-    throw new ImageError('Manifest', `${what} has schemaVersion ${JSON.stringify(value.schemaVersion)} instead of 2`, {
+    throw new ImageError('Manifest', `${what} has schemaVersion ${shown(value.schemaVersion)} instead of 2`, {
       remedy: 'images of schema 1 are no longer pushed by anybody: pull and save the image with a current engine',
     });
   }
@@ -152,25 +152,34 @@ function checkedList(value: unknown, what: string): readonly unknown[] {
   return value;
 }
 
+/** Throws an ImageError that names the document and this problem. */
+type Wrong = (problem: string) => never;
+
 /** Throws ImageError unless a value can be used as a descriptor. descriptor.md, section Properties. */
 function checkDescriptor(value: unknown, what: string): asserts value is Descriptor {
-  const wrong = (problem: string): never => {
+  const wrong: Wrong = (problem) => {
     throw new ImageError('Manifest', `${what} is no descriptor: ${problem}`);
   };
-  if (!isFields(value)) return wrong('no object');
+  if (!isFields(value)) wrong('no object');
   if (typeof value.mediaType !== 'string' || value.mediaType === '') wrong('mediaType is missing');
   if (!isDigest(value.digest)) wrong(`its digest ${shown(value.digest)} is not sha256: and 64 hex digits`);
   if (!Number.isSafeInteger(value.size) || (value.size as number) < 0)
     wrong(`its size ${shown(value.size)} is no number of bytes`);
   if (value.annotations !== undefined && value.annotations !== null) checkAnnotations(value.annotations, wrong);
-  if (value.platform !== undefined && value.platform !== null && !isFields(value.platform))
-    wrong('its platform is no object');
+  if (value.platform !== undefined && value.platform !== null) checkPlatform(value.platform, wrong);
   if (value.urls !== undefined && value.urls !== null && !Array.isArray(value.urls)) wrong('its urls are no list');
 }
 
-function checkAnnotations(value: unknown, wrong: (problem: string) => never): void {
+function checkAnnotations(value: unknown, wrong: Wrong): void {
   if (!isFields(value) || Object.values(value).some((text) => typeof text !== 'string'))
     wrong('its annotations are no texts');
+}
+
+function checkPlatform(value: unknown, wrong: Wrong): void {
+  if (!isFields(value)) wrong('its platform is no object');
+  for (const key of ['os', 'architecture', 'variant']) {
+    if (value[key] !== undefined && typeof value[key] !== 'string') wrong(`the ${key} of its platform is no text`);
+  }
 }
 
 /** A value of unknown origin as it may stand in a message: short, one line. */

@@ -117,7 +117,7 @@ async function openEngineImage(image: EngineImage, options: FindOptions, openOpt
 
 function notFound(image: string, refusals: readonly NoImage[]): ImageError {
   const tried = refusals
-    .map(({ engine, words }) => (words.includes(engine) ? words : `${engine}: ${words}`))
+    .map(({ engine, why, words }) => (why === 'not installed' ? words : `${engine}: ${words}`))
     .join('; ');
   const remedy = refusals.some(({ why }) => why === 'no such image')
     ? 'build or pull it first (with docker/build-push-action: load: true), and check its name with docker images'
