@@ -1,7 +1,8 @@
 /** A proxy on loopback in front of any HTTP registry, which lets faults befall requests and makes links slow. */
 import { createServer, type IncomingMessage, type RequestListener } from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { listenOnLoopback, PATIENT } from '../registry/loopback.ts';
 import { routeOf, type Step } from '../registry/steps.ts';
 import { type CutPlan, Cutter } from './cuts.ts';
 import type { Link } from './forward.ts';
@@ -97,23 +98,17 @@ export async function startFaultProxy(options: FaultProxyOptions): Promise<Fault
   const stats: ProxyStats = { connections: 0, requests: 0, bodyBytes: 0, faults: 0, bySteps: new Map() };
   const fresh = new WeakSet<Socket>();
   const listen = listener(target.host, linkTo(target, options, cutter, stats), rules, stats, fresh);
-  const server = createServer({ requestTimeout: 0, keepAliveTimeout: 60_000 }, listen);
+  const server = createServer(PATIENT, listen);
   server.on('connection', (socket) => {
     stats.connections += 1;
     fresh.add(socket);
   });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const host = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const { host, close } = await listenOnLoopback(server);
   const faults = {
     add: (rule: FaultRule) => rules.add(rule),
     clear: () => rules.clear(),
     cutRandomly: (plan: CutPlan) => cutter.plan(plan),
     cuts: () => ({ made: cutter.made, pending: cutter.pending }),
-  };
-  const close = async () => {
-    const closed = new Promise((resolve) => server.close(resolve));
-    server.closeAllConnections();
-    await closed;
   };
   return { host, url: `http://${host}`, faults, stats, close };
 }

@@ -16,43 +16,58 @@ export interface BodyCount {
  * that came, the iteration throws if the body was not whole.
  */
 export function bodyOf(request: IncomingMessage, count: BodyCount): AsyncIterable<Buffer> {
-  const queue: Buffer[] = [];
-  let waiting = 0;
-  let state = (request.destroyed ? 'broken' : 'going on') as 'going on' | 'whole' | 'broken';
-  let wake = () => {};
-  request.on('error', () => {});
-  // What is in the stream's own buffer while it is paused would be gone with the connection.
-  request.once('aborted', () => request.read());
-  request.once('end', () => {
-    state = 'whole';
-    wake();
-  });
-  request.once('close', () => {
-    if (state === 'going on') state = 'broken';
-    wake();
-  });
-  request.on('data', (piece: Buffer) => {
-    count.bytes += piece.length;
-    waiting += piece.length;
-    queue.push(piece);
-    if (waiting > MOST_WAITING) request.pause();
-    wake();
-  });
-  return (async function* pieces() {
+  const arrivals = new Arrivals(request, count);
+  return arrivals.pieces();
+}
+
+class Arrivals {
+  readonly #request: IncomingMessage;
+  readonly #count: BodyCount;
+  readonly #queue: Buffer[] = [];
+  #waiting = 0;
+  #state: 'going on' | 'whole' | 'broken';
+  #wake = () => {};
+
+  constructor(request: IncomingMessage, count: BodyCount) {
+    this.#request = request;
+    this.#count = count;
+    this.#state = request.destroyed ? 'broken' : 'going on';
+    request.on('error', () => {});
+    // What is in the stream's own buffer while it is paused would be gone with the connection.
+    request.once('aborted', () => request.read());
+    request.once('end', () => this.#end('whole'));
+    request.once('close', () => this.#end('broken'));
+    request.on('data', (piece: Buffer) => this.#take(piece));
+  }
+
+  #take(piece: Buffer): void {
+    this.#count.bytes += piece.length;
+    this.#waiting += piece.length;
+    this.#queue.push(piece);
+    if (this.#waiting > MOST_WAITING) this.#request.pause();
+    this.#wake();
+  }
+
+  #end(state: 'whole' | 'broken'): void {
+    if (this.#state === 'going on') this.#state = state;
+    this.#wake();
+  }
+
+  async *pieces(): AsyncIterable<Buffer> {
     for (;;) {
-      for (let piece = queue.shift(); piece !== undefined; piece = queue.shift()) {
+      for (let piece = this.#queue.shift(); piece !== undefined; piece = this.#queue.shift()) {
         yield piece;
-        waiting -= piece.length;
-        if (waiting <= MOST_WAITING && request.isPaused()) request.resume();
+        this.#waiting -= piece.length;
+        if (this.#waiting <= MOST_WAITING && this.#request.isPaused()) this.#request.resume();
       }
-      if (state === 'whole') return;
-      if (state === 'broken') {
-        count.broken = true;
+      if (this.#state === 'whole') return;
+      if (this.#state === 'broken') {
+        this.#count.broken = true;
         throw new Error('the connection broke before the end of the body');
       }
       await new Promise<void>((resolve) => {
-        wake = resolve;
+        this.#wake = resolve;
       });
     }
-  })();
+  }
 }

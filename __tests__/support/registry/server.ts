@@ -2,7 +2,6 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Answer, answer, refusal } from './answer.ts';
@@ -11,6 +10,7 @@ import { blobHandlers } from './blobs.ts';
 import { write } from './connection.ts';
 import { type Exchange, exchangeOf, type RequestRecord } from './exchange.ts';
 import { type Desk, firstAnswer, type Handler } from './handler.ts';
+import { listenOnLoopback, PATIENT } from './loopback.ts';
 import { findManifest, manifestHandlers } from './manifests.ts';
 import { type ProfileName, type ProfileOptions, profile } from './profiles.ts';
 import { habitsOf } from './quirk.ts';
@@ -103,42 +103,39 @@ async function handle(request: IncomingMessage, response: ServerResponse, machin
   }
 }
 
+/** Puts together how this registry behaves and who may use it. */
+function machineOf(options: RegistryOptions, store: Store, counts: AuthCounts): Machine {
+  const { quirks, auth } = profile(options.profile ?? 'plain', options);
+  const desk: Desk = { store, fallback: new Map(), quirks, habits: habitsOf(quirks) };
+  const { guard, tokens } = authFrom(options.auth ?? auth ?? 'none', desk.habits, counts);
+  return { desk, guard: counting(guard, counts), tokens };
+}
+
 /** Starts a registry on 127.0.0.1. The caller closes it. */
 export async function startRegistry(options: RegistryOptions = {}): Promise<Registry> {
-  const chosen = profile(options.profile ?? 'plain', options);
-  const folder = options.dir ?? (await mkdtemp(join(tmpdir(), 'registry-')));
+  const { tls, dir, log } = options;
+  const folder = dir ?? (await mkdtemp(join(tmpdir(), 'registry-')));
   const store = new Store(folder);
   await store.prepare();
   const requests: RequestRecord[] = [];
-  const counts = newCounts();
-  const desk: Desk = { store, fallback: new Map(), quirks: chosen.quirks, habits: habitsOf(chosen.quirks) };
-  const auth = authFrom(options.auth ?? chosen.auth ?? 'none', desk.habits, counts);
-  const machine: Machine = { desk, guard: counting(auth.guard, counts), tokens: auth.tokens };
-  const listen: RequestListener = async (request, response) => {
+  const auth = newCounts();
+  const machine = machineOf(options, store, auth);
+  const listener: RequestListener = async (request, response) => {
     const exchange = exchangeOf(request);
     requests.push(exchange.record);
     await handle(request, response, machine, exchange);
-    options.log?.(`${exchange.method} ${exchange.path} ${exchange.record.status} ${exchange.record.bytes}`);
+    log?.(`${exchange.method} ${exchange.path} ${exchange.record.status} ${exchange.record.bytes}`);
   };
-  const patient = { requestTimeout: 0, keepAliveTimeout: 60_000 };
-  const { tls } = options;
-  const server = tls === undefined ? createServer(patient, listen) : createTlsServer({ ...patient, ...tls }, listen);
-  await new Promise<void>((resolve) => server.listen(options.port ?? 0, '127.0.0.1', resolve));
-  const host = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const server =
+    tls === undefined ? createServer(PATIENT, listener) : createTlsServer({ ...PATIENT, ...tls }, listener);
+  const listening = await listenOnLoopback(server, options.port);
   const close = async () => {
-    const closed = new Promise((resolve) => server.close(resolve));
-    server.closeAllConnections();
-    await closed;
-    if (options.dir === undefined) await rm(folder, { recursive: true, force: true });
+    await listening.close();
+    if (dir === undefined) await rm(folder, { recursive: true, force: true });
   };
-  return {
-    host,
-    url: `${tls === undefined ? 'http' : 'https'}://${host}`,
-    requests,
-    auth: counts,
-    ...windows(desk, requests, counts),
-    close,
-  };
+  const { host } = listening;
+  const url = `${tls === undefined ? 'http' : 'https'}://${host}`;
+  return { host, url, requests, auth, ...windows(machine.desk, requests, auth), close };
 }
 
 /** What a test may see and change from outside. */
