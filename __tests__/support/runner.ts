@@ -4,7 +4,7 @@
  * https://docs.github.com/en/actions/reference/workflows-and-actions/metadata-syntax and …/workflow-commands
  */
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -26,7 +26,7 @@ export interface RunActionOptions {
   readonly onOutput?: (text: string, signal: (name: NodeJS.Signals) => void) => void;
   /** Milliseconds until the process is killed; five minutes unless told. */
   readonly timeout?: number;
-  /** The folder of action.yml and dist; this checkout unless told. */
+  /** The folder of action.yml and dist; what `ACTION_VARIABLE` names, else this checkout, unless told. */
   readonly action?: string;
 }
 
@@ -65,7 +65,20 @@ export const freshRunner = (): Runner => {
   return { home, temp, workspace, remove: () => rmSync(folder, { recursive: true, force: true }) };
 };
 
+/** Where the action lies, for a whole run of the tests. */
+export const ACTION_VARIABLE = 'CHUNKED_PUSH_TEST_ACTION';
+
 const checkout = fileURLToPath(new URL('../../', import.meta.url));
+
+/**
+ * Copies what the runner needs of the action out of this checkout: its dist must work without node_modules beside it, and a
+ * build meanwhile can't pull it out from under a test.
+ */
+export const copyAction = (folder: string): void => {
+  for (const name of ['action.yml', 'package.json', 'dist']) {
+    if (existsSync(join(checkout, name))) cpSync(join(checkout, name), join(folder, name), { recursive: true });
+  }
+};
 const TIME_LIMIT = 300_000;
 
 /** Runs a step of the action to its end, whatever that is. Throws an Error only when it can't be started (no dist, no action.yml). */
@@ -81,16 +94,16 @@ export const runAction = async (options: RunActionOptions): Promise<ActionRun> =
 };
 
 const runStep = async (options: RunActionOptions, runner: Runner, files: string): Promise<ActionRun> => {
-  const action = options.action ?? checkout;
+  const action = options.action ?? process.env[ACTION_VARIABLE] ?? checkout;
   const metadata = readMetadata(action);
   const script = join(action, metadata.runs[options.entry ?? 'main']);
   if (!existsSync(script)) throw new Error(`${script} is missing: "npm run build" makes it`);
   const env = { ...environmentOf(options, metadata, runner, files), ...options.env };
-  const process = await watch(script, env, runner.workspace, options);
+  const watched = await watch(script, env, runner.workspace, options);
   const read = (name: keyof typeof FILES) => readFileSync(join(files, FILES[name]), 'utf8');
   return {
-    ...process,
-    ...readCommands(process.log),
+    ...watched,
+    ...readCommands(watched.log),
     outputs: readValues(read('GITHUB_OUTPUT')),
     state: { ...options.state, ...readValues(read('GITHUB_STATE')) },
     summary: read('GITHUB_STEP_SUMMARY'),

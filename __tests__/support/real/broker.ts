@@ -1,12 +1,14 @@
 /**
- * Vitest's global setup: starts an engine when the first test file asks for it and keeps it for all of them, since test files run
+ * Vitest's global setup: keeps a copy of the action as it is now for the whole run, and starts an engine when the first test file asks for it and keeps it for all of them, since test files run
  * in processes of their own and an engine takes a second or two to come up. All of them end with the run.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
 import type { TestProject } from 'vitest/node';
+import { ACTION_VARIABLE, copyAction } from '../runner.ts';
 import { type Docker, type DockerOptions, startDocker } from './docker.ts';
+import { privateFolder, removeFolder } from './processes.ts';
 
 declare module 'vitest' {
   export interface ProvidedContext {
@@ -16,6 +18,9 @@ declare module 'vitest' {
 }
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const action = privateFolder('action');
+  copyAction(action);
+  process.env[ACTION_VARIABLE] = action;
   const engines = new Map<string, Promise<Docker>>();
   const server = createServer((request, response) => {
     answer(request, response, engines).catch((error: unknown) => {
@@ -27,6 +32,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   return async () => {
     server.close();
     server.closeAllConnections();
+    removeFolder(action);
     await Promise.all(
       [...engines.values()].map((starting) =>
         starting.then(
