@@ -1,30 +1,13 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { StoreError } from '../../../src/image/store/errors.ts';
 import { findDocument, LocalFiles, readDocument, type StoreFiles } from '../../../src/image/store/files.ts';
 import { startHelper } from '../../../src/image/store/helper-files.ts';
-
-/** A layer as it would lie in a store: files, and a tar-split that puts a mark before each of them. */
-const writeLayer = (root: string, files: Record<string, Buffer>): Buffer => {
-  const lines: string[] = [];
-  const whole: Buffer[] = [];
-  mkdirSync(join(root, 'diff'), { recursive: true });
-  for (const [name, body] of Object.entries(files)) {
-    mkdirSync(join(root, 'diff', dirname(name)), { recursive: true });
-    writeFileSync(join(root, 'diff', name), body);
-    const mark = Buffer.from(`<${name}>`);
-    lines.push(JSON.stringify({ type: 2, payload: mark.toString('base64') }));
-    lines.push(JSON.stringify({ type: 1, name, size: body.length || undefined, payload: 'AAAAAAAAAAA=' }));
-    whole.push(mark, body);
-  }
-  writeFileSync(join(root, 'tar-split.json.gz'), gzipSync(`${lines.join('\n')}\n`));
-  return Buffer.concat(whole);
-};
+import { writeLayer } from './layers-on-disk.ts';
 
 const collect = async (stream: AsyncIterable<Buffer>): Promise<Buffer> => {
   const chunks: Buffer[] = [];
