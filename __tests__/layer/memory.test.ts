@@ -1,0 +1,18 @@
+import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { expect, test } from 'vitest';
+import { MIB } from './layers.ts';
+
+const script = fileURLToPath(new URL('peak.ts', import.meta.url));
+
+const peakOf = async (compression: string, bytes: number): Promise<number> =>
+  Number((await promisify(execFile)(process.execPath, [script, compression, String(bytes)])).stdout);
+
+for (const compression of ['gzip', 'zstd']) {
+  test(`${compression}: a layer eight times as large takes no more memory`, { timeout: 120_000 }, async () => {
+    const small = await peakOf(compression, 64 * MIB);
+    const large = await peakOf(compression, 512 * MIB);
+    expect(large - small).toBeLessThan(60 * MIB);
+  });
+}
