@@ -43,6 +43,8 @@ interface PodmanInfo {
 const CONTENT = 'io.containerd.content.v1.content';
 const CONTAINERD_CONFIG = '/etc/containerd/config.toml';
 const CONTAINERD_ROOT = '/var/lib/containerd';
+/** Where the system's containerd listens; one that dockerd starts has its socket below dockerd's own folder. */
+const SYSTEM_SOCKET = /^(\/var)?\/run\/containerd\//;
 
 /** Where the engine's store should be. Throws StoreError that names the obstacle when it is none that can be read here. */
 export async function locate(facts: EngineFacts): Promise<StoreLocation> {
@@ -78,8 +80,7 @@ async function docker(info: DockerInfo, { root }: EngineFacts): Promise<StoreLoc
 async function contentRoots(rootDir: string, address: string | undefined): Promise<string[]> {
   const own = `${rootDir}/containerd/daemon`;
   const system = [await configuredRoot(), CONTAINERD_ROOT];
-  const isOwn = address === undefined || address.includes('/docker/containerd/');
-  const roots = isOwn ? [own, ...system] : [...system, own];
+  const roots = address && SYSTEM_SOCKET.test(address) ? [...system, own] : [own, ...system];
   return [...new Set(roots.filter((root) => root !== undefined))].map((root) => `${root}/${CONTENT}`);
 }
 
