@@ -2,6 +2,7 @@
 import type { Socket } from 'node:net';
 import { Agent, buildConnector, type Dispatcher, EnvHttpProxyAgent, Pool } from 'undici';
 import { isLoopback } from './origin.ts';
+import type { Proxies } from './proxy.ts';
 
 /** Connections are kept this long between requests: as servers commonly do (nginx 75 s, Node 5 s), less where they announce it. */
 const KEEP_ALIVE_MS = 4_000;
@@ -10,7 +11,7 @@ const KEEP_ALIVE_MS = 4_000;
 const LAST_WORDS_MS = 2_000;
 
 export interface DispatcherOptions {
-  readonly env: NodeJS.ProcessEnv;
+  readonly proxies: Proxies;
   /** PEM certificates that are trusted instead of Node's default; undefined for the default. */
   readonly ca: readonly string[] | undefined;
   /** Until a connection is there, in milliseconds. */
@@ -30,7 +31,7 @@ export interface Dispatchers {
  * One request a connection, as many connections as requests. The deadlines are our own, so undici's are off.
  */
 export function createDispatchers(options: DispatcherOptions): Dispatchers {
-  const { env, ca, connectTimeout } = options;
+  const { proxies, ca, connectTimeout } = options;
   const tls = { allowH2: false, timeout: connectTimeout, ...(ca === undefined ? {} : { ca: [...ca] }) };
   const common = {
     allowH2: false,
@@ -42,23 +43,24 @@ export function createDispatchers(options: DispatcherOptions): Dispatchers {
     factory: (origin: string | URL, pool: object) => new Pool(origin, withLastWords(pool as Pool.Options)),
   };
   const direct = new Agent(common);
-  const httpProxy = proxyUrl(env.http_proxy || env.HTTP_PROXY);
-  const httpsProxy = proxyUrl(env.https_proxy || env.HTTPS_PROXY);
-  if (httpProxy === '' && httpsProxy === '') return { of: () => direct, destroy: () => direct.destroy() };
-  const noProxy = env.no_proxy ?? env.NO_PROXY ?? '';
-  const proxied = new EnvHttpProxyAgent({ ...common, httpProxy, httpsProxy, noProxy, requestTls: tls, proxyTls: tls });
+  const { http, https, except } = proxies;
+  if (http === '' && https === '') return { of: () => direct, destroy: () => direct.destroy() };
+  const proxied = new EnvHttpProxyAgent({
+    ...common,
+    httpProxy: http,
+    httpsProxy: https,
+    noProxy: except,
+    requestTls: tls,
+    proxyTls: tls,
+  });
   return {
     // As for Go's clients and curl: this machine is never behind a proxy, and HTTP_PROXY is for plain HTTP alone.
-    of: (url) => (isLoopback(url) || (url.protocol === 'https:' ? httpsProxy : httpProxy) === '' ? direct : proxied),
+    of: (url) => (isLoopback(url) || (url.protocol === 'https:' ? https : http) === '' ? direct : proxied),
     destroy: async () => {
       await Promise.all([direct.destroy(), proxied.destroy()]);
     },
   };
 }
-
-/** `proxy:3128` means `http://proxy:3128`, as for curl. */
-const proxyUrl = (value: string | undefined): string =>
-  value === undefined || value === '' || value.includes('://') ? (value ?? '') : `http://${value}`;
 
 /** A pool whose sockets are patient with a write error: see holdWriteErrors. */
 function withLastWords(pool: Pool.Options): Pool.Options {

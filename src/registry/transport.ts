@@ -13,6 +13,7 @@ import { bodySize, exchange } from './exchange.ts';
 import { cancelledError } from './network.ts';
 import { apiHost, safeUrl, sameOrigin, unsafeTarget } from './origin.ts';
 import { Probe } from './probe.ts';
+import { proxiesOf, proxySecrets } from './proxy.ts';
 import { RegistryResponse } from './response.ts';
 import { Secrets } from './secrets.ts';
 import { warningTexts } from './warning.ts';
@@ -84,9 +85,10 @@ export class Transport {
     this.#options = options;
     this.backoff = options.backoff ?? new Backoff();
     this.#secrets = new Secrets((value) => options.onEvent({ type: 'secret', value }));
-    const env = options.env ?? {};
+    const proxies = proxiesOf(options.env ?? {});
+    this.#secrets.add(...proxySecrets(proxies.https), ...proxySecrets(proxies.http));
     const connectTimeout = defaultTimeouts(0).connect;
-    this.#dispatchers = createDispatchers({ env, ca: trustedRoots(options.ca), connectTimeout });
+    this.#dispatchers = createDispatchers({ proxies, ca: trustedRoots(options.ca), connectTimeout });
     this.#authorizer = new Authorizer({
       host: options.host,
       credentials: options.credentials,
