@@ -20,6 +20,13 @@ test('closing requests have a count that progress does not start anew', () => {
   expect(budget.closingFailed()).toBe(false);
 });
 
+test('the failures of a session that was lost count as one', () => {
+  const budget = new Budget(3);
+  expect([budget.failed(), budget.failed(), budget.failed(), budget.sessionLost()]).toEqual([1, 2, 3, true]);
+  expect([budget.failed(), budget.failed(), budget.sessionLost()]).toEqual([2, 3, true]);
+  expect([budget.failed(), budget.failed()]).toEqual([3, undefined]);
+});
+
 test('sessions may be lost as long as each gets further, and else ten times', () => {
   const budget = new Budget(3);
   for (let offset = 1; offset <= 50; offset += 1) {

@@ -427,8 +427,10 @@ describe('T7: no chunks', () => {
       client: { chunkSize: 'auto', profile: { name: 'none', chunkSize: CHUNK } },
     });
     await resent(repository);
+    const patches = count('upload-patch');
     await repository.uploadBlob(knownBody(bytesOf(2 * CHUNK, 'next')), plain());
-    expect([count('upload-patch'), count('upload-put')]).toEqual([1, 2]);
+    expect([count('upload-patch'), count('upload-put')]).toEqual([patches, 2]);
+    expect(client.limitFound).toBeUndefined();
   });
 
   test('the profile knows it before', async () => {

@@ -14,7 +14,7 @@ export async function write(request: IncomingMessage, response: ServerResponse, 
     request.socket.resetAndDestroy();
     return;
   }
-  if (given.ending === 'linger') {
+  if (given.ending === 'linger' || isEarly(request)) {
     linger(request, given);
     return;
   }
@@ -28,6 +28,13 @@ export async function write(request: IncomingMessage, response: ServerResponse, 
   );
   await writeBody(request, response, body).catch(() => response.destroy());
 }
+
+/**
+ * Whether Node.js would close the connection with a part of the body unread, which resets it and takes the answer along.
+ * Servers linger there, Go's (distribution, zot, Gitea) too: net/http, closeWriteAndWait.
+ */
+const isEarly = (request: IncomingMessage): boolean =>
+  !request.complete && Number(request.headers['content-length'] ?? 0) > 0 && request.headers.connection === 'close';
 
 async function writeBody(request: IncomingMessage, response: ServerResponse, body: Answer['body']): Promise<void> {
   if (request.method === 'HEAD' || body === undefined) response.end();

@@ -2,6 +2,7 @@
 import { RegistryError } from '../error.ts';
 import { isTransientStatus } from '../status.ts';
 import { goOnAt } from './send.ts';
+import type { Session } from './session.ts';
 import type { Asking, State } from './state.ts';
 import type { Upload } from './upload.ts';
 import { type Answer, storedOf } from './verdict.ts';
@@ -9,15 +10,27 @@ import { type Answer, storedOf } from './verdict.ts';
 /** Gitea: a broken PATCH leaves 500 for ever. A second equal one on a session is no passing trouble any more. */
 const MOST_INTERNAL_ERRORS = 2;
 
+/**
+ * A session that refuses every chunk before it has read it may lose the refusal with the connection, and then looks like a reset.
+ * Random cuts hit one chunk twice now and then, and a new session costs all that was sent: so not two.
+ */
+const MOST_SETBACKS = 3;
+
 /** Waits, asks how far the upload has come, and goes on there; T5 when the session is gone. */
 export async function ask(upload: Upload, { error }: Asking): Promise<State> {
   const { session } = upload;
-  if (error.status === 500) session.internalErrors += 1;
   await upload.failed(error);
-  if (session.internalErrors >= MOST_INTERNAL_ERRORS) return { at: 'reopen', error, counted: true };
+  if (isBroken(session, error)) return { at: 'reopen', error, counted: true };
   if (await cameMeanwhile(upload)) return { at: 'done', what: 'exists' };
   const answer = await upload.tried(() => session.status(upload.signal));
   return answer instanceof RegistryError ? { at: 'ask', error: answer } : afterStatus(upload, answer, error);
+}
+
+/** Counts the trouble in; whether the session has had too much of it. */
+function isBroken(session: Session, { status, kind, method }: RegistryError): boolean {
+  if (status === 500) session.internalErrors += 1;
+  if (method === 'PATCH' && (status === 500 || kind === 'reset')) session.setbacks += 1;
+  return session.internalErrors >= MOST_INTERNAL_ERRORS || session.setbacks >= MOST_SETBACKS;
 }
 
 /** Another job may push the same layer: before a first chunk is sent again, one HEAD. */

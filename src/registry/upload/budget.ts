@@ -16,6 +16,7 @@ export class Budget {
   lostSessions = 0;
   #furthest = 0;
   #furthestAtLoss = 0;
+  #lostSinceProgress = 0;
   /** Failures that were followed by another try, in all. */
   retries = 0;
 
@@ -34,6 +35,7 @@ export class Budget {
   /** The session has confirmed bytes up to this offset that it had not confirmed before. */
   progress(offset: number): void {
     this.failures = 0;
+    this.#lostSinceProgress = 0;
     this.#furthest = Math.max(this.#furthest, offset);
   }
 
@@ -43,8 +45,13 @@ export class Budget {
     return this.closingFailures <= this.#maxRetries;
   }
 
-  /** Counts a session that was given up; whether another one is allowed. */
+  /**
+   * Counts a session that was given up; whether another one is allowed. The tries of a session that was dead anyway count as
+   * one: it is the first request of the next session that fails or not.
+   */
   sessionLost(): boolean {
+    this.#lostSinceProgress += 1;
+    this.failures = Math.min(this.failures, this.#lostSinceProgress);
     this.lostSessions = this.#furthest > this.#furthestAtLoss ? 1 : this.lostSessions + 1;
     this.#furthestAtLoss = this.#furthest;
     return this.lostSessions <= LOST_SESSIONS;

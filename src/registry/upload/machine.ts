@@ -49,7 +49,8 @@ export async function run(upload: Upload): Promise<BlobOutcome> {
   try {
     while (state.at !== 'done') state = await step(upload, state);
   } catch (error) {
-    if (!upload.signal.aborted) upload.abandon();
+    upload.signal.throwIfAborted();
+    upload.abandon();
     throw error;
   }
   if (state.what !== 'uploaded') upload.abandon();

@@ -13,12 +13,6 @@ import { type Answer, judgePatch, type Piece } from './verdict.ts';
  */
 const SAME_PLACE_BYTES = 2 ** 20;
 
-/** One reset is bad luck. */
-const RESETS_OF_A_LIMIT = 2;
-
-/** Random cuts hit one place twice now and then, and a new session costs all that was sent. */
-const RESETS_OF_A_SESSION = 3;
-
 /** 404 to the first chunk of so many fresh sessions in a row is no lost session any more: there are no chunks here (T7). */
 const NOT_FOUND_PROVES = 3;
 
@@ -76,19 +70,15 @@ function stored(upload: Upload, piece: Piece): State {
   return { at: 'send' };
 }
 
-/**
- * No answer. Two resets at one place of a chunk whose size nobody has taken yet look like a limit (T6); a third one anywhere looks
- * like a session that is refused so early that the refusal gets lost with the connection (T5); else T4.
- */
+/** No answer. Two resets at one place of a chunk whose size nobody has taken yet look like a limit (T6), else T4. */
 function broken(upload: Upload, piece: Piece, error: RegistryError): State {
   if (error.kind !== 'reset') return { at: 'ask', error };
   const { taken } = upload.traffic;
   const last = upload.lastReset;
   const samePlace = last?.start === piece.start && Math.abs(last.taken - taken) <= SAME_PLACE_BYTES;
-  const times = samePlace ? last.times + 1 : 1;
-  upload.lastReset = { start: piece.start, taken, times };
-  if (times >= RESETS_OF_A_LIMIT && upload.host.canShrink(piece.end - piece.start)) return suspectLimit(upload, piece);
-  return times >= RESETS_OF_A_SESSION ? { at: 'reopen', error, counted: false } : { at: 'ask', error };
+  upload.lastReset = { start: piece.start, taken };
+  if (samePlace && upload.host.canShrink(piece.end - piece.start)) return suspectLimit(upload, piece);
+  return { at: 'ask', error };
 }
 
 /** ECR: believe our own count once it is proven that this host's Range stands still; until then ask. */

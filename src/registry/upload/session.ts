@@ -34,8 +34,9 @@ export class Session {
   sent = 0;
   /** The size of all its chunks but the last; undefined before the first. */
   chunkSize: number | undefined;
-  /** Answers since the last progress: status 500; offsets that can't be; refusals at the right offset. */
+  /** Since the last progress: answers 500; chunks that got 500 or a reset; offsets that can't be; refusals at the right offset. */
   internalErrors = 0;
+  setbacks = 0;
   contradictions = 0;
   refusals = 0;
   /** The end of a chunk that got a 201 without a Range that moved. */
@@ -58,6 +59,7 @@ export class Session {
   confirm(bytes: number): void {
     this.offset = bytes;
     this.internalErrors = 0;
+    this.setbacks = 0;
     this.contradictions = 0;
     this.refusals = 0;
     this.stalledAt = undefined;

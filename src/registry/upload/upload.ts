@@ -68,8 +68,8 @@ export class Upload {
   readonly traffic = new Traffic();
   /** Whether HEAD has been asked, or is not to be. */
   looked: boolean;
-  /** Where the last reset happened, and how many in a row did there, to tell a size limit (T6) from bad luck. */
-  lastReset: { readonly start: number; readonly taken: number; readonly times: number } | undefined;
+  /** Where the last reset happened, to tell a size limit (T6) from bad luck. */
+  lastReset: { readonly start: number; readonly taken: number } | undefined;
   /** First chunks that got 404 in a fresh session. */
   notFoundAtStart = 0;
   /** Closing requests under which the registry found other bytes than those of the digest. */
