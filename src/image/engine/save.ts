@@ -14,8 +14,11 @@ import type { OpenOptions, StreamSource } from '../source.ts';
 import { firstWords, kill, MAX_STDERR, run, start, Tail, waitUntil } from './command.ts';
 import type { EngineImage } from './inspect.ts';
 
-/** Opens the pid file before the FIFO, whose opening waits for us; `exec` keeps the pid for the tool itself. */
-const SCRIPT = 'echo $$ >"$0.pid" && exec "$@" >"$0"';
+/**
+ * The pid is written before the FIFO is opened, which waits for a reader; `exec` keeps that pid for the tool itself. No
+ * input: a tool that asks something would wait for its answer for ever.
+ */
+const SCRIPT = 'echo $$ >"$0.pid" && exec "$@" >"$0" </dev/null';
 
 /**
  * Saves an image by its ID, so that a tag moved since `inspect` can't change what is read. Podman's docker-archive form
@@ -102,6 +105,8 @@ class FifoExport implements Exporter {
   async #stop(): Promise<void> {
     if (!this.#over) {
       const pid = await waitUntil(() => this.#pid(), this.#ended);
+      // Whatever the tool has started, and is still writing to us, ends by a broken pipe.
+      this.stream.destroy();
       if (pid !== undefined && !this.#over) await kill(pid, this.#ended);
     }
     await this.#ended.catch(() => {});
