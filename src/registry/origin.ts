@@ -79,5 +79,6 @@ const HARMLESS: ReadonlySet<string> = new Set([
 /** A URL for logs and messages: without userinfo and fragment, with unknown query values left out. */
 export function safeUrl(url: URL): string {
   const query = [...url.searchParams].map(([name, value]) => (HARMLESS.has(name) ? `${name}=${value}` : `${name}=…`));
-  return `${url.origin}${url.pathname}${query.length > 0 ? `?${query.join('&')}` : ''}`;
+  const text = `${url.origin}${url.pathname}${query.length > 0 ? `?${query.join('&')}` : ''}`;
+  return text.replace(/[\x00-\x20\x7f-\x9f\u2028\u2029]+/g, '…');
 }

@@ -25,8 +25,13 @@ export class Secrets {
   mask(text: string): string {
     let masked = text;
     for (const secret of this.#known) {
-      if (secret.length >= SHORTEST_TO_CUT) masked = masked.replaceAll(secret, '***');
+      if (secret.length < SHORTEST_TO_CUT) continue;
+      for (const form of formsOf(secret)) masked = masked.replaceAll(form, '***');
     }
     return masked;
   }
 }
+
+/** As it is, and as it stands in a query or in a form (an OAuth request), should a server repeat that. */
+const formsOf = (secret: string): Set<string> =>
+  new Set([secret, encodeURIComponent(secret), new URLSearchParams([['', secret]]).toString().slice(1)]);
