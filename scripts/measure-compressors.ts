@@ -1,7 +1,8 @@
 /**
- * Measures the compressors that a layer could get, each alone in a worker thread on the same sample, in turn, several rounds:
+ * Measures the compressors that a layer could get, in a worker thread, on the same sample, all of them in turn on every 8 MiB of it,
+ * so that whatever else runs on the machine slows all alike; then whole layers by the product's own path, several rounds:
  *
- *   node scripts/measure-compressors.ts [--rounds 3] [--sample layer.tar] [--only libdeflate]
+ *   node scripts/measure-compressors.ts [--rounds 3] [--sample layer.tar] [--only gzip]
  *
  * Without --sample it makes one of about 300 MB from this machine's own files: programs, libraries, Python, JavaScript, documents,
  * and a share that is compressed already. Prints the Markdown table of docs/compressors.md.
@@ -62,14 +63,14 @@ const MAKERS: Readonly<Record<string, (level: number, blockBytes: number) => Mea
 };
 
 const CANDIDATES: readonly Candidate[] = [
-  ...[1, 2, 3, 4].flatMap((level) => candidates('ours, gzip', level, 2)),
-  ...candidates('ours, gzip', 3, 1, 4),
-  ...candidates('libdeflate deflate() + crc32', 3, 2),
-  ...candidates('libdeflate gzip()', 3, 2),
-  ...[1, 3, 4, 6].flatMap((level) => candidates('Node gzipSync', level, 2)),
+  ...[1, 2, 3, 4, 5].flatMap((level) => candidates('ours, gzip', level, 1)),
+  ...candidates('ours, gzip', 3, 2, 4),
+  ...candidates('libdeflate deflate() + crc32', 3, 1),
+  ...candidates('libdeflate gzip()', 3, 1),
+  ...[1, 3, 4, 6].flatMap((level) => candidates('Node gzipSync', level, 1)),
   ...[1, 4].flatMap((level) => candidates('Node deflateRawSync, one member', level, 1)),
-  ...[1, 2, 3, 4, 5].flatMap((level) => candidates('ours, zstd', level, 4)),
-  ...candidates('ours, zstd', 3, 1, 2, 8),
+  ...[1, 2, 3, 4, 5].flatMap((level) => candidates('ours, zstd', level, 2)),
+  ...candidates('ours, zstd', 3, 1, 4, 8),
 ];
 
 function candidates(name: string, level: number, ...mebibytes: number[]): Candidate[] {
@@ -84,19 +85,25 @@ function ours(compression: 'gzip' | 'zstd') {
   };
 }
 
-/** Compresses the whole file block by block, and counts the thread's own CPU time: what else runs on the machine matters little. */
-function measure(sample: string, { name, level, blockBytes }: Candidate): Result {
-  const compress = MAKERS[name]!(level, blockBytes);
+/** Every candidate takes its turn on every piece of the file. Counts the thread's own CPU time, and not the first piece, on which all warm up. */
+const PIECE = 8 * MIB;
+
+function measure(sample: string, chosen: readonly Candidate[]): Result[] {
+  const compressors = chosen.map(({ name, level, blockBytes }) => MAKERS[name]!(level, blockBytes));
+  const results = chosen.map(() => ({ bytesOut: 0, seconds: 0 }));
   const file = openSync(sample, 'r');
-  const buffer = new Uint8Array(blockBytes);
-  let [bytesOut, microseconds] = [0, 0];
-  for (let length = readSync(file, buffer); length > 0; length = readSync(file, buffer)) {
-    const before = process.threadCpuUsage();
-    bytesOut += compress(buffer.subarray(0, length));
-    const { user, system } = process.threadCpuUsage(before);
-    microseconds += user + system;
+  const buffer = new Uint8Array(PIECE);
+  for (let length = readSync(file, buffer), first = true; length > 0; length = readSync(file, buffer), first = false) {
+    for (const [at, compress] of compressors.entries()) {
+      const before = process.threadCpuUsage();
+      for (let start = 0; start < length; start += chosen[at]!.blockBytes) {
+        results[at]!.bytesOut += compress(buffer.subarray(start, Math.min(length, start + chosen[at]!.blockBytes)));
+      }
+      const { user, system } = process.threadCpuUsage(before);
+      if (!first) results[at]!.seconds += (user + system) / 1e6;
+    }
   }
-  return { bytesOut, seconds: microseconds / 1e6 };
+  return results;
 }
 
 /** Programs, libraries, packages, documents and what is compressed already, until each has its bytes. */
@@ -160,9 +167,9 @@ func main() { f, _ := os.Open(os.Args[1]); var c count; w := gzip.NewWriter(&c);
   }
 }
 
-function inThread(sample: string, candidate: Candidate): Promise<Result> {
+function inThread(sample: string, chosen: readonly Candidate[]): Promise<Result[]> {
   return new Promise((resolve, reject) => {
-    const worker = new Worker(fileURLToPath(import.meta.url), { workerData: { sample, candidate } });
+    const worker = new Worker(fileURLToPath(import.meta.url), { workerData: { sample, chosen } });
     worker.once('message', resolve);
     worker.once('error', reject);
   });
@@ -218,10 +225,7 @@ async function main(): Promise<void> {
     const sample = values.sample ?? makeSample(folder);
     const size = statSync(sample).size;
     const chosen = CANDIDATES.filter((candidate) => candidate.name.includes(values.only));
-    const results = new Map<Candidate, Result[]>(chosen.map((candidate) => [candidate, []]));
-    for (let round = 0; round < Number(values.rounds); round++) {
-      for (const candidate of chosen) results.get(candidate)!.push(await inThread(sample, candidate));
-    }
+    const results = await inThread(sample, chosen);
     const go = goBytes(sample, folder);
     console.log(
       `Sample: ${(size / MB).toFixed(0)} MB; Node ${process.version}, zlib ${process.versions.zlib}, zstd ${process.versions.zstd}.`,
@@ -232,9 +236,9 @@ async function main(): Promise<void> {
     console.log(
       '| compressor | level | block, MiB | MB/s a core | ratio | size against Go |\n|---|---|---|---|---|---|',
     );
-    for (const [{ name, level, blockBytes }, runs] of results) {
-      const speed = size / MB / median(runs.map((run) => run.seconds));
-      const { bytesOut } = runs[0]!;
+    for (const [at, { name, level, blockBytes }] of chosen.entries()) {
+      const { bytesOut, seconds } = results[at]!;
+      const speed = (size - PIECE) / MB / seconds;
       const against = go === undefined ? '' : `${((bytesOut / go - 1) * 100).toFixed(1)} %`;
       const cells = [name, level, blockBytes / MIB, speed.toFixed(0), (bytesOut / size).toFixed(4), against];
       console.log(`| ${cells.join(' | ')} |`);
@@ -248,6 +252,6 @@ async function main(): Promise<void> {
 if (isMainThread) {
   await main();
 } else {
-  const { sample, candidate } = workerData as { sample: string; candidate: Candidate };
-  parentPort!.postMessage(measure(sample, candidate));
+  const { sample, chosen } = workerData as { sample: string; chosen: readonly Candidate[] };
+  parentPort!.postMessage(measure(sample, chosen));
 }

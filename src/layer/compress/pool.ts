@@ -34,8 +34,8 @@ interface Thread {
 
 /** A thread that finishes a block finds the next one in its inbox, and does not wait for the main thread's turn. */
 const JOBS_PER_THREAD = 2;
-/** Sixteen threads compress about 1 GB/s: more than the one thread that hashes can feed, and each takes about 20 MB. */
-const MOST_THREADS = 16;
+/** The one thread that reads, hashes and writes gets through about 550 MB/s, nine times what a thread compresses; and each takes about 25 MB. */
+const MOST_THREADS = 8;
 
 /** The bundler puts the thread's code beside the chunk that holds this file; in the source tree it is a file that Node runs as it is. */
 const WORKER_URL = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './compress-worker.js', import.meta.url);
@@ -44,7 +44,7 @@ export interface PoolOptions {
   readonly compression: Compression;
   /** gzip 1 to 12, zstd 1 to 22; what was measured best without it. */
   readonly level?: number;
-  /** Without it the cores that this process may use. */
+  /** Without it the cores that this process may use, at most 8. */
   readonly threads?: number;
 }
 
