@@ -16,7 +16,7 @@ import { commandOf } from '../../support/real/parts.ts';
 import { startPodman } from '../../support/real/podman.ts';
 import { asRoot, isRoot, run } from '../../support/real/processes.ts';
 import { describeWith } from '../../support/real/suite.ts';
-import { factsOf, opened, readLayers } from './reading.ts';
+import { digestOfStream, factsOf, opened, readLayers } from './reading.ts';
 import { tarOf } from './varied-tars.ts';
 
 /** Facts of an image that no engine has: each test changes what it is about. */
@@ -226,6 +226,22 @@ describeWith(['docker'], 'the overlay2 store of a running Docker', () => {
       const { source, debug } = await opened(facts);
       expect(source).toBeUndefined();
       expect(debug.at(-1)).toContain(words);
+    });
+  });
+
+  it('opens nothing of the layers that are not asked for', async () => {
+    writeFileSync(join(work, 'Dockerfile'), 'FROM image\nCOPY layer.tar /above\n');
+    await docker(engine, 'build', '-q', '-t', 'above', work);
+    const client = { engine: 'docker', command: commandOf('docker', 'docker'), env: engine.env } as const;
+    const above = await factsOf(client, 'above');
+    const base = await inLayer('.');
+    await spoiled(join(base, '..', 'diff'), 'rm -r "$1"', async () => {
+      const { source } = await opened(above);
+      const [below, wanted] = above.diffIds!;
+      const blob = await source!.open(wanted!);
+      expect((await digestOfStream(blob!.read())).digest).toBe(wanted);
+      await expect(digestOfStream((await source!.open(below!))!.read())).rejects.toThrow(StoreError);
+      await source!.close();
     });
   });
 

@@ -16,8 +16,10 @@ const BLOCKS_AHEAD = 3;
 const LANES = 8;
 /** A file of at most so many bytes may be read at once, on the main thread. */
 const SMALL_FILE = 64 * 1024;
-/** A read from memory takes some 10 us; one that takes longer than this (ms) came from a disk. */
-const COLD_READ_MS = 1;
+/** A small file in memory is opened and read in 10 to 20 us; a read that takes longer than this (ms) may come from a disk. */
+const COLD_READ_MS = 0.2;
+/** So many slow reads in a row do: a single one is only this thread giving way to the others that compress. */
+const COLD_READS = 3;
 /** So many small files are read by other threads before memory is tried again. */
 const COLD_FILES = 128;
 
@@ -86,7 +88,7 @@ const newBlock = (): Block => ({ buffer: Buffer.allocUnsafeSlow(BLOCK_SIZE), use
 async function fill(block: Block, pace: Pace): Promise<Buffer> {
   await nextTurn(); // What is read at once must not keep sockets and timers waiting for longer than a block.
   const later = block.fills.filter(({ file, at, length }) => {
-    if (length > SMALL_FILE || length < file.size || !pace.warm) return true;
+    if (length > SMALL_FILE || length < file.size || !pace.isWarm()) return true;
     pace.time(() => file.readNow(block.buffer, at));
     return false;
   });
@@ -111,18 +113,26 @@ async function fill(block: Block, pace: Pace): Promise<Buffer> {
  * three times the read itself; on a cold disk a read on the main thread would hold up everything else.
  */
 class Pace {
+  /** Slow reads one after the other. */
+  #slow = 0;
+  /** Files that the threads are still to read. */
   #coldFiles = 0;
 
-  /** Asked before each small file: whether to read it at once. */
-  get warm(): boolean {
-    return this.#coldFiles === 0 || this.#coldFiles-- === 0;
+  /** Whether to read the next small file at once. */
+  isWarm(): boolean {
+    if (this.#coldFiles === 0) return true;
+    this.#coldFiles--;
+    return false;
   }
 
-  /** Takes the time of a read at once; a slow one sends the next files to the threads. */
+  /** Takes the time of a read at once; slow ones send the next files to the threads. */
   time(read: () => void): void {
     const start = performance.now();
     read();
-    if (performance.now() - start > COLD_READ_MS) this.#coldFiles = COLD_FILES;
+    this.#slow = performance.now() - start > COLD_READ_MS ? this.#slow + 1 : 0;
+    if (this.#slow < COLD_READS) return;
+    this.#slow = 0;
+    this.#coldFiles = COLD_FILES;
   }
 }
 
