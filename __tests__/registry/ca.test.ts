@@ -1,16 +1,17 @@
 import { readFileSync } from 'node:fs';
 import { rootCertificates } from 'node:tls';
 import { describe, expect, it } from 'vitest';
-import { trustedRoots } from '../../src/registry/ca.ts';
+import { certificatesIn, trustedRoots, trustIn } from '../../src/registry/ca.ts';
 
 const PEM = readFileSync(new URL('../fixtures/tls/ca.pem', import.meta.url), 'utf8');
 
 describe('trustedRoots', () => {
   it('adds to what is trusted anyway', () => {
-    const roots = trustedRoots(`# our own\n${PEM}`)!;
+    const roots = trustedRoots(certificatesIn(`# our own\n${PEM}`));
     expect(roots.at(-1)!.trim()).toBe(PEM.trim());
     expect(roots).toEqual(expect.arrayContaining([rootCertificates[0]]));
-    expect(trustedRoots(PEM + PEM)).toHaveLength(roots.length);
+    expect(trustedRoots(certificatesIn(PEM + PEM))).toHaveLength(roots.length);
+    expect(trustedRoots([])).toHaveLength(roots.length - 1);
   });
 
   it.each([
@@ -18,6 +19,6 @@ describe('trustedRoots', () => {
     ['-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----', 'holds no certificate'],
     ['-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----', 'holds a certificate that can not be read'],
   ])('says what is wrong with %j', (pem, words) => {
-    expect(() => trustedRoots(pem)).toThrow(words);
+    expect(() => trustIn(pem)).toThrow(words);
   });
 });

@@ -72,6 +72,13 @@ describe('bodies', () => {
     );
     expect(error).toMatchObject({ kind: 'body', temporary: false });
     expect(error.message).toContain('disk on fire');
+    const open = (): Readable => {
+      throw new Error('no such file');
+    };
+    const unopened = await caught(
+      transport.send({ method: 'PUT', url: url('/a'), body: { size: 10, open }, signal: never() }),
+    );
+    expect(unopened).toMatchObject({ kind: 'body', message: expect.stringContaining('no such file') });
   });
 
   it.each([5, 15])('of another length than was said (%i of 10 bytes) are an error', async (length) => {

@@ -44,6 +44,8 @@ export class Repository {
   async mountBlob(digest: Digest, from: string, signal: AbortSignal): Promise<'mounted' | 'refused'> {
     const opened = await this.#open({ label: digest, signal }, { digest, from });
     if (opened === 'mounted') return 'mounted';
+    const earlier = this.#kept.get(digest);
+    if (earlier !== undefined) this.#sessions.cancel(earlier);
     this.#kept.set(digest, opened);
     return 'refused';
   }

@@ -399,6 +399,19 @@ describe('T6: too large', () => {
     expect(client.limitFound).toBe(CHUNK / 2);
   });
 
+  test('two resets of a PUT with the whole blob', async () => {
+    const repository = await start('plain', {
+      step: ['upload-patch', 'upload-put'],
+      times: 99,
+      where: ({ length }) => length > 200 * KIB,
+      fault: cutAfter(0),
+    });
+    const bytes = bytesOf(CHUNK, 'whole');
+    await repository.uploadBlob(knownBody(bytes), plain());
+    await expectStored(bytes);
+    expect(client.limitFound).toBe(CHUNK / 2);
+  });
+
   test('two resets of a size that was taken before are bad luck', async () => {
     const repository = await start('plain', { step: 'upload-patch', nth: 2, times: 2, fault: cutAfter(0) });
     await resent(repository);

@@ -1,7 +1,7 @@
 /** T2, the last request: the closing PUT, empty, or with the last chunk, or with the whole blob. */
 import type { BlobIdentity } from '../body.ts';
 import { RegistryError } from '../error.ts';
-import { shrink } from './smaller.ts';
+import { looksLikeLimit, shrink, suspectLimit } from './smaller.ts';
 import type { State } from './state.ts';
 import type { Upload } from './upload.ts';
 import { type Answer, judgeClose, type Piece } from './verdict.ts';
@@ -14,7 +14,7 @@ export async function close(upload: Upload, piece: Piece, identity: BlobIdentity
   const { session, body, traffic, signal } = upload;
   const size = piece.end - piece.start;
   const answer = await upload.tried(() => session.close(body, piece, identity, traffic, signal));
-  if (answer instanceof RegistryError) return { at: 'settle', error: answer, idempotent: size === 0 };
+  if (answer instanceof RegistryError) return broken(upload, piece, answer);
   const error =
     answer.error ??
     upload.oddity('PUT', `it stored ${answer.headers['docker-content-digest']} instead of ${identity.digest}`);
@@ -35,6 +35,14 @@ export async function close(upload: Upload, piece: Piece, identity: BlobIdentity
     case 'final':
       throw error;
   }
+}
+
+/** No answer: T6 when it looks like a limit (the blob is looked for first: the answer may be all that was lost), else T8. */
+function broken(upload: Upload, piece: Piece, error: RegistryError): State {
+  if (piece.end === piece.start) return { at: 'settle', error, idempotent: true };
+  if (!looksLikeLimit(upload, piece, error)) return { at: 'settle', error, idempotent: false };
+  upload.looked = upload.options.force === true;
+  return suspectLimit(upload, piece);
 }
 
 function closed(upload: Upload, size: number): State {

@@ -2,16 +2,10 @@
 import { RegistryError } from '../error.ts';
 import { close } from './close.ts';
 import { plan } from './plan.ts';
-import { goWhole, shrink, suspectLimit } from './smaller.ts';
+import { goWhole, looksLikeLimit, shrink, suspectLimit } from './smaller.ts';
 import type { State } from './state.ts';
 import type { Upload } from './upload.ts';
 import { type Answer, judgePatch, type Piece } from './verdict.ts';
-
-/**
- * Two resets count as one place when they came within so many bytes of each other: what the kernels and a proxy hold in
- * their buffers makes the exact byte unknowable.
- */
-const SAME_PLACE_BYTES = 2 ** 20;
 
 /** 404 to the first chunk of so many fresh sessions in a row is no lost session any more: there are no chunks here (T7). */
 const NOT_FOUND_PROVES = 3;
@@ -70,15 +64,9 @@ function stored(upload: Upload, piece: Piece): State {
   return { at: 'send' };
 }
 
-/** No answer. Two resets at one place of a chunk whose size nobody has taken yet look like a limit (T6), else T4. */
+/** No answer: T6 when it looks like a limit, else T4. */
 function broken(upload: Upload, piece: Piece, error: RegistryError): State {
-  if (error.kind !== 'reset') return { at: 'ask', error };
-  const { taken } = upload.traffic;
-  const last = upload.lastReset;
-  const samePlace = last?.start === piece.start && Math.abs(last.taken - taken) <= SAME_PLACE_BYTES;
-  upload.lastReset = { start: piece.start, taken };
-  if (samePlace && upload.host.canShrink(piece.end - piece.start)) return suspectLimit(upload, piece);
-  return { at: 'ask', error };
+  return looksLikeLimit(upload, piece, error) ? suspectLimit(upload, piece) : { at: 'ask', error };
 }
 
 /** ECR: believe our own count once it is proven that this host's Range stands still; until then ask. */

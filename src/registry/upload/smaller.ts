@@ -4,6 +4,22 @@ import type { State } from './state.ts';
 import type { Upload } from './upload.ts';
 import type { Piece } from './verdict.ts';
 
+/**
+ * Two resets count as one place when they came within so many bytes of each other: what the kernels and a proxy hold in
+ * their buffers makes the exact byte unknowable.
+ */
+const SAME_PLACE_BYTES = 2 ** 20;
+
+/** Whether a connection broke at one place for the second time, under a body whose size nobody has taken yet. */
+export function looksLikeLimit(upload: Upload, piece: Piece, error: RegistryError): boolean {
+  if (error.kind !== 'reset') return false;
+  const { taken } = upload.traffic;
+  const last = upload.lastReset;
+  upload.lastReset = { start: piece.start, taken };
+  const samePlace = last?.start === piece.start && Math.abs(last.taken - taken) <= SAME_PLACE_BYTES;
+  return samePlace && upload.host.canShrink(piece.end - piece.start);
+}
+
 /** T6: half the size, for the whole push. A session has one chunk size, so this one is given up. Throws UploadError at the floor. */
 export function shrink(upload: Upload, piece: Piece, error: RegistryError): State {
   upload.host.refused(piece.end - piece.start, error);

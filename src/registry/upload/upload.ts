@@ -122,7 +122,6 @@ export class Upload {
   abandon(): void {
     if (this.#session !== undefined) this.target.cancel(this.#session);
     this.#session = undefined;
-    this.lastReset = undefined;
   }
 
   /** The registry holds the first `bytes` bytes in this session. */

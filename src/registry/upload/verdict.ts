@@ -65,6 +65,9 @@ const CORRUPT_CODES = ['DIGEST_INVALID', 'SIZE_INVALID'] as const;
 
 const succeeded = (status: number): boolean => status >= 200 && status < 300;
 
+/** By its status, or by the registry's own code (TOOMANYREQUESTS comes with other statuses too). */
+const isTransient = ({ status, error }: Answer): boolean => isTransientStatus(status) || error?.temporary === true;
+
 const hasAny = (error: RegistryError | undefined, codes: readonly string[]): boolean =>
   error !== undefined && codes.some((code) => error.has(code));
 
@@ -81,8 +84,8 @@ function tooLarge({ status, error }: Answer): boolean {
 export function judgePatch(answer: Answer, piece: Piece, takesChunks: boolean): PatchVerdict {
   if (succeeded(answer.status)) return judgeStored(answer, piece);
   if (tooLarge(answer)) return { is: 'too-large' };
+  if (isTransient(answer)) return { is: 'doubtful' };
   if (REFUSED.has(answer.status) || hasAny(answer.error, HOPELESS_CODES)) return { is: 'final' };
-  if (isTransientStatus(answer.status)) return { is: 'doubtful' };
   if (answer.status < 400) return { is: 'final' };
   const { location, range } = answer.headers;
   if (location !== undefined && range !== undefined) return { is: 'corrected', bytes: storedOf(answer, piece) };
@@ -117,9 +120,10 @@ export function judgeClose(answer: Answer, bodyBytes: number): CloseVerdict {
   if (bodyBytes > 0 && tooLarge(answer)) return { is: 'too-large' };
   if (answer.status === 429) return { is: 'busy' };
   if (hasAny(answer.error, CORRUPT_CODES)) return { is: 'corrupt' };
+  if (isTransient(answer)) return { is: 'doubtful' };
   if (REFUSED.has(answer.status) || hasAny(answer.error, HOPELESS_CODES)) return { is: 'final' };
   const unknown = hasAny(answer.error, ['BLOB_UPLOAD_UNKNOWN']);
   if (bodyBytes === 0 && (answer.status === 400 || answer.status === 411) && !unknown) return { is: 'wants-body' };
-  if (isTransientStatus(answer.status) || hasAny(answer.error, LOST_CODES)) return { is: 'doubtful' };
+  if (hasAny(answer.error, LOST_CODES)) return { is: 'doubtful' };
   return { is: [404, 409, 410, 416].includes(answer.status) ? 'doubtful' : 'final' };
 }
