@@ -1,19 +1,33 @@
-/** Which certificate authorities are trusted: Node's own, the system's, and those of the input ca-file. */
+/** Which certificate authorities are trusted: Node's own, the system's (as for docker and curl), and those of the input ca-file. */
 import { X509Certificate } from 'node:crypto';
-import { getCACertificates } from 'node:tls';
+import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls';
 
 const PEM = /-----BEGIN (?:TRUSTED )?CERTIFICATE-----[^-]+-----END (?:TRUSTED )?CERTIFICATE-----/g;
 
-/**
- * The certificates of `pem` and all that are trusted anyway; undefined, for Node's default, without `pem`.
- * Throws Error when there is no readable certificate in it.
- */
-export function trustedRoots(pem: string | undefined): readonly string[] | undefined {
-  if (pem === undefined) return undefined;
-  const own = pem.match(PEM) ?? [];
-  if (own.length === 0) throw new Error('holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)');
-  for (const certificate of own) assertReadable(certificate);
-  return [...new Set([...getCACertificates('default'), ...getCACertificates('system'), ...own])];
+/** Gives the trust of all TLS connections, made when the first of them asks: reading the system's store takes tens of milliseconds. */
+export type Trust = () => SecureContext;
+
+/** The certificates of `pem` and all that are trusted anyway. Throws Error, at once, when there is no readable certificate in `pem`. */
+export function trustIn(pem: string | undefined): Trust {
+  const own = pem === undefined ? [] : certificatesIn(pem);
+  let context: SecureContext | undefined;
+  return () => {
+    context ??= createSecureContext({ ca: trustedRoots(own) });
+    return context;
+  };
+}
+
+/** These certificates besides the default ones, each once. */
+export const trustedRoots = (own: readonly string[]): string[] => [
+  ...new Set([...getCACertificates('default'), ...getCACertificates('system'), ...own]),
+];
+
+/** The certificates in a PEM file. Throws Error when there is none, or one that can't be read. */
+export function certificatesIn(pem: string): string[] {
+  const certificates = pem.match(PEM) ?? [];
+  if (certificates.length === 0) throw new Error('holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)');
+  for (const certificate of certificates) assertReadable(certificate);
+  return certificates;
 }
 
 function assertReadable(certificate: string): void {

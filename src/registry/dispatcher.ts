@@ -1,6 +1,7 @@
 /** The connections to a registry: undici's agents, with the certificates, proxies and the care for early answers that pushes need. */
 import type { Socket } from 'node:net';
 import { Agent, buildConnector, type Dispatcher, EnvHttpProxyAgent, Pool } from 'undici';
+import type { Trust } from './ca.ts';
 import { isLoopback } from './origin.ts';
 import type { Proxies } from './proxy.ts';
 
@@ -12,8 +13,7 @@ const LAST_WORDS_MS = 2_000;
 
 export interface DispatcherOptions {
   readonly proxies: Proxies;
-  /** PEM certificates that are trusted instead of Node's default; undefined for the default. */
-  readonly ca: readonly string[] | undefined;
+  readonly trust: Trust;
   /** Until a connection is there, in milliseconds. */
   readonly connectTimeout: number;
 }
@@ -30,35 +30,39 @@ export interface Dispatchers {
  * HTTP/1.1 only: over HTTP/2 one reset stream of a CDN takes all uploads with it, and their bodies share one window.
  * One request a connection, as many connections as requests. The deadlines are our own, so undici's are off.
  */
-export function createDispatchers(options: DispatcherOptions): Dispatchers {
-  const { proxies, ca, connectTimeout } = options;
-  const tls = { allowH2: false, timeout: connectTimeout, ...(ca === undefined ? {} : { ca: [...ca] }) };
+export function createDispatchers({ proxies, trust, connectTimeout }: DispatcherOptions): Dispatchers {
+  const base = { allowH2: false, timeout: connectTimeout };
   const common = {
     allowH2: false,
     pipelining: 1,
     keepAliveTimeout: KEEP_ALIVE_MS,
     headersTimeout: 0,
     bodyTimeout: 0,
-    connect: tls,
     factory: (origin: string | URL, pool: object) => new Pool(origin, withLastWords(pool as Pool.Options)),
   };
-  const direct = new Agent(common);
+  const direct = new Agent({ ...common, connect: connector(base, trust) });
   const { http, https, except } = proxies;
   if (http === '' && https === '') return { of: () => direct, destroy: () => direct.destroy() };
-  const proxied = new EnvHttpProxyAgent({
-    ...common,
-    httpProxy: http,
-    httpsProxy: https,
-    noProxy: except,
-    requestTls: tls,
-    proxyTls: tls,
-  });
+  const tls = { ...base, secureContext: trust() };
+  const routes = { httpProxy: http, httpsProxy: https, noProxy: except };
+  const proxied = new EnvHttpProxyAgent({ ...common, ...routes, connect: tls, requestTls: tls, proxyTls: tls });
   return {
     // As for Go's clients and curl: this machine is never behind a proxy, and HTTP_PROXY is for plain HTTP alone.
     of: (url) => (isLoopback(url) || (url.protocol === 'https:' ? https : http) === '' ? direct : proxied),
     destroy: async () => {
       await Promise.all([direct.destroy(), proxied.destroy()]);
     },
+  };
+}
+
+/** Plain connections never ask for the trust of TLS ones. */
+function connector(base: buildConnector.BuildOptions, trust: Trust): buildConnector.connector {
+  const plain = buildConnector(base);
+  let secure: buildConnector.connector | undefined;
+  return (options, callback) => {
+    if (options.protocol !== 'https:') return plain(options, callback);
+    secure ??= buildConnector({ ...base, secureContext: trust() });
+    secure(options, callback);
   };
 }
 

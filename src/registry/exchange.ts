@@ -24,9 +24,9 @@ export async function exchange(dispatcher: Dispatcher, request: RawRequest): Pro
   if (request.signal.aborted) throw cancelledError(request.signal.reason, request);
   // undici takes a connection back one turn of the event loop after its last answer; asked before that, it opens another one.
   await nextTurn();
+  const source = openBody(request);
   const deadline = new Deadline(request.timeouts, request.signal);
   deadline.enter('connect');
-  const source = openBody(request.body);
   try {
     return await watched(dispatcher, deadline).request({
       origin: request.url.origin,
@@ -91,13 +91,13 @@ interface OpenedBody {
 }
 
 /** A stream goes through a PassThrough (no copy): undici destroys what it is given with the network's error, which must not look like the source's. */
-function openBody(body: RequestBody | undefined): OpenedBody {
+function openBody({ body, ...attempt }: RawRequest): OpenedBody {
   if (body === undefined || bodySize(body) === 0) return { body: null, failure: () => undefined };
   if (body instanceof Uint8Array) {
     return { body: Buffer.from(body.buffer, body.byteOffset, body.byteLength), failure: () => undefined };
   }
   let failure: Error | undefined;
-  const source = body.open();
+  const source = opened(body, attempt);
   const relay = new PassThrough({ highWaterMark: source.readableHighWaterMark });
   source.on('error', (error) => {
     failure ??= error;
@@ -106,4 +106,12 @@ function openBody(body: RequestBody | undefined): OpenedBody {
   relay.on('error', () => {}).on('close', () => source.destroy());
   source.pipe(relay);
   return { body: relay, failure: () => failure };
+}
+
+function opened(body: { open(): Readable }, attempt: Attempt): Readable {
+  try {
+    return body.open();
+  } catch (error) {
+    throw bodyError(error as Error, attempt);
+  }
 }

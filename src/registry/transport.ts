@@ -3,7 +3,7 @@ import type { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { type Authorization, Authorizer, type Wanted } from './auth/authorizer.ts';
 import { Backoff } from './backoff.ts';
-import { trustedRoots } from './ca.ts';
+import { trustIn } from './ca.ts';
 import type { CookieJar } from './cookies.ts';
 import type { Credentials } from './credentials/types.ts';
 import { defaultTimeouts, type Timeouts } from './deadline.ts';
@@ -88,7 +88,7 @@ export class Transport {
     const proxies = proxiesOf(options.env ?? {});
     this.#secrets.add(...proxySecrets(proxies.https), ...proxySecrets(proxies.http));
     const connectTimeout = defaultTimeouts(0).connect;
-    this.#dispatchers = createDispatchers({ proxies, ca: trustedRoots(options.ca), connectTimeout });
+    this.#dispatchers = createDispatchers({ proxies, trust: trustIn(options.ca), connectTimeout });
     this.#authorizer = new Authorizer({
       host: options.host,
       credentials: options.credentials,
