@@ -11,7 +11,7 @@ async function main(): Promise<void> {
   const request = readRequest();
   const result = await pushWithLog(request, cancel);
   await writeOutputs(result);
-  if (result.failures.length > 0) failPartly(result.failures);
+  if (result.failures.length > 0) failPartly(result);
 }
 
 async function pushWithLog(request: PushRequest, cancel: AbortSignal) {

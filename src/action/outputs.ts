@@ -39,10 +39,13 @@ export function fail(error: unknown): void {
   core.setFailed([explainLine(error), ...causesOf(error)].join('\n'));
 }
 
-/** Some destinations failed, the others are done: one error that names them. */
-export function failPartly(failures: PushResult['failures']): void {
-  const [first, ...more] = failures.map(({ host, error }) => `${host}: ${explainLine(error)}`);
-  core.setFailed([`${first}`, ...more, 'The other destinations were pushed: see the metadata output'].join('\n'));
+/** Some destinations failed (or all of several): one error that names them, and says whether others are done. */
+export function failPartly({ failures, metadata }: PushResult): void {
+  const lines = failures.map(({ destination, error }) => `${destination}: ${explainLine(error)}`);
+  const someDone = metadata.tags.some(({ digest }) => digest !== undefined);
+  core.setFailed(
+    [...lines, ...(someDone ? ['The other destinations were pushed: see the metadata output'] : [])].join('\n'),
+  );
 }
 
 function causesOf(error: unknown): string[] {

@@ -3,8 +3,8 @@ import { type Descriptor, type Digest, digestOf, MediaType } from '../image/oci.
 import type { ImageTree } from '../image/source.ts';
 import { composeManifest, rewriteTree, walk } from '../image/tree.ts';
 import { BlobUnknownError } from '../registry/manifests.ts';
+import type { Destination } from './destination.ts';
 import { type Job, livingTargets } from './job.ts';
-import type { Target, TargetRepository } from './target.ts';
 
 /** One manifest or index, ready to be put. */
 interface Document {
@@ -44,38 +44,48 @@ function descriptorOf(compressed: ReadonlyMap<Digest, Descriptor>, diffId: Diges
   return descriptor;
 }
 
+/** Blobs that repositories say they lack, when a manifest that names them comes. */
+export type Denied = ReadonlyMap<Destination, readonly Digest[]>;
+
 /**
- * Puts the documents into every repository of every living target. A target that refuses one fails alone; digests that
- * targets say they lack after all are given back, so that those blobs can be sent again (registry rules, T9).
+ * Puts the documents into every living repository. One that refuses them fails alone; digests that repositories say they
+ * lack after all are given back, so that those blobs can be sent again (registry rules, T9).
  */
-export async function commit(job: Job, documents: Documents): Promise<ReadonlySet<Digest>> {
-  const unknown = new Set<Digest>();
+export async function commit(job: Job, documents: Documents): Promise<Denied> {
+  const denied = new Map<Destination, readonly Digest[]>();
+  const destinations = livingTargets(job).flatMap(({ living }) => living);
   await Promise.all(
-    livingTargets(job).map(async (target) => {
+    destinations.map(async (destination) => {
       try {
-        for (const repository of target.repositories) await putAll(target, repository, documents);
+        await putAll(destination, documents);
       } catch (error) {
-        if (!(error instanceof BlobUnknownError)) return target.fail(error);
-        for (const digest of error.digests) unknown.add(digest);
-        if (error.digests.length === 0) target.fail(error);
+        if (error instanceof BlobUnknownError && error.digests.length > 0) denied.set(destination, error.digests);
+        else destination.fail(error);
       }
     }),
   );
   job.signal.throwIfAborted();
-  return unknown;
+  return denied;
 }
 
-async function putAll(target: Target, to: TargetRepository, { all, root }: Documents): Promise<void> {
-  const { repository, references } = to;
+/** Puts the children first, then the root under each tag. A tag that is refused (some are immutable) leaves the others. */
+async function putAll(destination: Destination, { all, root }: Documents): Promise<void> {
+  const { repository, references, signal } = destination;
   for (const document of all) {
     const { bytes, mediaType, digest } = document;
     if (document !== root) {
-      await repository.putManifest(bytes, mediaType, digest, target.signal);
+      await repository.putManifest(bytes, mediaType, digest, signal);
       continue;
     }
-    for (const { tag } of references) {
-      await repository.putManifest(bytes, mediaType, tag ?? 'latest', target.signal);
-      target.committed.add(`${repository.name}:${tag ?? 'latest'}`);
+    for (const reference of references) {
+      try {
+        await repository.putManifest(bytes, mediaType, reference.tag ?? 'latest', signal);
+        destination.confirm(reference, digest);
+      } catch (error) {
+        if (error instanceof BlobUnknownError) throw error;
+        destination.refuse(reference, error);
+      }
     }
+    if (!destination.alive) return;
   }
 }

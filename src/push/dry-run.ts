@@ -1,4 +1,5 @@
 /** Says what a push would move, and changes nothing: only HEAD and GET requests are sent, and no engine's `save` runs. */
+import { formatReference } from '../image/reference.ts';
 import type { FoundImage, ImageTree } from '../image/source.ts';
 import { selectPlatforms } from '../image/tree.ts';
 import { type Job, livingTargets } from './job.ts';
@@ -13,11 +14,9 @@ export async function tellDryRun(job: Job, found: FoundImage): Promise<void> {
     for (const piece of pieces ?? []) await tellPiece(job, target, piece);
   }
   if (!pieces) job.report({ type: 'info', text: 'Would export the image: only its export tells the layers it has' });
-  for (const { host, repositories } of livingTargets(job)) {
-    for (const { repository, references } of repositories) {
-      for (const { tag } of references) {
-        job.report({ type: 'info', text: `Would put the manifest as ${host}/${repository.name}:${tag ?? 'latest'}` });
-      }
+  for (const { destinations } of livingTargets(job)) {
+    for (const reference of destinations.flatMap(({ references }) => references)) {
+      job.report({ type: 'info', text: `Would put the manifest as ${formatReference(reference)}` });
     }
   }
 }
@@ -42,7 +41,7 @@ async function tellPiece(job: Job, target: Job['targets'][number], piece: Piece)
   let isThere = false;
   for (const digest of digests) {
     // Only HEAD: a mount would change the registry.
-    const heads = target.repositories.map(({ repository }) => repository.headBlob(digest, target.signal));
+    const heads = target.living.map(({ repository, signal }) => repository.headBlob(digest, signal));
     isThere ||= (await Promise.all(heads)).every(({ state }) => state === 'present');
   }
   const bytes = size === undefined ? '' : ` (${size} bytes)`;

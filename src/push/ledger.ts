@@ -32,6 +32,18 @@ export interface Seconds {
   waitingForRegistry: number;
 }
 
+function addedUp(before: BlobRecord, now: BlobRecord): BlobRecord {
+  return {
+    ...now,
+    what: before.what === 'uploaded' ? 'uploaded' : now.what,
+    fromCache: before.fromCache || now.fromCache,
+    bytesSent: before.bytesSent + now.bytesSent,
+    bytesResent: before.bytesResent + now.bytesResent,
+    retries: before.retries + now.retries,
+    seconds: before.seconds + now.seconds,
+  };
+}
+
 export class Ledger {
   readonly seconds: Seconds = {
     total: 0,
@@ -47,9 +59,11 @@ export class Ledger {
   readonly #blobs = new Map<string, BlobRecord>();
   readonly #began = performance.now();
 
-  /** Enters a blob; a later entry for the same blob and registry (sent again after all) replaces the earlier one. */
+  /** Enters a blob. What was sent stays sent: a later entry (sent again after all, or into a second repository) is added to it. */
   enter(record: BlobRecord): void {
-    this.#blobs.set(`${record.registry} ${record.digest}`, record);
+    const key = `${record.registry} ${record.digest}`;
+    const before = this.#blobs.get(key);
+    this.#blobs.set(key, before === undefined ? record : addedUp(before, record));
   }
 
   get blobs(): readonly BlobRecord[] {

@@ -1,26 +1,29 @@
 /** Brings every blob of an image into every target, from the cheapest place that has it. */
-import type { Digest } from '../image/oci.ts';
+import type { Descriptor, Digest } from '../image/oci.ts';
 import type { FoundImage, ImageTree, Source, StoreSource, StreamSource } from '../image/source.ts';
 import { selectPlatforms } from '../image/tree.ts';
+import type { KeptLayer } from './deliveries.ts';
 import { PushError } from './error.ts';
+import { type Force, NOTHING_FORCED } from './force.ts';
 import type { Job } from './job.ts';
-import { learnFromCache } from './known.ts';
+import { learnFromCache } from './learn.ts';
 import { documentsAtHand, type Piece, piecesOf, plainPiece } from './pieces.ts';
 import { treeFromRegistry } from './plan.ts';
-import { assertWhole, Transfer } from './transfer.ts';
+import { Transfer } from './transfer.ts';
+import { assertWhole } from './whole.ts';
 
 /** What a transfer came to: the image's tree, the blobs that stand for its plain layers, and where the bytes came from. */
 export interface Moved {
   readonly tree: ImageTree;
-  readonly transfer: Transfer;
+  /** For each plain layer (by diffID) the compressed blob that stands for it. */
+  readonly compressed: ReadonlyMap<Digest, Descriptor>;
+  /** What the cache may keep. */
+  readonly kept: readonly KeptLayer[];
   readonly exported: string;
 }
 
-/**
- * Moves an image: first by asking the registry, then from the cache, and only then out of its source. `force` names
- * pieces that are sent although the registry says that it has them.
- */
-export async function move(job: Job, found: FoundImage, force: ReadonlySet<Digest>): Promise<Moved> {
+/** Moves an image: first by asking the registry, then from the cache, and only then out of its source. */
+export async function move(job: Job, found: FoundImage, force: Force = NOTHING_FORCED): Promise<Moved> {
   const transfer = new Transfer(job, force);
   const tree = await knownTree(job, found);
   const pieces = tree ? piecesOf(tree) : layersTold(found);
@@ -32,7 +35,7 @@ export async function move(job: Job, found: FoundImage, force: ReadonlySet<Diges
   job.report({ type: 'info', text: 'Nothing to export: the registry and the cache have every layer' });
   job.report({ type: 'phase', phase: 'Upload' });
   await transfer.delivered();
-  return { tree, transfer, exported: 'nothing' };
+  return movedBy(transfer, tree, 'nothing');
 }
 
 /**
@@ -88,8 +91,15 @@ interface Exported {
 
 function wholeOf({ tree, pieces, description }: Exported, transfer: Transfer): Moved {
   assertWhole(transfer, pieces, tree);
-  return { tree, transfer, exported: description };
+  return movedBy(transfer, tree, description);
 }
+
+const movedBy = ({ compressed, kept }: Transfer, tree: ImageTree, exported: string): Moved => ({
+  tree,
+  compressed,
+  kept,
+  exported,
+});
 
 async function exportOnce(
   job: Job,

@@ -33,9 +33,7 @@ function openCache(
     dir: request.workDir,
     compression: request.compression,
     level,
-    repositories: targets.flatMap(({ host, repositories }) =>
-      repositories.map(({ repository }) => `${host}/${repository.name}`),
-    ),
+    repositories: targets.flatMap(({ destinations }) => destinations.map(({ name }) => name)),
     remote: request.remoteCache,
     maxSize: request.cacheMaxSize,
     concurrency: request.concurrency,

@@ -20,12 +20,13 @@ const MAX_DOCUMENT_BYTES = 4 * 1024 * 1024;
  * (containerd image store), or composed from its config (classic stores). Undefined when the registry lacks them.
  */
 export async function treeFromRegistry(job: Job, found: FoundImage): Promise<ImageTree | undefined> {
-  const repository = job.targets.find((target) => target.alive)?.repositories[0]?.repository;
-  if (!repository) return undefined;
+  const destination = job.targets.find((target) => target.alive)?.living[0];
+  if (!destination) return undefined;
+  const { repository, signal } = destination;
   try {
     // Only what the digest is: docker-registry 2.8 answers 500 when it is asked for a manifest and has a config of that digest.
-    if (found.root === undefined) return await composedTree(repository, found, job.signal);
-    return await manifestTree(repository, found.root, job.signal);
+    if (found.root === undefined) return await composedTree(repository, found, signal);
+    return await manifestTree(repository, found.root, signal);
   } catch (error) {
     job.signal.throwIfAborted();
     job.report({ type: 'debug', text: `the registry's own documents could not be read: ${explain(error).message}` });
@@ -51,24 +52,24 @@ async function manifestTree(
   signal: AbortSignal,
 ): Promise<ImageTree | undefined> {
   const documents = new Map<Digest, Buffer>();
-  const root = await collect(repository, digest, documents, signal);
-  return root ? { kind: 'manifests', root, documents, absent: [] } : undefined;
-}
-
-/** Fetches a manifest, or an index with all that it names. Undefined when any part is missing. */
-async function collect(
-  repository: Repository,
-  digest: Digest,
-  documents: Map<Digest, Buffer>,
-  signal: AbortSignal,
-): Promise<Descriptor | undefined> {
-  const found = await repository.getManifest(digest, signal);
-  if (!found) return undefined;
-  documents.set(digest, found.bytes);
-  if (isIndexType(found.descriptor.mediaType)) {
+  const asked = new Map<Digest, Promise<Descriptor | undefined>>();
+  // Each document once, however many indexes name it.
+  const collect = (wanted: Digest): Promise<Descriptor | undefined> => {
+    const known = asked.get(wanted) ?? fetchAll(wanted);
+    asked.set(wanted, known);
+    return known;
+  };
+  /** Fetches a manifest, or an index with all that it names. Undefined when any part is missing. */
+  const fetchAll = async (wanted: Digest): Promise<Descriptor | undefined> => {
+    const found = await repository.getManifest(wanted, signal);
+    if (!found) return undefined;
+    documents.set(wanted, found.bytes);
+    if (!isIndexType(found.descriptor.mediaType))
+      return isManifestType(found.descriptor.mediaType) ? found.descriptor : undefined;
     const { manifests } = JSON.parse(found.bytes.toString('utf8')) as Index;
-    const children = await Promise.all(manifests.map((child) => collect(repository, child.digest, documents, signal)));
+    const children = await Promise.all(manifests.map((child) => collect(child.digest)));
     return children.every((child) => child !== undefined) ? found.descriptor : undefined;
-  }
-  return isManifestType(found.descriptor.mediaType) ? found.descriptor : undefined;
+  };
+  const root = await collect(digest);
+  return root ? { kind: 'manifests', root, documents, absent: [] } : undefined;
 }

@@ -1,18 +1,18 @@
 /** A push from top to bottom: resolve, plan, export and upload, commit. Image bytes flow once, and only those that are missing. */
 import type { SavePlan } from '../cache/layer-cache.ts';
 import { findImage } from '../image/find.ts';
-import type { Descriptor, Digest } from '../image/oci.ts';
-import { formatReference, withTarget } from '../image/reference.ts';
+import type { Digest } from '../image/oci.ts';
+import { formatReference, type Reference, withTarget } from '../image/reference.ts';
 import type { FoundImage } from '../image/source.ts';
 import { openEngineStore } from '../image/store/open.ts';
-import { commit, type Documents, documentsOf } from './commit.ts';
+import { commitMoved } from './commit-moved.ts';
 import { tellDryRun } from './dry-run.ts';
-import { CancelledError, PushError } from './error.ts';
+import { CancelledError } from './error.ts';
 import type { Report } from './events.ts';
 import { mayFallBack, pushByEngine } from './fallback.ts';
 import { type Job, livingTargets } from './job.ts';
-import { learnFromRegistry } from './known.ts';
-import { type Moved, move } from './move.ts';
+import { learnFromRegistry } from './learn.ts';
+import { move } from './move.ts';
 import { closeJob, openJob } from './open-job.ts';
 import type { PushRequest } from './request.ts';
 import { metadataOf, type PushResult } from './result.ts';
@@ -53,82 +53,63 @@ async function run(job: Job): Promise<PushResult> {
   const found = await job.ledger.time('resolve', () => resolve(job));
   if (request.dryRun) {
     await tellDryRun(job, found);
-    return resultOf(job, found, undefined, 'nothing');
+    return resultOf(job, found, { exported: 'nothing' });
   }
   const pushed = await chunkedPush(job, found).catch((error: unknown) => failAll(job, found, error));
-  const digest = (await pushByEngine(job, found)) ?? pushed?.digest;
-  return resultOf(job, found, digest, pushed?.exported ?? 'engine', pushed?.savePlan);
+  await pushByEngine(job, found);
+  return resultOf(job, found, pushed);
 }
 
 interface Pushed {
-  readonly digest: Digest;
   readonly exported: string;
-  readonly savePlan: SavePlan | undefined;
+  readonly savePlan?: SavePlan | undefined;
 }
 
 /** The push itself: what is missing moves, then the manifests are put. */
 async function chunkedPush(job: Job, found: FoundImage): Promise<Pushed> {
-  const moved = await job.ledger.time('transfer', () => move(job, found, new Set()));
+  const moved = await job.ledger.time('transfer', () => move(job, found));
   job.report({ type: 'phase', phase: 'Manifest' });
-  const documents = await job.ledger.time('manifest', () => commitMoved(job, found, moved));
-  const savePlan = await job.cache?.record(moved.transfer.kept);
-  return { digest: documents.root.digest, exported: moved.exported, savePlan };
-}
-
-/** A failure of the export or of every target ends the push, unless the engine may do what is left. */
-function failAll(job: Job, found: FoundImage, error: unknown): undefined {
-  if (!mayFallBack(job, found, error)) throw error;
-  for (const target of job.targets) target.fail(error);
-}
-
-/** Closes the books. Throws the failure when not one destination was reached. */
-function resultOf(
-  job: Job,
-  found: FoundImage,
-  digest: Digest | undefined,
-  exported: string,
-  savePlan?: SavePlan,
-): PushResult {
+  const { exported, kept } = await job.ledger.time('manifest', () => commitMoved(job, found, moved));
   livingTargets(job);
-  const { targets, ledger, spool, request } = job;
-  const failures = targets.filter(({ alive }) => !alive).map(({ host, failure }) => ({ host, error: failure }));
-  const first = request.destinations[0];
+  return { exported, savePlan: await job.cache?.record(kept) };
+}
+
+/** A failure of the export ends the push, unless the engine may do what is left. Failures of registries are in their books. */
+function failAll(job: Job, found: FoundImage, error: unknown): Pushed {
+  job.signal.throwIfAborted();
+  const isExport = job.targets.some(({ alive }) => alive);
+  if (isExport && !mayFallBack(job, found, error)) throw error;
+  for (const target of job.targets) target.fail(error);
+  return { exported: 'engine' };
+}
+
+/** Closes the books. Throws the failure of a push to one destination only: there is nothing else to tell. */
+function resultOf(job: Job, found: FoundImage, { exported, savePlan }: Pushed): PushResult {
+  const { targets, ledger, spool } = job;
+  const destinations = targets.flatMap((target) => target.destinations);
+  const failures = destinations.flatMap((destination) => destination.failures);
+  const [first] = failures;
+  if (first && destinations.length === 1 && !targets[0]?.alive) throw first.error;
+  const pushed = firstPushed(job);
   return {
-    digest,
+    digest: pushed?.digest,
     imageId: found.imageId,
-    image: first && digest ? formatReference(withTarget(first, { digest })) : undefined,
-    metadata: metadataOf({ targets, ledger, digest, exported, spoolPeak: spool.peakBytes }),
+    image: pushed && formatReference(withTarget(pushed.reference, { digest: pushed.digest })),
+    metadata: metadataOf({ targets, ledger, exported, spoolPeak: spool.peakBytes }),
     savePlan,
     failures,
   };
 }
 
-/**
- * Commits what was moved. Blobs that a registry then denies are sent again without believing its HEAD, once
- * (registry rules, T9): some answer HEAD from a fallback or for a blob that is being deleted.
- */
-async function commitMoved(job: Job, found: FoundImage, moved: Moved): Promise<Documents> {
-  const documents = documentsOf(moved.tree, moved.transfer.compressed);
-  const denied = await commit(job, documents);
-  if (denied.size === 0) return documents;
-  job.report({ type: 'notice', text: `The registry lacks ${[...denied].join(', ')} after all: sending it again` });
-  const again = await move(job, found, keysOf(denied, moved.transfer.compressed));
-  const remade = documentsOf(again.tree, again.transfer.compressed);
-  const still = await commit(job, remade);
-  if (still.size > 0) throw deniedError(still);
-  return remade;
+/** The first of the destinations asked for that was pushed, and what it names now. */
+function firstPushed({ request, targets }: Job): { reference: Reference; digest: Digest } | undefined {
+  const destinations = targets.flatMap((target) => target.destinations);
+  for (const reference of request.destinations) {
+    const digest = destinations.map((destination) => destination.digestOf(reference)).find((one) => one !== undefined);
+    if (digest) return { reference, digest };
+  }
+  return undefined;
 }
-
-/** The pieces that blobs stand for: a compressed layer is known to its source by its diffID. */
-function keysOf(digests: ReadonlySet<Digest>, compressed: ReadonlyMap<Digest, Descriptor>): ReadonlySet<Digest> {
-  const plain = [...compressed].filter(([, { digest }]) => digests.has(digest)).map(([diffId]) => diffId);
-  return new Set([...digests, ...plain]);
-}
-
-const deniedError = (digests: ReadonlySet<Digest>): PushError =>
-  new PushError('Manifest', `the registry took ${[...digests].join(', ')} and then says that it is unknown, twice`, {
-    remedy: 'look at the registry and its storage: it loses blobs that it has confirmed',
-  });
 
 /** Finds the image, and learns what the registry knows of its layers, at the same time. */
 async function resolve(job: Job): Promise<FoundImage> {
@@ -145,7 +126,7 @@ async function resolve(job: Job): Promise<FoundImage> {
       debug: (text) => report({ type: 'debug', text }),
       storeOpener: (image, options) => openEngineStore(image, { ...options, export: way, env: request.env }),
     }),
-    learnFromRegistry(known, targets, request.cacheFrom, report),
+    learnFromRegistry(known, targets, request.cacheFrom, { report, signal }),
   ]);
   report({
     type: 'info',

@@ -2,6 +2,7 @@
 import type { SavePlan } from '../cache/layer-cache.ts';
 import type { Digest } from '../image/oci.ts';
 import { formatReference } from '../image/reference.ts';
+import type { DestinationFailure } from './destination.ts';
 import { explainLine } from './error.ts';
 import type { BlobRecord, Ledger, Seconds } from './ledger.ts';
 import type { Target } from './target.ts';
@@ -30,7 +31,7 @@ export interface Metadata {
 }
 
 export interface PushResult {
-  /** Of the pushed manifest or index, as the registries serve it; undefined in a dry run. */
+  /** Of the manifest or index under the first tag that was pushed, as its registry serves it; undefined in a dry run. */
   readonly digest: Digest | undefined;
   readonly imageId: Digest;
   /** `registry/repository@digest` of the first tag. */
@@ -38,39 +39,38 @@ export interface PushResult {
   readonly metadata: Metadata;
   /** What the post step saves in the Actions cache. */
   readonly savePlan: SavePlan | undefined;
-  /** The destinations that failed; empty when all is well. */
-  readonly failures: readonly { readonly host: string; readonly error: unknown }[];
+  /** The repositories and tags that failed; empty when all is well. */
+  readonly failures: readonly DestinationFailure[];
 }
 
 /** One line a tag: the digest that it has now, or why it was not pushed. */
-export function tagRecords(targets: readonly Target[], digest: Digest | undefined): TagRecord[] {
-  return targets.flatMap((target) =>
-    target.repositories.flatMap(({ repository, references }) =>
-      references.map((reference): TagRecord => {
-        const pushed = target.committed.has(`${repository.name}:${reference.tag ?? 'latest'}`);
-        if (pushed && digest) return { reference: formatReference(reference), digest };
-        return target.failure === undefined
-          ? { reference: formatReference(reference) }
-          : { reference: formatReference(reference), error: explainLine(target.failure) };
+export function tagRecords(targets: readonly Target[]): TagRecord[] {
+  return targets
+    .flatMap(({ destinations }) => destinations)
+    .flatMap((destination) =>
+      destination.references.map((written): TagRecord => {
+        const reference = formatReference(written);
+        const digest = destination.digestOf(written);
+        if (digest) return { reference, digest };
+        const error = destination.errorOf(written);
+        return error === undefined ? { reference } : { reference, error: explainLine(error) };
       }),
-    ),
-  );
+    );
 }
 
 /** Closes the books into the `metadata` output. */
 export function metadataOf(options: {
   targets: readonly Target[];
   ledger: Ledger;
-  digest: Digest | undefined;
   exported: string;
   spoolPeak: number;
 }): Metadata {
-  const { targets, ledger, digest } = options;
+  const { targets, ledger } = options;
   const limits = targets.flatMap(({ host, registry }) =>
     registry.limitFound === undefined ? [] : [[host, registry.limitFound] as const],
   );
   return {
-    tags: tagRecords(targets, digest),
+    tags: tagRecords(targets),
     blobs: ledger.blobs,
     bytesSent: ledger.blobs.reduce((sum, { bytesSent }) => sum + bytesSent, 0),
     bytesResent: ledger.blobs.reduce((sum, { bytesResent }) => sum + bytesResent, 0),

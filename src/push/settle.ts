@@ -1,11 +1,9 @@
 /** Whether a piece is in every target already, so that nothing of it moves. The registry's word counts, not a hint's. */
-import type { Descriptor, Digest } from '../image/oci.ts';
+import type { Descriptor } from '../image/oci.ts';
 import type { BlobFate } from './events.ts';
 import { type Job, livingTargets } from './job.ts';
 import { type Piece, shortDigest } from './pieces.ts';
 import type { Target } from './target.ts';
-
-type Answer = { fate: BlobFate; size?: number } | undefined;
 
 /**
  * The blob that stands for a piece, if every living target has it (by HEAD) or takes it by a mount; undefined when it
@@ -16,7 +14,12 @@ export async function settlePiece(job: Job, piece: Piece): Promise<Descriptor | 
   const candidates = piece.plain ? job.known.candidates(key) : [{ mediaType, digest: key, size: size ?? 0 }];
   for (const candidate of candidates) {
     const targets = livingTargets(job);
-    const answers = await Promise.all(targets.map((target) => ask(job, target, candidate.digest)));
+    const answers = await Promise.all(
+      targets.map((target) => {
+        const from = job.known.repositories(target.host, candidate.digest);
+        return target.has(candidate.digest, from, candidate.size || undefined);
+      }),
+    );
     livingTargets(job);
     const told = targets
       .map((target, index) => ({ target, answer: answers[index] }))
@@ -26,15 +29,6 @@ export async function settlePiece(job: Job, piece: Piece): Promise<Descriptor | 
     return candidate;
   }
   return undefined;
-}
-
-async function ask(job: Job, target: Target, digest: Digest): Promise<Answer> {
-  try {
-    return await target.has(digest, job.known.repositories(target.host, digest));
-  } catch (error) {
-    target.fail(error);
-    return undefined;
-  }
 }
 
 /** A hint that gives another size than the registry does is wrong about something: it is not used. */

@@ -1,17 +1,13 @@
-/** One destination registry with the repositories and tags that the image goes to. Fails alone: the others go on. */
+/** One registry with the repositories that the image goes to there: a blob is sent to it once, and mounted from then on. */
 import pLimit, { type LimitFunction } from 'p-limit';
 import type { Digest } from '../image/oci.ts';
-import type { Reference } from '../image/reference.ts';
 import type { BlobBody } from '../registry/body.ts';
 import type { Registry } from '../registry/registry.ts';
-import type { BlobOutcome, Repository } from '../registry/repository.ts';
+import type { BlobOutcome } from '../registry/repository.ts';
+import type { Destination } from './destination.ts';
 import type { BlobFate, Report } from './events.ts';
 import type { Ledger } from './ledger.ts';
-
-export interface TargetRepository {
-  readonly repository: Repository;
-  readonly references: readonly Reference[];
-}
+import { mountSources } from './mount.ts';
 
 /** What a delivery is about, for the log and the books. */
 export interface Parcel {
@@ -22,126 +18,126 @@ export interface Parcel {
   readonly fromCache: boolean;
   /** A repository of this registry that is known to have the blob. */
   readonly mountFrom?: string | undefined;
-  /** Send it without believing that it is there (the registry denied it when the manifest came). */
-  readonly force?: boolean;
+  /** Where it is sent without believing that it is there (the registry denied it when the manifest came). */
+  isForced(destination: Destination): boolean;
   /** Bytes that this registry has confirmed. */
   onConfirmed(bytes: number): void;
+}
+
+/** A blob that is there: what that took, and its size (bytes) where the registry told it. */
+export interface Presence {
+  readonly fate: BlobFate;
+  readonly size?: number;
 }
 
 export class Target {
   readonly host: string;
   readonly registry: Registry;
-  readonly repositories: readonly TargetRepository[];
+  readonly destinations: readonly Destination[];
   readonly #limit: LimitFunction;
   readonly #report: Report;
   readonly #ledger: Ledger;
-  readonly #ended = new AbortController();
-  /** The `repository:tag` names that the registry has confirmed. */
-  readonly committed = new Set<string>();
-  readonly #signal: AbortSignal;
-  #failure: unknown;
 
   constructor(options: {
     registry: Registry;
-    host: string;
-    repositories: readonly TargetRepository[];
+    destinations: readonly Destination[];
     concurrency: number;
     report: Report;
     ledger: Ledger;
-    signal: AbortSignal;
   }) {
-    this.host = options.host;
+    this.host = options.registry.host;
     this.registry = options.registry;
-    this.repositories = options.repositories;
+    this.destinations = options.destinations;
     this.#limit = pLimit(options.concurrency);
     this.#report = options.report;
     this.#ledger = options.ledger;
-    this.#signal = AbortSignal.any([options.signal, this.#ended.signal]);
   }
 
-  /** Aborted when the push is cancelled or this target has failed. */
-  get signal(): AbortSignal {
-    return this.#signal;
+  /** The repositories that have not failed. */
+  get living(): readonly Destination[] {
+    return this.destinations.filter(({ alive }) => alive);
   }
 
   get alive(): boolean {
-    return this.#failure === undefined;
+    return this.living.length > 0;
   }
 
   get failure(): unknown {
-    return this.#failure;
+    return this.destinations.find(({ alive }) => !alive)?.failure;
   }
 
-  /** Gives this registry up; its requests under way are ended. The first reason counts. */
+  /** Gives every repository up that is not through. */
   fail(reason: unknown): void {
-    if (this.#failure !== undefined) return;
-    this.#failure = reason;
-    this.#ended.abort(reason);
-  }
-
-  /** The engine has pushed what this push could not. */
-  recover(): void {
-    this.#failure = undefined;
+    for (const destination of this.living) if (destination.unpushed.length > 0) destination.fail(reason);
   }
 
   /**
-   * Whether every repository has the blob without a byte being sent, by HEAD or by a mount from `mountFrom`.
-   * Gives what it took and the blob's size (bytes) where the registry told it; undefined when it must be sent.
+   * Whether every living repository has the blob without a byte being sent, by HEAD or by a mount from `mountFrom`;
+   * undefined when it must be sent. A repository that can't be asked has failed.
    */
-  async has(digest: Digest, mountFrom: readonly string[]): Promise<{ fate: BlobFate; size?: number } | undefined> {
-    let fate: BlobFate = 'exists';
-    let size: number | undefined;
-    for (const { repository } of this.repositories) {
-      const head = await repository.headBlob(digest, this.#signal);
-      if (head.state === 'present') {
-        size ??= head.size;
-        continue;
-      }
-      if (!(await this.#mount(repository, digest, mountFrom))) return undefined;
-      fate = 'mounted';
+  async has(digest: Digest, mountFrom: readonly string[], size?: number): Promise<Presence | undefined> {
+    let presence: Presence = { fate: 'exists' };
+    let isMissing = false;
+    const from = [...mountFrom];
+    for (const destination of this.living) {
+      const found = await this.#hasOne(destination, digest, from, size).catch((error) => destination.fail(error));
+      if (!destination.alive) continue;
+      if (found) from.unshift(destination.repository.name);
+      if (found?.fate === 'mounted') presence = { ...presence, fate: 'mounted' };
+      if (found?.size !== undefined) presence = { size: found.size, fate: presence.fate };
+      isMissing ||= !found;
     }
-    return size === undefined ? { fate } : { fate, size };
+    return isMissing || !this.alive ? undefined : presence;
   }
 
-  async #mount(repository: Repository, digest: Digest, from: readonly string[]): Promise<boolean> {
-    for (const source of from.filter((name) => name !== repository.name).slice(0, MOUNT_TRIES)) {
-      if ((await repository.mountBlob(digest, source, this.#signal)) === 'mounted') return true;
+  async #hasOne(
+    { repository, signal }: Destination,
+    digest: Digest,
+    from: readonly string[],
+    size: number | undefined,
+  ): Promise<Presence | undefined> {
+    const head = await repository.headBlob(digest, signal);
+    if (head.state === 'present')
+      return head.size === undefined ? { fate: 'exists' } : { fate: 'exists', size: head.size };
+    for (const source of mountSources([...new Set(from)], repository.name, size)) {
+      if ((await repository.mountBlob(digest, source, signal)) === 'mounted') return { fate: 'mounted' };
     }
-    return false;
+    return undefined;
   }
 
   /**
-   * Brings a blob into every repository: sent to the first, mounted (else sent) into the others. Never rejects: a
-   * failure fails this target. At most `concurrency` deliveries at once.
+   * Brings a blob into every living repository: sent to the first, mounted (else sent) into the others. Never rejects: a
+   * repository that does not take it has failed. At most `concurrency` deliveries at once.
    */
   async deliver(parcel: Parcel): Promise<void> {
     await this.#limit(async () => {
-      if (!this.alive) return;
-      try {
-        let source: string | undefined;
-        for (const { repository } of this.repositories) {
-          await this.#send(repository, parcel, source);
-          source ??= repository.name;
+      let source: string | undefined;
+      for (const destination of this.living) {
+        try {
+          await this.#send(destination, parcel, source);
+          source ??= destination.repository.name;
+        } catch (error) {
+          // Bytes that can't be made are no fault of this registry: another source may give them.
+          if (await isSpoiled(parcel.body)) return;
+          destination.fail(error);
         }
-      } catch (error) {
-        // Bytes that can't be made are no fault of this registry: another source may give them.
-        if (!(await isSpoiled(parcel.body))) this.fail(error);
       }
     });
   }
 
-  async #send(repository: Repository, parcel: Parcel, source: string | undefined): Promise<void> {
+  async #send(destination: Destination, parcel: Parcel, source: string | undefined): Promise<void> {
     const { body, label } = parcel;
+    const { repository, signal } = destination;
     const host = this.host;
     const began = performance.now();
     this.#report({ type: 'blob-start', label, host, size: body.identity?.size });
     const mountFrom = source ?? parcel.mountFrom;
     const outcome = await repository.uploadBlob(body, {
-      signal: this.#signal,
+      signal,
       label,
       mayExist: true,
-      force: parcel.force === true && source === undefined,
-      ...(mountFrom === undefined ? {} : { mountFrom }),
+      force: source === undefined && parcel.isForced(destination),
+      ...(mountFrom === undefined || mountFrom === repository.name ? {} : { mountFrom }),
       onProgress: (confirmed) => {
         parcel.onConfirmed(confirmed);
         this.#report({ type: 'blob-progress', label, host, confirmed, size: body.identity?.size });
@@ -183,6 +179,3 @@ const isSpoiled = (body: BlobBody): Promise<boolean> =>
     ),
     new Promise<boolean>((resolve) => setImmediate(resolve, false)),
   ]);
-
-/** A refused mount is one round trip; a few likely repositories are worth it, a long list is not. moby tries at most 4. */
-const MOUNT_TRIES = 3;

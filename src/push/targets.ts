@@ -1,7 +1,8 @@
-/** Opens the destinations: one target for each registry, its repositories and tags grouped. */
+/** Opens the targets: one for each registry, with its repositories and their tags. */
 import type { Reference } from '../image/reference.ts';
 import { resolveCredentials } from '../registry/credentials/credentials.ts';
 import { Registry } from '../registry/registry.ts';
+import { Destination } from './destination.ts';
 import type { Report } from './events.ts';
 import type { Ledger } from './ledger.ts';
 import type { PushRequest } from './request.ts';
@@ -44,11 +45,10 @@ async function openTarget(
     maxRetries,
     onEvent: (event) => context.report(event),
   });
-  const repositories = [...byRepository].map(([name, group]) => ({
-    repository: registry.repository(name),
-    references: group,
-  }));
-  return new Target({ ...context, registry, host, repositories, concurrency });
+  const destinations = [...byRepository].map(
+    ([name, group]) => new Destination(registry.repository(name), group, context.signal),
+  );
+  return new Target({ ...context, registry, destinations, concurrency });
 }
 
 /** Ends the open upload sessions and the connections of every target. */

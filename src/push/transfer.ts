@@ -3,72 +3,50 @@
  * made from the source while it is read, and sent while it is made.
  */
 import pLimit from 'p-limit';
-import { type Descriptor, type Digest, MediaType } from '../image/oci.ts';
-import type { ImageTree, StoreSource, StreamedBlob, StreamSource } from '../image/source.ts';
+import { type Digest, MediaType } from '../image/oci.ts';
+import type { StoreSource, StreamedBlob, StreamSource } from '../image/source.ts';
 import { memoryBody, storedBody } from '../layer/bodies.ts';
 import { layerMediaType } from '../layer/compress/compression.ts';
 import { fileBody } from '../layer/file-body.ts';
 import { compressLayer, type MadeBlob, spoolBlob } from '../layer/make.ts';
-import type { BlobBody } from '../registry/body.ts';
-import { PushError } from './error.ts';
+import { Deliveries, type Shipment, UNNAMED } from './deliveries.ts';
+import type { Force } from './force.ts';
 import { type Job, livingTargets } from './job.ts';
-import { type Piece, shortDigest } from './pieces.ts';
+import type { Piece } from './pieces.ts';
 import { settlePiece } from './settle.ts';
-
-/** A compressed layer whose file the cache may keep. */
-export interface KeptLayer {
-  readonly diffId: Digest;
-  readonly descriptor: Descriptor;
-  readonly path?: string;
-  readonly secondsToMake?: number;
-}
-
-interface Shipment {
-  readonly piece: Piece;
-  readonly body: BlobBody;
-  readonly mediaType: string;
-  readonly fromCache: boolean;
-  readonly made?: MadeBlob;
-  readonly keep?: boolean;
-}
 
 export class Transfer {
   readonly #job: Job;
-  readonly #force: ReadonlySet<Digest>;
-  /** Pieces that are in the registry, on their way, or given up: nobody needs to look at them again. */
-  readonly #taken = new Set<Digest>();
-  readonly #spoiled = new Map<Digest, unknown>();
-  readonly #deliveries: Promise<void>[] = [];
+  readonly #force: Force;
+  readonly #deliveries: Deliveries;
   readonly #held: Shipment[] = [];
   readonly #making = pLimit(MAKERS);
-  readonly #compressed = new Map<Digest, Descriptor>();
-  readonly #kept = new Map<Digest, KeptLayer>();
   #read = 0;
   #written = 0;
 
-  /** `force` names pieces that are sent although the registry says that it has them. */
-  constructor(job: Job, force: ReadonlySet<Digest> = new Set()) {
+  constructor(job: Job, force: Force) {
     this.#job = job;
     this.#force = force;
+    this.#deliveries = new Deliveries(job, force);
   }
 
   /** For each plain layer (by diffID) the compressed blob that stands for it. */
-  get compressed(): ReadonlyMap<Digest, Descriptor> {
-    return this.#compressed;
+  get compressed(): Deliveries['compressed'] {
+    return this.#deliveries.compressed;
   }
 
   /** What the cache may keep of this transfer. */
-  get kept(): readonly KeptLayer[] {
-    return [...this.#kept.values()];
+  get kept(): Deliveries['kept'] {
+    return this.#deliveries.kept;
   }
 
   /** Pieces whose source gave wrong bytes or none, with the reason; another source may do better. */
-  get spoiled(): ReadonlyMap<Digest, unknown> {
-    return this.#spoiled;
+  get spoiled(): Deliveries['spoiled'] {
+    return this.#deliveries.spoiled;
   }
 
   isTaken(key: Digest): boolean {
-    return this.#taken.has(key);
+    return this.#deliveries.isTaken(key);
   }
 
   /** Takes the pieces that every target has already (by HEAD or mount), all at once. */
@@ -77,15 +55,12 @@ export class Transfer {
   }
 
   async #settle(piece: Piece): Promise<boolean> {
-    if (this.#taken.has(piece.key)) return true;
-    if (this.#force.has(piece.key)) return false;
+    if (this.isTaken(piece.key)) return true;
+    if (this.#force.pieces.has(piece.key)) return false;
     const descriptor = await settlePiece(this.#job, piece);
     if (!descriptor) return false;
-    this.#taken.add(piece.key);
-    if (piece.plain) {
-      this.#compressed.set(piece.key, descriptor);
-      this.#kept.set(piece.key, { diffId: piece.key, descriptor });
-    }
+    if (piece.plain) this.#deliveries.note({ diffId: piece.key, descriptor });
+    else this.#deliveries.take(piece.key);
     return true;
   }
 
@@ -93,17 +68,16 @@ export class Transfer {
   async fromCache(pieces: readonly Piece[]): Promise<void> {
     const { cache, signal } = this.#job;
     if (!cache) return;
-    const missing = pieces.filter(({ key, plain }) => plain && !this.#taken.has(key));
+    const missing = pieces.filter(({ key, plain }) => plain && !this.isTaken(key));
     await Promise.all(
       missing.map(async (piece) => {
         const found = await cache.restore(piece.key);
         signal.throwIfAborted();
-        if (!found || this.#taken.has(piece.key)) return;
-        this.#taken.add(piece.key);
-        this.#compressed.set(piece.key, found.descriptor);
-        this.#kept.set(piece.key, { diffId: piece.key, descriptor: found.descriptor, path: found.path });
-        const body = await fileBody(found.path, found.descriptor.digest);
-        this.#ship({ piece, body, mediaType: found.descriptor.mediaType, fromCache: true });
+        if (!found || this.isTaken(piece.key)) return;
+        const { descriptor, path } = found;
+        this.#deliveries.note({ diffId: piece.key, descriptor, path });
+        const body = await fileBody(path, descriptor.digest);
+        void this.#deliveries.ship({ piece, body, mediaType: descriptor.mediaType, fromCache: true });
       }),
     );
   }
@@ -112,9 +86,14 @@ export class Transfer {
   fromMemory(pieces: readonly Piece[], documents: ReadonlyMap<Digest, Buffer>): void {
     for (const piece of pieces) {
       const bytes = documents.get(piece.key);
-      if (!bytes || this.#taken.has(piece.key) || piece.plain) continue;
-      this.#taken.add(piece.key);
-      this.#ship({ piece, body: memoryBody(bytes, piece.key), mediaType: piece.mediaType, fromCache: false });
+      if (!bytes || this.isTaken(piece.key) || piece.plain) continue;
+      this.#deliveries.take(piece.key);
+      void this.#deliveries.ship({
+        piece,
+        body: memoryBody(bytes, piece.key),
+        mediaType: piece.mediaType,
+        fromCache: false,
+      });
     }
   }
 
@@ -128,7 +107,7 @@ export class Transfer {
         limit(async () => {
           livingTargets(this.#job);
           if (await this.#settle(piece)) return;
-          this.#taken.add(piece.key);
+          this.#deliveries.take(piece.key);
           await this.#fromStored(source, piece);
         }),
       ),
@@ -139,7 +118,7 @@ export class Transfer {
     try {
       const stored = await source.open(piece.key);
       if (!stored) {
-        this.#taken.delete(piece.key);
+        this.#deliveries.leave(piece.key);
         return;
       }
       const { size } = stored;
@@ -147,12 +126,12 @@ export class Transfer {
         await this.#shipWhileMade(piece, () => this.#compress(stored.read(), piece.key));
       } else if (stored.seekable && size !== undefined) {
         const body = storedBody({ ...stored, size, read: stored.read.bind(stored) }, piece.key, this.#job);
-        await this.#ship({ piece, body, mediaType: piece.mediaType, fromCache: false });
+        await this.#deliveries.ship({ piece, body, mediaType: piece.mediaType, fromCache: false });
       } else {
         await this.#shipWhileMade(piece, () => this.#passThrough(stored.read(), piece.key));
       }
     } catch (error) {
-      this.#spoil(piece.key, error);
+      this.#deliveries.spoil(piece.key, error);
     }
   }
 
@@ -160,7 +139,7 @@ export class Transfer {
   async #shipWhileMade(piece: Piece, make: () => MadeBlob): Promise<void> {
     const { shipped } = await this.#making(async () => {
       const made = make();
-      const shipped = this.#ship(this.#madeShipment(piece, made));
+      const shipped = this.#deliveries.ship(this.#madeShipment(piece, made));
       // A failure is the shipment's to tell; here it only frees the place.
       await Promise.race([made.whole().catch(() => {}), shipped]);
       return { shipped };
@@ -186,22 +165,28 @@ export class Transfer {
         continue;
       }
       const shipment = this.#shipmentOf(entry, piece);
-      if (options.hold) this.#held.push(shipment);
-      else void this.#ship(shipment);
+      if (options.hold) this.#hold(shipment);
+      else void this.#deliveries.ship(shipment);
     }
   }
 
   #shipmentOf(entry: StreamedBlob, piece: Piece | undefined): Shipment {
-    if (piece) this.#taken.add(piece.key);
+    if (piece) this.#deliveries.take(piece.key);
     const plain = piece ? piece.plain : entry.form === 'tar';
     const made = plain ? this.#compress(entry.body, piece?.key) : this.#passThrough(entry.body, piece?.key);
     return this.#madeShipment(piece ?? unnamedPiece(entry), made);
   }
 
+  /** Keeps a blob back until the tree is known. It is made to its end: nothing could be let go to make room for it. */
+  #hold(shipment: Shipment): void {
+    shipment.body.reach(Number.POSITIVE_INFINITY).catch(() => {});
+    this.#held.push(shipment);
+  }
+
   /** Sends what was held until the tree was known, and drops what it does not name. */
   async releaseHeld(isWanted: (key: Digest) => boolean): Promise<void> {
     for (const shipment of this.#held.splice(0)) {
-      if (isWanted(shipment.piece.key)) void this.#ship(shipment);
+      if (isWanted(shipment.piece.key)) void this.#deliveries.ship(shipment);
       else await shipment.made?.release();
     }
   }
@@ -238,74 +223,12 @@ export class Transfer {
 
   #madeShipment(piece: Piece, made: MadeBlob): Shipment {
     const mediaType = piece.plain ? layerMediaType(this.#job.request.compression) : piece.mediaType;
-    const keep = piece.plain && this.#job.cache !== undefined;
-    return { piece, body: made, made, mediaType, fromCache: false, keep };
-  }
-
-  /** Delivers a blob to every target; what was made for it is noted and let go once all of them have it. */
-  #ship(shipment: Shipment): Promise<void> {
-    const delivery = this.#deliver(shipment);
-    this.#deliveries.push(delivery);
-    return delivery;
-  }
-
-  async #deliver({ piece, body, made, mediaType, fromCache, keep }: Shipment): Promise<void> {
-    const targets = this.#job.targets.filter((target) => target.alive);
-    const confirmed = new Map(targets.map((target) => [target, 0]));
-    await Promise.all(
-      targets.map((target) =>
-        target.deliver({
-          body,
-          label: piece.label ?? shortDigest(piece.key),
-          mediaType,
-          diffId: piece.diffId,
-          fromCache,
-          force: this.#force.has(piece.key),
-          mountFrom: piece.plain ? undefined : this.#job.known.repositories(target.host, piece.key)[0],
-          onConfirmed: (bytes) => {
-            confirmed.set(target, bytes);
-            const living = [...confirmed].filter(([{ alive }]) => alive).map(([, count]) => count);
-            made?.confirmed(Math.min(...living));
-          },
-        }),
-      ),
-    );
-    // Nobody wants it any more; waiting for its end could take for ever, since nobody reads it.
-    if (!targets.some(({ alive }) => alive)) return made?.release();
-    if (made) await this.#settleMade(piece, made, keep === true);
-    else await body.whole().catch((error: unknown) => this.#spoil(piece.key, error));
-  }
-
-  async #settleMade(piece: Piece, made: MadeBlob, keep: boolean): Promise<void> {
-    try {
-      const { digest, size } = await made.whole();
-      this.#job.ledger.addMaking(made.times);
-      const fits = keep && piece.key !== UNNAMED && size <= this.#job.request.cacheMaxSize;
-      if (piece.plain) {
-        const diffId = (await made.diffId) ?? piece.key;
-        const descriptor = { mediaType: layerMediaType(this.#job.request.compression), digest, size };
-        this.#taken.add(diffId);
-        this.#compressed.set(diffId, descriptor);
-        const secondsToMake = made.times.compressingMs / 1000;
-        this.#kept.set(diffId, { diffId, descriptor, secondsToMake, ...(fits ? { path: made.file } : {}) });
-      }
-      await made.release(fits);
-    } catch (error) {
-      await made.release().catch(() => {});
-      this.#spoil(piece.key, error);
-    }
-  }
-
-  #spoil(key: Digest, reason: unknown): void {
-    if (this.#job.signal.aborted) return;
-    this.#taken.delete(key);
-    this.#spoiled.set(key, reason);
+    return { piece, body: made, made, mediaType, fromCache: false };
   }
 
   /** Waits until every delivery has ended, well or not. Throws when no target is left. */
-  async delivered(): Promise<void> {
-    await Promise.all(this.#deliveries);
-    livingTargets(this.#job);
+  delivered(): Promise<void> {
+    return this.#deliveries.ended();
   }
 }
 
@@ -314,9 +237,6 @@ export class Transfer {
  * memory, since all of them share the same threads.
  */
 const MAKERS = 2;
-
-/** Stands for the digest of a legacy `layer.tar` until it was hashed. */
-const UNNAMED: Digest = `sha256:${'0'.repeat(64)}`;
 
 function pieceOfEntry(entry: StreamedBlob): Piece | undefined {
   if (!entry.digest) return undefined;
@@ -339,19 +259,4 @@ function unnamedPiece({ name, size }: StreamedBlob): Piece {
     diffId: undefined,
     label: name.slice(0, 12),
   };
-}
-
-/** Every piece of a tree is in the registry or on its way; otherwise says which one is in neither place, and what to do. */
-export function assertWhole(transfer: Transfer, pieces: readonly Piece[], tree: ImageTree): void {
-  const missing = pieces.filter(({ key }) => !transfer.isTaken(key));
-  if (missing.length === 0) return;
-  const [first] = missing as [Piece];
-  const reason = transfer.spoiled.get(first.key);
-  if (reason !== undefined) throw reason;
-  const names = missing.map(({ key }) => key).join(', ');
-  const what = tree.kind === 'composed' ? 'the image' : 'a manifest of the image';
-  throw new PushError('Export', `${what} names ${names}, which neither the export nor the registry has`, {
-    // https://github.com/moby/moby/issues/49473: `docker save` leaves out layers that the store shares or never pulled.
-    remedy: 'pull or build the image again so that all of its layers are on this machine, then push it',
-  });
 }

@@ -18,10 +18,16 @@ export async function headBlob(place: Place, digest: Digest, signal: AbortSignal
   if (response.status === 404) return { state: 'absent' };
   if (response.status === 401) throw await errorOf(response, { method: 'HEAD', step, remedy: response.remedy });
   if (response.status !== 200) return { state: 'unknown' };
-  const size = response.headers['content-length'];
-  return size !== undefined && /^\d{1,15}$/.test(size)
-    ? { state: 'present', size: Number(size) }
-    : { state: 'present' };
+  const size = sizeTold(response, digest);
+  return size === undefined ? { state: 'present' } : { state: 'present', size };
+}
+
+/** serverless-registry describes a mounted blob as the link that it keeps in its place: other digest, other size. */
+function sizeTold({ headers }: RegistryResponse, digest: Digest): number | undefined {
+  const named = headers['docker-content-digest'];
+  if (named !== undefined && named !== digest) return undefined;
+  const size = headers['content-length'];
+  return size !== undefined && /^\d{1,15}$/.test(size) ? Number(size) : undefined;
 }
 
 export interface FetchOptions {

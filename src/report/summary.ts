@@ -8,16 +8,21 @@ const MAX_ROWS = 60;
 
 /** The summary of a push, also of one that reached only some of its destinations. */
 export function summaryOf(result: PushResult): string {
-  const { metadata, image } = result;
+  const { metadata } = result;
   const parts = [
     '### Chunked push',
-    image ? `\`\`\`\n${image}\n\`\`\`` : 'Dry run: nothing was changed.',
+    headline(result),
     tagTable(metadata),
     metadata.blobs.length > 0 ? blobTable(metadata.blobs, new Set(metadata.blobs.map((b) => b.registry)).size > 1) : '',
     pie(metadata.blobs),
     totals(metadata),
   ];
   return `${parts.filter((part) => part !== '').join('\n\n')}\n`;
+}
+
+function headline({ image, failures }: PushResult): string {
+  if (image) return `\`\`\`\n${image}\n\`\`\``;
+  return failures.length > 0 ? 'Nothing was pushed.' : 'Dry run: nothing was changed.';
 }
 
 /** A table cell can't hold the table's own separator, nor the start of an HTML tag. */

@@ -47,7 +47,9 @@ async function pushAndTell(request: PushRequest, command: Command, process: Node
   const { digest, imageId, image, metadata, failures } = result;
   if (command.json) process.stdout.write(`${JSON.stringify({ digest, imageid: imageId, image, metadata })}\n`);
   else if (image && failures.length === 0) process.stdout.write(`${image}\n`);
-  for (const { host, error } of failures) process.stderr.write(`error: ${host}: ${explainLine(error)}\n`);
+  for (const { destination, error } of failures) {
+    process.stderr.write(`error: ${destination}: ${explainLine(error)}\n`);
+  }
   return failures.length > 0 ? EXIT.failed : EXIT.done;
 }
 

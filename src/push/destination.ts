@@ -1,0 +1,80 @@
+/** One repository at a registry, with the tags that the image gets there. Fails alone: the others are finished. */
+import type { Digest } from '../image/oci.ts';
+import { formatReference, type Reference } from '../image/reference.ts';
+import type { Repository } from '../registry/repository.ts';
+
+/** A repository or a tag that was not pushed. */
+export interface DestinationFailure {
+  /** `registry/repository`, with `:tag` where only that tag failed. */
+  readonly destination: string;
+  readonly error: unknown;
+}
+
+export class Destination {
+  /** `registry/repository`, as references write it. */
+  readonly name: string;
+  readonly repository: Repository;
+  readonly references: readonly Reference[];
+  /** Aborted when the push is cancelled or this destination has failed. */
+  readonly signal: AbortSignal;
+  readonly #ended = new AbortController();
+  readonly #committed = new Map<Reference, Digest>();
+  readonly #refused = new Map<Reference, unknown>();
+  #failure: unknown;
+
+  constructor(repository: Repository, references: readonly Reference[], signal: AbortSignal) {
+    this.name = `${references[0]?.registry}/${repository.name}`;
+    this.repository = repository;
+    this.references = references;
+    this.signal = AbortSignal.any([signal, this.#ended.signal]);
+  }
+
+  get alive(): boolean {
+    return this.#failure === undefined;
+  }
+
+  get failure(): unknown {
+    return this.#failure;
+  }
+
+  /** Gives this repository up; its requests under way are ended. The first reason counts. */
+  fail(reason: unknown): void {
+    if (this.#failure !== undefined) return;
+    this.#failure = reason;
+    this.#ended.abort(reason);
+  }
+
+  /** Notes that the registry (or the engine's own push to it) has confirmed a tag. */
+  confirm(reference: Reference, digest: Digest): void {
+    this.#committed.set(reference, digest);
+    this.#refused.delete(reference);
+    if (this.unpushed.length === 0) this.#failure = undefined;
+  }
+
+  /** Notes that a tag was refused. A repository that refuses all of its tags has failed. */
+  refuse(reference: Reference, error: unknown): void {
+    this.#refused.set(reference, error);
+    if (this.#refused.size === this.references.length) this.fail(error);
+  }
+
+  /** The tags that this repository does not have yet. */
+  get unpushed(): readonly Reference[] {
+    return this.references.filter((reference) => !this.#committed.has(reference));
+  }
+
+  /** What a tag points to now; undefined when it was not pushed. */
+  digestOf(reference: Reference): Digest | undefined {
+    return this.#committed.get(reference);
+  }
+
+  /** Why a tag was not pushed. */
+  errorOf(reference: Reference): unknown {
+    return this.#committed.has(reference) ? undefined : (this.#refused.get(reference) ?? this.#failure);
+  }
+
+  /** What failed: the repository as a whole, or some of its tags. */
+  get failures(): DestinationFailure[] {
+    if (this.#failure !== undefined) return [{ destination: this.name, error: this.#failure }];
+    return [...this.#refused].map(([reference, error]) => ({ destination: formatReference(reference), error }));
+  }
+}
