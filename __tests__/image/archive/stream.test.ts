@@ -136,6 +136,27 @@ describe('a streamed archive', () => {
     expect(source.tree()).toMatchObject({ kind: 'composed' });
   });
 
+  it('ends with a cancel, or when it is closed, though nobody reads the body in hand', async () => {
+    for (const way of ['cancel', 'close']) {
+      const cancel = new AbortController();
+      const reason = new Error('cancelled by a test');
+      const source = streamOf(
+        fixture('docker28-overlay2.tar'),
+        asked(DOCKER28.config, DOCKER28.diffIds),
+        100,
+        cancel.signal,
+      );
+      const reading = (async () => {
+        for await (const _ of source.blobs()) {
+          if (way === 'cancel') cancel.abort(reason);
+          else void source.close();
+        }
+      })();
+      if (way === 'cancel') await expect(reading).rejects.toBe(reason);
+      else await expect(reading).rejects.toMatchObject({ name: 'ImageError' });
+    }
+  });
+
   it('gives the reason of a cancel, not an error of its own', async () => {
     const cancel = new AbortController();
     const source = streamOf(

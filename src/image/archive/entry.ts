@@ -75,7 +75,9 @@ export class EntryReader {
     async function* pieces() {
       for (let chunk = await next(); chunk; chunk = await next()) yield chunk;
     }
-    return Readable.from(pieces(), { objectMode: false });
+    const body = Readable.from(pieces(), { objectMode: false });
+    // One that nobody has begun to read may still be ended with a reason.
+    return body.on('error', () => {});
   }
 
   /** One at a time: a body that is destroyed while it waits is drained beside its own last read. */

@@ -27,13 +27,18 @@ export class ArchiveStream implements StreamSource {
   readonly #kept: KeptDocuments;
   readonly #abort: () => void;
   #entries = 0;
+  /** The body that was given out last: it ends with the stream, read or not. */
+  #body: Readable | undefined;
 
   constructor(description: string, exporter: Exporter, asked: AskedImage, signal: AbortSignal) {
     this.description = description;
     this.#exporter = exporter;
     this.#signal = signal;
     this.#kept = new KeptDocuments(asked);
-    this.#abort = () => void exporter.stop();
+    this.#abort = () => {
+      this.#body?.destroy(signal.reason);
+      void exporter.stop();
+    };
     signal.addEventListener('abort', this.#abort, { once: true });
     if (signal.aborted) this.#abort();
   }
@@ -63,6 +68,7 @@ export class ArchiveStream implements StreamSource {
 
   async close(): Promise<void> {
     this.#signal.removeEventListener('abort', this.#abort);
+    this.#body?.destroy();
     await this.#exporter.stop();
   }
 
@@ -73,6 +79,7 @@ export class ArchiveStream implements StreamSource {
     const reader = new EntryReader(entry);
     const blob = await this.#decide(entry, reader);
     if (blob) {
+      this.#body = blob.body;
       yield blob;
       if (!blob.body.closed) await new Promise((resolve) => blob.body.once('close', resolve));
       this.#signal.throwIfAborted();
