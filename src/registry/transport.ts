@@ -14,6 +14,7 @@ import { cancelledError } from './network.ts';
 import { apiHost, safeUrl, sameOrigin, unsafeTarget } from './origin.ts';
 import { Probe } from './probe.ts';
 import { proxiesOf, proxySecrets } from './proxy.ts';
+import { objection, redirected, redirectOf } from './redirect.ts';
 import { RegistryResponse } from './response.ts';
 import { Secrets } from './secrets.ts';
 import { warningTexts } from './warning.ts';
@@ -227,34 +228,4 @@ export class Transport {
   #debug(line: string): void {
     this.#options.onEvent({ type: 'debug', line: this.#secrets.mask(line) });
   }
-}
-
-/** What an address that a registry named by mistake most often comes from. */
-const UNSAFE_REMEDY =
-  'if the registry runs behind a proxy, the proxy must tell it its outer address (headers Host and X-Forwarded-Proto)';
-
-function objection(request: RegistryRequest, kind: 'unsafe' | 'protocol', reason: string): RegistryError {
-  const { method, url, step } = request;
-  const remedy = kind === 'unsafe' ? UNSAFE_REMEDY : undefined;
-  return new RegistryError({ kind, method, url, step, reason, remedy, temporary: false });
-}
-
-/** The same request to another place. What was meant for the one origin does not go to another. Throws RegistryError for an unsafe place. */
-function redirected(request: RegistryRequest, location: string): RegistryRequest {
-  const target = URL.canParse(location, request.url.href) ? new URL(location, request.url) : undefined;
-  if (target === undefined) throw objection(request, 'protocol', 'was redirected to what is no URL');
-  const unsafe = unsafeTarget(request.url, target);
-  if (unsafe !== undefined)
-    throw objection({ ...request, url: target }, 'unsafe', `the redirect ${unsafe}: not followed`);
-  if (sameOrigin(request.url, target)) return { ...request, url: target };
-  const { authorization: _, ...headers } = request.headers ?? {};
-  return { ...request, url: target, headers };
-}
-
-/** Where an answer redirects to; undefined when it does not, or when following would change the method of one with a body. */
-function redirectOf(response: RegistryResponse): string | undefined {
-  const { status, method, headers } = response;
-  const keepsMethod = status === 307 || status === 308;
-  const plain = (method === 'GET' || method === 'HEAD') && (status === 301 || status === 302 || status === 303);
-  return keepsMethod || plain ? headers.location : undefined;
 }
