@@ -65,9 +65,9 @@ for (const options of engines) {
         client = { engine: 'docker', command: commandOf(partOfDocker(options.version), 'docker'), env: engine.env };
       }, 120_000);
       afterAll(async () => {
-        await engine?.stop();
-        await registry?.stop();
-      });
+        // The engine's folder with its many files is removed too.
+        await Promise.all([engine?.stop(), registry?.stop()]);
+      }, 240_000);
 
       const expectWhole = async (image: string) => {
         const { asked, came } = await readImage(client, image);

@@ -98,7 +98,7 @@ export const paxSparse = (work: string): Promise<Buffer> => sparse(work, 'posix'
 
 async function sparse(work: string, name: string, options: readonly string[]): Promise<Buffer> {
   const source = join(work, `sparse-${name}`);
-  mkdirSync(source);
+  mkdirSync(source, { recursive: true });
   const hole = await open(join(source, 'hole'), 'w');
   await hole.write(Buffer.from('start'), 0, 5, 0);
   await hole.write(Buffer.from('end'), 0, 3, 3_000_000);

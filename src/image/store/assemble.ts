@@ -21,7 +21,7 @@ const COLD_READ_MS = 0.2;
 /** So many slow reads in a row do: a single one is only this thread giving way to the others that compress. */
 const COLD_READS = 3;
 /** So many small files are read by other threads before memory is tried again. */
-const COLD_FILES = 128;
+const COLD_FILES = 64;
 
 /** A range of a file that belongs in a block. */
 interface Fill {
