@@ -1,0 +1,142 @@
+/** One cell of the matrix: a push of one small image through the fault proxy, and how it ended. */
+import { setImmediate as turn } from 'node:timers/promises';
+import { MediaType } from '../../src/image/oci.ts';
+import { Registry } from '../../src/registry/registry.ts';
+import type { Clock } from '../../src/registry/sleep.ts';
+import { bytesOf, digestOfBytes, knownBody } from '../registry/upload/client.ts';
+import { startFaultProxy } from '../support/fault-proxy/proxy.ts';
+import { TEST_CREDENTIALS } from '../support/registry/profiles.ts';
+import type { FaultKind } from './kinds.ts';
+import { CONFIG_BYTES, LAYER_BYTES, type MatrixStep } from './steps.ts';
+import type { Site, Target } from './targets.ts';
+
+export interface Cell {
+  readonly target: Target;
+  readonly step: MatrixStep;
+  readonly kind: FaultKind;
+}
+
+export const nameOf = ({ target, step, kind }: Cell): string => `${target.name} / ${step.name} / ${kind.name}`;
+
+/** How a cell ended. `broken` is the third end, which must not be: a push that says it worked, and did not. */
+export type End =
+  | { readonly is: 'pushed'; readonly resent: number }
+  | { readonly is: 'failed'; readonly error: unknown }
+  | { readonly is: 'broken'; readonly how: string };
+
+export interface Result {
+  readonly cell: Cell;
+  readonly end: End;
+  /** Requests that the fault befell. */
+  readonly hits: number;
+  /** Bytes that went to the registry's own refusals count as one more fault each. */
+  readonly ownRefusals: number;
+  readonly milliseconds: number;
+}
+
+const LAYER = bytesOf(LAYER_BYTES, 'matrix layer');
+const CONFIG = bytesOf(CONFIG_BYTES, 'matrix config');
+const descriptor = (mediaType: string, bytes: Buffer) => ({ mediaType, digest: digestOfBytes(bytes), size: bytes.length });
+const MANIFEST = Buffer.from(
+  JSON.stringify({
+    schemaVersion: 2,
+    mediaType: MediaType.ociManifest,
+    config: descriptor(MediaType.ociConfig, CONFIG),
+    layers: [descriptor(MediaType.ociLayerGzip, LAYER)],
+  }),
+);
+const TAG = '1';
+const BASE = 'team/base';
+
+/** ms until no answer is noticed, where that is the fault; elsewhere a busy machine must not look like one. */
+const SHORT_TIMEOUT = 300;
+const LONG_TIMEOUT = 20_000;
+
+/** ms; a cell that takes longer hangs, which is an end that must not be. */
+export const CELL_DEADLINE = 20_000;
+
+/** Waits pass at once, and the clock knows that they did. */
+function quickClock(): Clock {
+  let skipped = 0;
+  return {
+    now: () => Date.now() + skipped,
+    random: () => 0.5,
+    sleep: async (ms, signal) => {
+      signal.throwIfAborted();
+      skipped += ms;
+      await turn();
+    },
+  };
+}
+
+function clientOf({ target, kind }: Cell, host: string): Registry {
+  const timeout = kind.hangs ? SHORT_TIMEOUT : LONG_TIMEOUT;
+  return new Registry({
+    host,
+    insecure: true,
+    chunkSize: 'auto',
+    maxRetries: kind.times === 'always' ? 1 : 3,
+    credentials: { source: 'the test', ...TEST_CREDENTIALS },
+    timeouts: { header: timeout, idle: timeout },
+    clock: quickClock(),
+    onEvent: () => {},
+    ...target.client,
+  });
+}
+
+async function push(registry: Registry, site: Site, step: MatrixStep, signal: AbortSignal): Promise<number> {
+  const repository = registry.repository(site.repository);
+  const mount = step.with === 'mount' ? { mountFrom: BASE } : {};
+  const layer = await repository.uploadBlob(knownBody(LAYER), { label: 'the layer', signal, ...mount });
+  const config = await repository.uploadBlob(knownBody(CONFIG), { label: 'the config', signal });
+  await repository.putManifest(MANIFEST, MediaType.ociManifest, TAG, signal);
+  return layer.bytesResent + config.bytesResent;
+}
+
+/** Whether the registry now serves exactly what was pushed; undefined, or what is wrong. */
+async function wrongWith(site: Site): Promise<string | undefined> {
+  for (const [name, bytes] of Object.entries({ layer: LAYER, config: CONFIG })) {
+    const stored = await site.blob(digestOfBytes(bytes));
+    if (stored === undefined) return `the ${name} is not there`;
+    if (!stored.equals(bytes)) return `the ${name} has other bytes`;
+  }
+  const stored = await site.manifest(TAG);
+  if (stored === undefined) return 'the manifest is not there';
+  return stored.equals(MANIFEST) ? undefined : 'the manifest has other bytes';
+}
+
+async function endOf(registry: Registry, site: Site, step: MatrixStep): Promise<End> {
+  const deadline = AbortSignal.timeout(CELL_DEADLINE);
+  const late = new Promise<never>((_, reject) => {
+    deadline.addEventListener('abort', () => reject(deadline.reason), { once: true });
+  });
+  try {
+    const resent = await Promise.race([push(registry, site, step, deadline), late]);
+    const how = await wrongWith(site);
+    return how === undefined ? { is: 'pushed', resent } : { is: 'broken', how };
+  } catch (error) {
+    return deadline.aborted ? { is: 'broken', how: `no end within ${CELL_DEADLINE} ms` } : { is: 'failed', error };
+  }
+}
+
+/** Runs a cell with a registry and a proxy of its own. */
+export async function runCell(cell: Cell): Promise<Result> {
+  const { target, step, kind } = cell;
+  const started = performance.now();
+  const site = await target.open(nameOf(cell), step.with === 'token' || kind.needs === 'credentials');
+  const proxy = await startFaultProxy({ target: site.url });
+  const registry = clientOf(cell, proxy.host);
+  try {
+    if (step.with === 'mount') await site.addBlob(BASE, LAYER);
+    if (step.before !== undefined) proxy.faults.add(step.before);
+    const times = kind.times === 'always' ? Number.POSITIVE_INFINITY : 1;
+    const rule = proxy.faults.add({ step: step.step, where: step.where ?? (() => true), fault: kind.fault(), times });
+    const end = await endOf(registry, site, step);
+    const milliseconds = performance.now() - started;
+    return { cell, end, hits: rule.hits, ownRefusals: site.ownRefusals(), milliseconds };
+  } finally {
+    await registry.close();
+    await proxy.close();
+    await site.close();
+  }
+}

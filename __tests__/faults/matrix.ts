@@ -1,0 +1,41 @@
+/** All cells of the matrix, and many of them at once. */
+import { type Cell, type Result, runCell } from './cell.ts';
+import { KINDS } from './kinds.ts';
+import { STEPS } from './steps.ts';
+import type { Target } from './targets.ts';
+
+/** Why a cell can't be: the request is never sent, or the fault makes no sense for it. Undefined: it can. */
+export function inapplicable({ target, step, kind }: Cell): string | undefined {
+  const credentials = kind.needs === 'credentials' || step.with === 'token';
+  if (credentials && !target.tokens) return 'it asks for no credentials here';
+  if (kind.needs === 'credentials' && step.with === 'token') return 'a request for a token carries none';
+  if ((kind.needs === 'body' || kind.needs === 'session') && step.has?.includes(kind.needs) !== true) {
+    return `the request has no ${kind.needs}`;
+  }
+  const chunked = step.step === 'upload-patch' || step.step === 'upload-get' || step.name === 'PUT, closing';
+  if (target.afterBreak === 'whole' && chunked) return 'blobs go in one PUT';
+  if (target.name === 'ecr' && step.name === 'PATCH, last') return 'the last chunk goes in the closing PUT';
+  return undefined;
+}
+
+/** The cells of a target, those that can't be among them. */
+export const cellsOf = (target: Target): Cell[] =>
+  STEPS.flatMap((step) => KINDS.map((kind): Cell => ({ target, step, kind })));
+
+/** Cells that are under way at once: most of the time of a cell is waiting. */
+const AT_ONCE = 12;
+
+/** Runs cells, several at once, and gives their results in the same order. */
+export async function runAll(cells: readonly Cell[], onResult: (result: Result) => void = () => {}): Promise<Result[]> {
+  const results: Result[] = [];
+  const queue = [...cells.entries()];
+  const work = async (): Promise<void> => {
+    for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
+      const result = await runCell(next[1]);
+      results[next[0]] = result;
+      onResult(result);
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, work));
+  return results;
+}
