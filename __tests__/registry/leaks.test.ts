@@ -15,7 +15,10 @@ const SECRETS = [PASSWORD, BASIC, IDENTITY, SIGNATURE, 'tok-1-secret', 'tok-2-se
 function visible(errors: readonly RegistryError[], events: readonly TransportEvent[]): string {
   const told = events.filter(({ type }) => type !== 'secret');
   return [
-    ...errors.map((error) => `${inspect(error, { depth: 9 })} ${error.stack} ${JSON.stringify(error)} ${error.body}`),
+    ...errors.map(
+      (error) =>
+        `${inspect(error, { depth: 9 })} ${error.stack} ${JSON.stringify(error)} ${error.body} ${error.kind === 'status' ? '' : JSON.stringify(error.headers)}`,
+    ),
     inspect(told),
   ].join(' ');
 }
@@ -61,9 +64,13 @@ it.each([
     const broken = await caught(
       second.transport.send({ method: 'GET', url: new URL(`http://127.0.0.1:1/x?sig=${SIGNATURE}`), signal: never() }),
     );
+    const cancelled = await caught(
+      second.transport.send({ method: 'GET', url: second.url('/x'), signal: AbortSignal.timeout(0) }),
+    );
+    expect([broken.headers, cancelled.headers]).toEqual([{}, {}]);
     expect(repeated.message).toContain('X: Bearer *** ***');
     expect(repeated.headers.location).toContain(SIGNATURE);
-    expectClean(visible([denied, repeated, broken], [...first.events, ...second.events]));
+    expectClean(visible([denied, repeated, broken, cancelled], [...first.events, ...second.events]));
   },
 );
 

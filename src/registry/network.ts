@@ -9,6 +9,9 @@ export interface Attempt {
   readonly step?: string | undefined;
 }
 
+/** These fields and no others: what is given may be the whole request, credentials and all. */
+const named = ({ method, url, step }: Attempt): Attempt => ({ method, url, step });
+
 interface Diagnosis {
   readonly kind: ErrorKind;
   readonly temporary: boolean;
@@ -19,12 +22,12 @@ interface Diagnosis {
 /** An error of the network as RegistryError; one that is already a RegistryError stays as it is. */
 export function networkError(cause: unknown, attempt: Attempt): RegistryError {
   if (cause instanceof RegistryError) return cause;
-  return new RegistryError({ ...attempt, ...diagnose(cause, attempt.url), cause });
+  return new RegistryError({ ...named(attempt), ...diagnose(cause, attempt.url), cause });
 }
 
 /** Our own signal ended the request; `reason` is the signal's. */
 export const cancelledError = (reason: unknown, attempt: Attempt): RegistryError =>
-  new RegistryError({ ...attempt, kind: 'cancelled', temporary: false, reason: 'cancelled', cause: reason });
+  new RegistryError({ ...named(attempt), kind: 'cancelled', temporary: false, reason: 'cancelled', cause: reason });
 
 /** The bytes to send could not be read: no fault of the network, so another try is not for the transport to decide. */
 export const bodyError = (cause: Error, attempt: Attempt): RegistryError =>
