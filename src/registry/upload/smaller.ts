@@ -10,9 +10,12 @@ import type { Piece } from './verdict.ts';
  */
 const SAME_PLACE_BYTES = 2 ** 20;
 
-/** Whether a connection broke at one place for the second time, under a body whose size nobody has taken yet. */
+/**
+ * Whether a connection broke at one place for the second time, under a body whose size nobody has taken yet. Not where a blob
+ * goes in one request whatever its size: a suspicion would change nothing there, and be had again and again.
+ */
 export function looksLikeLimit(upload: Upload, piece: Piece, error: RegistryError): boolean {
-  if (error.kind !== 'reset') return false;
+  if (error.kind !== 'reset' || upload.monolithic) return false;
   const { taken } = upload.traffic;
   const last = upload.lastReset;
   upload.lastReset = { start: piece.start, taken };
