@@ -4,15 +4,13 @@
  * https://github.com/containerd/containerd/blob/main/docs/content-flow.md
  */
 import { readDocument as parseDocument, verifyDocument } from '../documents.ts';
+import { blobForm, HEAD_BYTES } from '../form.ts';
 import { MAX_MANIFESTS } from '../limits.ts';
 import { type Descriptor, type Digest, isDigest, type Manifest } from '../oci.ts';
 import type { BlobForm, ManifestTree, StoredBlob, StoreSource } from '../source.ts';
 import { buildTree, withoutManifests } from '../tree-build.ts';
 import { StoreError } from './errors.ts';
 import { findDocument, orMissing, type StoreFiles } from './files.ts';
-
-/** Enough of a blob to tell its form: a tar says `ustar` at byte 257. */
-const HEAD_SIZE = 512;
 
 /**
  * Opens an image by the digest of its manifest or index. `folder` is the one that has `blobs` in it. Throws
@@ -96,20 +94,12 @@ class ContentStore {
 
   async #form(path: string, size: number): Promise<BlobForm> {
     const chunks: Buffer[] = [];
-    for await (const chunk of this.#files.range(path, 0, Math.min(HEAD_SIZE, size))) chunks.push(chunk);
-    return formOf(Buffer.concat(chunks));
+    for await (const chunk of this.#files.range(path, 0, Math.min(HEAD_BYTES, size))) chunks.push(chunk);
+    return blobForm(Buffer.concat(chunks));
   }
 
   #path(digest: Digest): string {
     if (!isDigest(digest)) throw new StoreError(`${digest} is not a sha256 digest`);
     return `${this.#folder}/blobs/sha256/${digest.slice('sha256:'.length)}`;
   }
-}
-
-/** What a blob's first bytes say. */
-function formOf(head: Buffer): BlobForm {
-  if (head[0] === 0x1f && head[1] === 0x8b) return 'gzip';
-  if (head.length >= 4 && head.readUInt32LE(0) === 0xfd2fb528) return 'zstd';
-  const isTar = head.toString('latin1', 257, 262) === 'ustar' || (head.length > 0 && head.every((byte) => byte === 0));
-  return isTar ? 'tar' : 'other';
 }
