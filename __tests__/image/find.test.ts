@@ -203,6 +203,23 @@ describe('archives of other tools', () => {
     await store.close();
   });
 
+  it('takes a layer of the very bytes of its diffID for a plain one, magic or not', async () => {
+    const old = await layer('old');
+    old.fill(0, 257, 265);
+    const empty = Buffer.alloc(0);
+    const config = JSON.stringify({ rootfs: { type: 'layers', diff_ids: [digestOf(old), digestOf(empty)] } });
+    const archive = await tarOf([
+      { name: 'c', body: config },
+      { name: '1.tar', body: old },
+      { name: '2.tar', body: empty },
+      { name: 'manifest.json', body: JSON.stringify([{ Config: 'c', Layers: ['1.tar', '2.tar'] }]) },
+    ]);
+    const { store, blobs } = await openWhole(await find(`docker-archive:${write('old.tar', archive)}`));
+    expect(store.tree.kind).toBe('composed');
+    expect(blobs).toEqual([digestOf(old), digestOf(empty)]);
+    await store.close();
+  });
+
   it('keeps the URLs of foreign layers', async () => {
     const diffId: Digest = `sha256:${'1'.repeat(64)}`;
     const source = {

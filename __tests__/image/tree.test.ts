@@ -237,6 +237,25 @@ describe('selectPlatforms', () => {
     expect(failure(() => selectPlatforms(tree, ['linux/amd64'])).message).toBe('the image has no linux/amd64');
   });
 
+  it('compares an image without a manifest with the platform of its config', () => {
+    const config = Buffer.from(JSON.stringify({ ...amd64, rootfs: { type: 'layers', diff_ids: [] } }));
+    const tree = { kind: 'composed', config, diffIds: [] } as const;
+    expect(selectPlatforms(tree, ['linux/amd64'])).toEqual({ tree, warnings: [] });
+    const error = failure(() => selectPlatforms(tree, ['linux/amd64', 'linux/arm64']));
+    expect(error).toMatchObject({
+      message: 'the image has no linux/arm64',
+      remedy: 'choose platforms among linux/amd64',
+    });
+  });
+
+  it('does not warn of what nobody asked for', () => {
+    const { tree, three, nested } = threePlatforms();
+    const some = withoutManifests(tree, new Set([three.digest, nested.digest]));
+    const { tree: selected, warnings } = selectPlatforms(some, ['linux/amd64', 'linux/arm64']);
+    expect(warnings).toEqual([]);
+    expect(walk(selected).manifests).toHaveLength(4);
+  });
+
   it('keeps the referrers of what is left', () => {
     const { making, tree, one, two } = threePlatforms();
     const sign = (subject: Descriptor) =>

@@ -4,15 +4,15 @@
  * its attestation. Where several are left docker pushes the one that fits its host; here all that are present go under
  * a new index, since a push that silently drops platforms it has is what nobody wants.
  */
-import { serialise } from './documents.ts';
+import { readConfig, serialise } from './documents.ts';
 import { ImageError } from './error.ts';
 import { type Descriptor, type Digest, digestOf, type Index, isIndexType, type Platform } from './oci.ts';
-import type { ManifestTree } from './source.ts';
+import type { ImageTree, ManifestTree } from './source.ts';
 import { withReferrers } from './tree-build.ts';
-import { type TreeManifest, type TreeWalk, walk } from './tree-walk.ts';
+import { configPlatform, type TreeManifest, type TreeWalk, walk } from './tree-walk.ts';
 
-export interface Selection {
-  readonly tree: ManifestTree;
+export interface Selection<Tree extends ImageTree = ManifestTree> {
+  readonly tree: Tree;
   /** What was left out and what is pushed instead, a line each; empty when the tree is pushed as it is. */
   readonly warnings: readonly string[];
 }
@@ -21,18 +21,33 @@ export interface Selection {
  * Picks platforms (`os/architecture[/variant]`; none for all that are present) of a tree. The tree comes back byte for
  * byte when nothing has to be left out. Throws ImageError (step Platform) when one asked for is not there, or none is.
  */
-export function selectPlatforms(tree: ManifestTree, platforms: readonly string[]): Selection {
-  const walked = walk(tree);
+export function selectPlatforms<Tree extends ImageTree>(tree: Tree, platforms: readonly string[]): Selection<Tree>;
+export function selectPlatforms(tree: ImageTree, platforms: readonly string[]): Selection<ImageTree> {
   const wanted = [...new Set(platforms)].map((text) => ({ text, platform: parsePlatform(text) }));
+  if (tree.kind === 'manifests') return selectManifests(tree, wanted);
+  const platform = configPlatform(readConfig(tree.config, "the image's config"));
+  for (const one of wanted) requirePlatform(one.text, one.platform, [{ platform }], []);
+  return { tree, warnings: [] };
+}
+
+interface Wanted {
+  readonly text: string;
+  readonly platform: Platform;
+}
+
+function selectManifests(tree: ManifestTree, wanted: readonly Wanted[]): Selection {
+  const walked = walk(tree);
   const images = walked.manifests.filter((manifest) => manifest.attests === undefined && !isReferrer(manifest, tree));
-  for (const { text, platform } of wanted) requirePlatform(text, platform, images, tree);
+  for (const { text, platform } of wanted) requirePlatform(text, platform, images, tree.absent);
   const chosen = images.filter(
     ({ platform }) => wanted.length === 0 || wanted.some((one) => platform && samePlatform(one.platform, platform)),
   );
   if (!isIndexType(walked.root.descriptor.mediaType)) return { tree, warnings: [] };
   if (chosen.length === images.length && tree.absent.length === 0) return { tree, warnings: [] };
   if (chosen.length === 0) throw nothingPresent(tree);
-  return chosen.length === 1 ? single(tree, chosen[0]!, wanted.length > 0) : several(tree, walked, chosen);
+  return chosen.length === 1
+    ? single(tree, chosen[0]!, wanted.length > 0)
+    : several(tree, walked, chosen, wanted.length > 0);
 }
 
 /** `os/architecture[/variant]` in words, `unknown` where an index says nothing. */
@@ -82,11 +97,16 @@ const samePlatform = (one: Platform, other: Platform): boolean => platformKey(on
 const isReferrer = (manifest: TreeManifest, tree: ManifestTree): boolean =>
   tree.referrers?.some(({ digest }) => digest === manifest.descriptor.digest) === true;
 
-function requirePlatform(text: string, wanted: Platform, images: readonly TreeManifest[], tree: ManifestTree): void {
+function requirePlatform(
+  text: string,
+  wanted: Platform,
+  images: readonly { readonly platform: Platform | undefined }[],
+  absent: readonly Descriptor[],
+): void {
   const fits = ({ platform }: { platform?: Platform | undefined }) =>
     platform !== undefined && samePlatform(wanted, platform);
   if (images.some(fits)) return;
-  if (tree.absent.some(fits)) {
+  if (absent.some(fits)) {
     throw new ImageError('Platform', `the image names ${text}, but its content is not here`, {
       remedy: `pull it first (docker pull --platform ${text} …), or leave it out of platforms`,
     });
@@ -120,7 +140,7 @@ function single(tree: ManifestTree, image: TreeManifest, asked: boolean): Select
   return { tree: selected, warnings: [warning] };
 }
 
-function several(tree: ManifestTree, walked: TreeWalk, chosen: readonly TreeManifest[]): Selection {
+function several(tree: ManifestTree, walked: TreeWalk, chosen: readonly TreeManifest[], asked: boolean): Selection {
   const images = new Set(chosen.map(({ descriptor }) => descriptor.digest));
   const attestations = walked.manifests.filter(({ attests }) => attests !== undefined && images.has(attests));
   const keep = new Set([...images, ...attestations.map(({ descriptor }) => descriptor.digest)]);
@@ -130,7 +150,7 @@ function several(tree: ManifestTree, walked: TreeWalk, chosen: readonly TreeMani
   const absent = tree.absent.filter(({ platform }) => platform !== undefined && platform.os !== 'unknown');
   const left = absent.map(({ platform }) => formatPlatform(platform)).join(', ');
   const warning = `not all of the multi-platform content is present: ${left || 'some content'} is left out, and a new index ${root.digest} is pushed instead of ${tree.root.digest}`;
-  return { tree: again(tree, root, documents), warnings: tree.absent.length > 0 ? [warning] : [] };
+  return { tree: again(tree, root, documents), warnings: asked ? [] : [warning] };
 }
 
 /** The index with only the manifests to keep, and the indexes in it likewise; undefined when nothing is left in it. */

@@ -5,6 +5,7 @@ import { MAX_DEPTH, MAX_MANIFESTS } from './limits.ts';
 import {
   type Descriptor,
   type Digest,
+  type ImageConfig,
   type Index,
   isDigest,
   isForeignLayer,
@@ -72,6 +73,12 @@ export function attestedBy(descriptor: Descriptor): Digest | undefined {
   return isDigest(digest) ? digest : undefined;
 }
 
+/** The platform that an image's config names; undefined when it names none. config.md, Properties. */
+export function configPlatform({ architecture, os, variant }: ImageConfig): Platform | undefined {
+  if (typeof architecture !== 'string' || typeof os !== 'string') return undefined;
+  return { architecture, os, ...(typeof variant === 'string' ? { variant } : {}) };
+}
+
 class Walker {
   readonly documents: TreeDocument[] = [];
   readonly manifests: TreeManifest[] = [];
@@ -128,9 +135,6 @@ class Walker {
   #configPlatform(config: Descriptor): Platform | undefined {
     const bytes = this.#bytes.get(config.digest);
     const document = bytes && readDocument(bytes, `the config ${config.digest}`);
-    if (document?.kind !== 'config') return undefined;
-    const { architecture, os, variant } = document.config;
-    if (typeof architecture !== 'string' || typeof os !== 'string') return undefined;
-    return { architecture, os, ...(typeof variant === 'string' ? { variant } : {}) };
+    return document?.kind === 'config' ? configPlatform(document.config) : undefined;
   }
 }

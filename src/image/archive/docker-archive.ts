@@ -70,14 +70,15 @@ async function archivedLayer(files: Files, image: ListedImage, path: string, dif
   if (!file)
     throw new ImageError('Archive', `${files.description} lacks the layer ${path} that its manifest.json names`);
   const { form } = await storedBlob(file);
-  const mediaType = LAYER_TYPES[form];
+  const digest = form === 'tar' ? diffId : await hash(file);
+  // Tar files older than their magic, and empty ones, are told by the diffID alone.
+  const mediaType = digest === diffId ? MediaType.ociLayer : LAYER_TYPES[form];
   if (mediaType === undefined) {
     throw new ImageError(
       'Archive',
       `the layer ${path} in ${files.description} is neither a tar file nor one compressed with gzip or zstd`,
     );
   }
-  const digest = form === 'tar' ? diffId : await hash(file);
   return { descriptor: { mediaType, digest, size: file.size }, path };
 }
 

@@ -12,6 +12,9 @@ const BLOCK = 512;
 /** Long names and PAX records come before their header; tar-stream refuses more than 4 MiB of them. */
 const MAX_HEADER_BLOCKS = 3 * 8192 + 4;
 
+/** Read at once where small files lie side by side; between large ones all but a block of it is wasted. */
+const WINDOW = 16 * 1024;
+
 type Member = { readonly offset: number; readonly size: number } | { readonly target: string };
 
 /** Reads a tar file's headers. Throws ImageError for one that is broken or made to harm. */
@@ -25,9 +28,10 @@ export async function openTarFile(file: RandomFile, description: string): Promis
 
 async function readMembers(file: RandomFile): Promise<Map<string, Member>> {
   const members = new Map<string, Member>();
+  const readBlock = blockReader(file);
   let count = 0;
   for (let position = 0; position < file.size; ) {
-    const found = await readHeader(file, position);
+    const found = await readHeader(readBlock, position);
     if (!found) break;
     const { header, body } = found;
     count += 1;
@@ -46,6 +50,19 @@ async function readMembers(file: RandomFile): Promise<Map<string, Member>> {
   return members;
 }
 
+/** Reads single blocks, and asks the disk for a window of them. The last block of a file may be short. */
+function blockReader(file: RandomFile): (position: number) => Promise<Buffer> {
+  let window: Buffer = Buffer.alloc(0);
+  let start = 0;
+  return async (position) => {
+    if (position < start || position + BLOCK > start + window.length) {
+      window = await file.read(position, WINDOW);
+      start = position;
+    }
+    return window.subarray(position - start, position - start + BLOCK);
+  };
+}
+
 function addMember(members: Map<string, Member>, header: Header, offset: number, size: number): void {
   const name = cleanName(header.name);
   const { type } = header;
@@ -61,7 +78,10 @@ function addMember(members: Map<string, Member>, header: Header, offset: number,
  * One header with the long names and PAX records before it, decoded by tar-stream, block by block: an extract with room
  * for one block asks for the next when it needs it. Undefined at the end of the archive.
  */
-async function readHeader(file: RandomFile, start: number): Promise<{ header: Header; body: number } | undefined> {
+async function readHeader(
+  readBlock: (position: number) => Promise<Buffer>,
+  start: number,
+): Promise<{ header: Header; body: number } | undefined> {
   const decoder = tarParser(1);
   let settle: (result: { header: Header } | { error: Error } | undefined) => void = () => {};
   decoder.on('entry', (header) => settle({ header }));
@@ -70,7 +90,7 @@ async function readHeader(file: RandomFile, start: number): Promise<{ header: He
   try {
     for (let blocks = 0; blocks < MAX_HEADER_BLOCKS; blocks += 1) {
       const position = start + blocks * BLOCK;
-      const block = await file.read(position, BLOCK);
+      const block = await readBlock(position);
       if (blocks === 0 && (block.length === 0 || (block.length === BLOCK && block.every((byte) => byte === 0))))
         return undefined;
       if (block.length < BLOCK) throw new ImageError('Archive', `it is cut off in a header at byte ${position}`);

@@ -7,7 +7,7 @@ import { type Files, readSmall, storedBlob } from '../files.ts';
 import { blobForm, HEAD_BYTES } from '../form.ts';
 import { MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_KEPT_BYTES } from '../limits.ts';
 import { type Descriptor, type Digest, type Index, isImageConfigType, isIndexType, isManifestType } from '../oci.ts';
-import type { ManifestTree, StoredBlob, StoreSource } from '../source.ts';
+import type { ImageTree, StoredBlob, StoreSource } from '../source.ts';
 import { buildTree, withReferrers } from '../tree.ts';
 
 /** The name of a blob in a layout. image-layout.md, section Blobs. */
@@ -30,14 +30,14 @@ export async function openLayout(files: Files, index: Index, ref: string | undef
 }
 
 /** A store whose blobs lie in files: by default as a layout has them, else where `paths` says. */
-export class FileStore<T extends StoreSource['tree'] = StoreSource['tree']> implements StoreSource {
+export class FileStore implements StoreSource {
   readonly kind = 'store';
   readonly description: string;
-  readonly tree: T;
+  readonly tree: ImageTree;
   readonly #files: Files;
   readonly #paths: ReadonlyMap<Digest, string>;
 
-  constructor(files: Files, tree: T, paths: ReadonlyMap<Digest, string> = new Map()) {
+  constructor(files: Files, tree: ImageTree, paths: ReadonlyMap<Digest, string> = new Map()) {
     this.description = files.description;
     this.tree = tree;
     this.#files = files;
@@ -149,6 +149,3 @@ export async function layoutIndex(files: Files): Promise<Index | undefined> {
   const bytes = await readSmall(files, 'index.json');
   return bytes && readIndex(bytes);
 }
-
-/** The tree's type, for callers that know it from here. */
-export type LayoutStore = FileStore<ManifestTree>;
