@@ -27,8 +27,8 @@ const recipe: ImageRecipe = {
 };
 
 interface DemoImage {
-  /** For the input `image`. */
-  readonly source: string;
+  /** What the action is told about it. */
+  readonly inputs: Readonly<Record<string, string>>;
   remove(): Promise<void>;
 }
 
@@ -40,10 +40,10 @@ const engineAnswers = (): Promise<boolean> =>
 
 const makeImage = async (reference: string, folder: string): Promise<DemoImage> => {
   if (await engineAnswers()) {
-    console.log('A Docker engine answers here: it builds the image, and "docker save" will be run on it.');
+    console.log('A Docker engine answers here: it builds the image, and "docker save" gives it to the push.');
     await buildImage({ command: 'docker', env: {} }, reference, recipe);
     return {
-      source: reference,
+      inputs: { image: reference, export: 'save' },
       remove: () => run('docker', ['image', 'rm', '--force', reference]).then(() => undefined),
     };
   }
@@ -52,13 +52,13 @@ const makeImage = async (reference: string, folder: string): Promise<DemoImage> 
   );
   const file = join(folder, 'image.tar');
   await writeDockerArchive(file, reference, recipe);
-  return { source: `docker-archive:${file}`, remove: async () => {} };
+  return { inputs: { image: `docker-archive:${file}` }, remove: async () => {} };
 };
 
 const pushed = async (image: DemoImage, reference: string): Promise<Digest> => {
   heading('The push, as the log of a GitHub job shows it');
   const result = await runAction({
-    inputs: { image: image.source, tags: reference },
+    inputs: { ...image.inputs, tags: reference },
     env: { DOCKER_HOST: process.env.DOCKER_HOST, DOCKER_CONFIG: process.env.DOCKER_CONFIG },
     onOutput: liveLog(),
   });
