@@ -45,7 +45,7 @@ export class Registry {
 
   /** Nothing is sent yet. Throws when `ca` or the host can't be read. */
   constructor(options: RegistryOptions) {
-    const { host, insecure, ca, credentials, env, chunkSize, maxRetries, clock } = options;
+    const { host, insecure, ca, credentials, env, chunkSize, maxRetries, timeouts, clock } = options;
     const onEvent = (event: RegistryEvent): void => options.onEvent(event);
     const backoff = new Backoff(clock);
     this.host = host;
@@ -56,10 +56,11 @@ export class Registry {
       credentials,
       env,
       backoff,
+      timeouts,
       onEvent: (event) => onEvent(told(event)),
     });
     this.#context = {
-      transport: withTimeouts(this.#transport, options.timeouts),
+      transport: this.#transport,
       backoff,
       host: new HostKnowledge({ host, profile: options.profile ?? profileFor(host), chunkSize, onEvent }),
       sleep: clock === undefined ? systemSleep : (ms, signal) => clock.sleep(ms, signal),
@@ -87,17 +88,6 @@ export class Registry {
     await this.#sessions.close();
     await this.#transport.close().catch(() => {});
   }
-}
-
-/** A transport whose requests all have these time-outs. */
-function withTimeouts(transport: Transport, timeouts: Partial<Timeouts> | undefined): HostContext['transport'] {
-  if (timeouts === undefined) return transport;
-  return {
-    get origin() {
-      return transport.origin;
-    },
-    send: (request) => transport.send({ ...request, timeouts: { ...request.timeouts, ...timeouts } }),
-  };
 }
 
 const told = (event: TransportEvent): RegistryEvent =>

@@ -43,6 +43,8 @@ export interface TransportOptions {
   readonly env?: NodeJS.ProcessEnv | undefined;
   /** The back-off of this host; its hold is awaited before each request. Default: a new one. */
   readonly backoff?: Backoff | undefined;
+  /** In place of the usual time-outs (ms), for every request, those for tokens too. */
+  readonly timeouts?: Partial<Timeouts> | undefined;
   onEvent(event: TransportEvent): void;
 }
 
@@ -184,7 +186,7 @@ export class Transport {
       step,
       body,
       headers: this.#headers(request, home ? authorization?.header : undefined, home),
-      timeouts: { ...defaultTimeouts(bodySize(body)), ...request.timeouts },
+      timeouts: { ...defaultTimeouts(bodySize(body)), ...request.timeouts, ...this.#options.timeouts },
       signal,
     });
     this.#debug(
