@@ -140,6 +140,8 @@ test('a suspected limit is found when a smaller body is taken, forgotten when a 
   expect(known.largestBody).toBe(DEFAULT_CHUNK_SIZE);
   const other = host('auto').known;
   other.suspect(DEFAULT_CHUNK_SIZE);
+  other.accepted(1000);
+  expect([other.largestBody, other.limitFound]).toEqual([DEFAULT_CHUNK_SIZE / 2, undefined]);
   other.acceptedChunk(DEFAULT_CHUNK_SIZE / 2);
   expect(other.limitFound).toBe(DEFAULT_CHUNK_SIZE / 2);
 });

@@ -9,6 +9,7 @@ import {
   gatewayError,
   hang,
   registryError,
+  slow,
   tooLarge,
   tooMany,
 } from '../support/fault-proxy/faults.ts';
@@ -275,6 +276,19 @@ describe('closing', () => {
     controller.abort(new Error('SIGTERM'));
     const results = await Promise.allSettled(uploads);
     expect(results.every(({ status }) => status === 'rejected')).toBe(true);
+    await client.close();
+    expect(server.openSessions()).toBe(0);
+  });
+
+  test('a session whose opening was still under way is deleted too', async () => {
+    const repository = await start('plain', [{ step: 'upload-post', fault: slow({ answerAfterMs: 300 }) }]);
+    const controller = new AbortController();
+    const upload = repository.uploadBlob(knownBody(LAYER), { signal: controller.signal, label: 'layer' });
+    await expect.poll(() => server.openSessions()).toBe(1);
+    controller.abort(new Error('SIGTERM'));
+    const before = performance.now();
+    await expect(upload).rejects.toThrow('SIGTERM');
+    expect(performance.now() - before).toBeLessThan(250);
     await client.close();
     expect(server.openSessions()).toBe(0);
   });

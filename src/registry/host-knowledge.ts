@@ -126,9 +126,8 @@ export class HostKnowledge {
   /** Takes note that a body of so many bytes was taken, and tells once what limit was found. */
   accepted(bytes: number): void {
     this.#largestAccepted = Math.max(this.#largestAccepted, bytes);
-    if (this.#suspected !== undefined && bytes <= this.#suspected) this.#learnt = least(this.#learnt, this.#suspected);
-    this.#suspected = undefined;
-    if (this.#learnt === undefined || this.#told === this.#learnt) return;
+    this.#weighSuspicion(bytes);
+    if (this.#learnt === undefined || this.#told === this.#learnt || !isAbout(bytes, this.#learnt)) return;
     this.#told = this.#learnt;
     this.#onEvent({ type: 'limit', host: this.host, bytes: this.#learnt, announced: false });
   }
@@ -157,6 +156,13 @@ export class HostKnowledge {
   /** Takes note of an answer 201 whose Range did not move. */
   stalled(): void {
     this.#stalls += 1;
+  }
+
+  /** A body of about the suspected size proves the limit, a larger one refutes it, a small one says nothing. */
+  #weighSuspicion(accepted: number): void {
+    if (this.#suspected === undefined) return;
+    if (isAbout(accepted, this.#suspected)) this.#learnt = least(this.#learnt, this.#suspected);
+    if (accepted * 2 > this.#suspected) this.#suspected = undefined;
   }
 
   /** Half of a size that was refused; undefined when that is under every sensible limit or the registry's own minimum. */
@@ -195,6 +201,9 @@ export class HostKnowledge {
     });
   }
 }
+
+/** Whether a body says something about a limit: at most as large, and more than half of it. */
+const isAbout = (bytes: number, limit: number): boolean => bytes <= limit && bytes * 2 > limit;
 
 /** The smallest of the numbers that are there. */
 function least(...numbers: readonly (number | undefined)[]): number | undefined {

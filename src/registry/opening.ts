@@ -4,6 +4,7 @@ import { answerOrTrouble, type Place, retrying, type Task } from './context.ts';
 import { CookieJar } from './cookies.ts';
 import { errorOf, RegistryError } from './error.ts';
 import type { RegistryResponse } from './response.ts';
+import type { RegistryRequest } from './transport.ts';
 import { resolveLocation } from './upload/location.ts';
 import { Session } from './upload/session.ts';
 
@@ -14,6 +15,12 @@ export interface Mount {
 }
 
 const STEP = 'opening an upload';
+
+/**
+ * A request that opens an upload is not cut off at once when the push is cancelled: whoever has not seen its answer can't
+ * delete what it opened. Less than `close` waits for.
+ */
+const GRACE_MS = 1_500;
 
 /**
  * Opens an upload session; with `mount` the registry may take the blob from there instead. A refused mount is never an error:
@@ -40,12 +47,10 @@ async function tryMount(
 ): Promise<RegistryResponse | undefined> {
   const query = new URLSearchParams({ mount: mount.digest, from: mount.from });
   const answer = await answerOrTrouble(() =>
-    place.context.transport.send({
-      method: 'POST',
+    send(place, task, {
       url: place.url(`blobs/uploads/?${query}`),
       // One token for both, as Docker Hub wants it.
       scopes: [...place.scopes, `repository:${mount.from}:pull`],
-      signal: task.signal,
       cookies,
       step: 'mounting a blob',
     }),
@@ -62,15 +67,29 @@ async function tryMount(
 
 const post = (place: Place, task: Task, cookies: CookieJar): Promise<RegistryResponse> =>
   retrying(place.context, { remedy: place.context.host.profile.openRemedy, ...task }, STEP, () =>
-    place.context.transport.send({
-      method: 'POST',
-      url: place.url('blobs/uploads/'),
-      scopes: place.scopes,
-      signal: task.signal,
-      cookies,
-      step: STEP,
-    }),
+    send(place, task, { url: place.url('blobs/uploads/'), scopes: place.scopes, cookies, step: STEP }),
   );
+
+/** A POST that outlives the task's signal for a while. */
+async function send(
+  place: Place,
+  task: Task,
+  request: Omit<RegistryRequest, 'method' | 'signal'>,
+): Promise<RegistryResponse> {
+  task.signal.throwIfAborted();
+  const late = new AbortController();
+  let timer: NodeJS.Timeout | undefined;
+  const onAbort = (): void => {
+    timer = setTimeout(() => late.abort(task.signal.reason), GRACE_MS);
+  };
+  task.signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    return await place.context.transport.send({ ...request, method: 'POST', signal: late.signal });
+  } finally {
+    clearTimeout(timer);
+    task.signal.removeEventListener('abort', onAbort);
+  }
+}
 
 async function sessionOf(place: Place, response: RegistryResponse, cookies: CookieJar): Promise<Session> {
   const location = resolveLocation(response.headers.location, response.url);

@@ -1,5 +1,6 @@
 /** One repository of a registry: its blobs and manifests. distribution-spec v1.1, sections Pull and Push. */
 import type { Descriptor, Digest } from '../image/oci.ts';
+import { untilAborted } from './abort.ts';
 import { type BlobState, fetchBlob, headBlob } from './blobs.ts';
 import type { BlobBody } from './body.ts';
 import type { HostContext, Place, Task } from './context.ts';
@@ -100,9 +101,8 @@ export class Repository {
     return kept;
   }
 
-  async #open(task: Task, mount?: { digest: Digest; from: string }): Promise<Session | 'mounted'> {
-    const opened = await openUpload(this.#place, task, mount);
-    if (opened !== 'mounted') this.#sessions.add(opened);
-    return opened;
+  #open(task: Task, mount?: { digest: Digest; from: string }): Promise<Session | 'mounted'> {
+    task.signal.throwIfAborted();
+    return untilAborted(this.#sessions.opened(openUpload(this.#place, task, mount)), task.signal);
   }
 }

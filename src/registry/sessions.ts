@@ -5,11 +5,17 @@ import type { Session } from './upload/session.ts';
 const CLOSING_MS = 2_000;
 
 export class OpenSessions {
+  readonly #opening = new Set<Promise<void>>();
   readonly #open = new Set<Session>();
   readonly #cancelling = new Set<Promise<void>>();
 
-  add(session: Session): void {
-    this.#open.add(session);
+  /** Remembers the session that comes of this, also when nobody waits for it any more. */
+  async opened(opening: Promise<Session | 'mounted'>): Promise<Session | 'mounted'> {
+    const remembered = opening.then((session) => void (session === 'mounted' || this.#open.add(session)));
+    const done: Promise<void> = remembered.catch(() => {}).finally(() => this.#opening.delete(done));
+    this.#opening.add(done);
+    await remembered;
+    return opening;
   }
 
   /** It came to its end by itself. */
@@ -27,10 +33,10 @@ export class OpenSessions {
   /** Deletes all that are still open and waits for it, 2 s at most. Never rejects. */
   async close(): Promise<void> {
     const signal = AbortSignal.timeout(CLOSING_MS);
+    const timeout = new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+    await Promise.race([Promise.all(this.#opening), timeout]);
     const left = [...this.#open].map((session) => session.cancel(signal));
     this.#open.clear();
-    const timeout = Promise.withResolvers<void>();
-    signal.addEventListener('abort', () => timeout.resolve(), { once: true });
-    await Promise.race([Promise.all([...left, ...this.#cancelling]), timeout.promise]);
+    await Promise.race([Promise.all([...left, ...this.#cancelling]), timeout]);
   }
 }

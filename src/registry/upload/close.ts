@@ -15,17 +15,18 @@ export async function close(upload: Upload, piece: Piece, identity: BlobIdentity
   const size = piece.end - piece.start;
   const answer = await upload.tried(() => session.close(body, piece, identity, traffic, signal));
   if (answer instanceof RegistryError) return broken(upload, piece, answer);
+  const verdict = judgeClose(answer, size);
+  if (verdict.is === 'closed' && !otherDigest(answer, identity)) return closed(upload, size);
   const error =
     answer.error ??
     upload.oddity('PUT', `it stored ${answer.headers['docker-content-digest']} instead of ${identity.digest}`);
-  switch (judgeClose(answer, size).is) {
-    case 'closed':
-      return otherDigest(answer, identity) ? corrupt(upload, error) : closed(upload, size);
+  switch (verdict.is) {
     case 'busy':
       await upload.failed(error);
       return { at: 'send' };
     case 'doubtful':
       return { at: 'settle', error, idempotent: size === 0 };
+    case 'closed':
     case 'corrupt':
       return corrupt(upload, error);
     case 'wants-body':

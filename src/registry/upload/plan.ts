@@ -19,8 +19,8 @@ export type Next =
 
 /** Waits for the bytes of the next request and says which one it is. Throws UploadError when the limits leave no way. */
 export async function plan(upload: Upload): Promise<Next> {
-  if (upload.monolithic) return wholeInOne(upload);
   const { session, host, body } = upload;
+  if (upload.monolithic && session.chunkSize === undefined) return wholeInOne(upload);
   const growing = body.identity === undefined;
   const size = session.chunkSize ?? (growing ? host.growingChunk : host.largestBody);
   // One byte more than the chunk: to know whether it is the last one.

@@ -35,11 +35,10 @@ async function sendChunk(upload: Upload, piece: Piece): Promise<State> {
   const answer = await upload.tried(() => session.patch(body, piece, traffic, signal));
   if (answer instanceof RegistryError) return broken(upload, piece, answer);
   const verdict = judgePatch(answer, piece, upload.host.takesChunks);
+  if (verdict.is === 'stored') return stored(upload, piece);
   const error =
     answer.error ?? upload.oddity('PATCH', `its Range is ${answer.headers.range}, ${piece.end} bytes were sent`);
   switch (verdict.is) {
-    case 'stored':
-      return stored(upload, piece);
     case 'stalled':
       return stalled(upload, piece, error);
     case 'corrected':

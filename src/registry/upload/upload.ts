@@ -1,11 +1,9 @@
 /** Everything that the steps of one blob's upload share, and the small moves that several of them make. */
-
 import { untilAborted } from '../abort.ts';
 import type { BlobBody, BlobIdentity, Reach } from '../body.ts';
 import { answerOrTrouble, failedTries, gaveUp, type HostContext, pause } from '../context.ts';
 import { RegistryError } from '../error.ts';
 import type { HostKnowledge } from '../host-knowledge.ts';
-
 import { Budget } from './budget.ts';
 import type { UploadError } from './error.ts';
 import type { Session } from './session.ts';

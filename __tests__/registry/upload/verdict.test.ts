@@ -1,0 +1,120 @@
+import { describe, expect, test } from 'vitest';
+import { RegistryError } from '../../../src/registry/error.ts';
+import { isTransientStatus } from '../../../src/registry/status.ts';
+import { type Answer, judgeClose, judgePatch } from '../../../src/registry/upload/verdict.ts';
+import { randomFrom } from '../../support/fault-proxy/cuts.ts';
+
+const PIECE = { start: 100, end: 200 };
+
+function answerOf(status: number, headers: Record<string, string> = {}, code = '', message = ''): Answer {
+  if (status < 300) return { status, headers, error: undefined };
+  const error = new RegistryError({
+    kind: 'status',
+    method: 'PATCH',
+    url: new URL('https://registry.example/v2/a/blobs/uploads/1'),
+    reason: `${status} ${code}: ${message}`,
+    status,
+    codes: code === '' ? [] : [{ code, message }],
+    headers,
+    temporary: isTransientStatus(status) || code === 'TOOMANYREQUESTS',
+  });
+  return { status, headers, error };
+}
+
+const AT = (range: string) => ({ location: '/v2/a/blobs/uploads/1?s=2', range });
+
+describe('PATCH', () => {
+  test.each([
+    ['202 with what was sent', answerOf(202, AT('0-199')), 'stored'],
+    ['202 without Range', answerOf(202), 'stored'],
+    ['201 with what was sent (ECR’s first chunk)', answerOf(201, AT('0-199')), 'stored'],
+    ['204 (some proxies)', answerOf(204, AT('0-199')), 'stored'],
+    ['201 with a Range that stands still', answerOf(201, AT('0-99')), 'stalled'],
+    ['202 with a Range that stands still', answerOf(202, AT('0-99')), 'doubtful'],
+    ['201 with a part', answerOf(201, AT('0-149')), 'doubtful'],
+    ['202 with more than was sent', answerOf(202, AT('0-299')), 'doubtful'],
+    ['416 that tells', answerOf(416, AT('0-99')), 'corrected'],
+    ['404 that tells', answerOf(404, AT('0-99')), 'corrected'],
+    ['a bare 416', answerOf(416, {}, 'BLOB_UPLOAD_INVALID'), 'doubtful'],
+    [
+      '416 of GHCR',
+      answerOf(
+        416,
+        {},
+        'REQUESTED_RANGE_NOT_SATISFIABLE',
+        'the request body is too large and exceeds the maximum permissible limit of 4.00MiB',
+      ),
+      'too-large',
+    ],
+    ['413', answerOf(413), 'too-large'],
+    ['404', answerOf(404), 'lost'],
+    ['400 of a session', answerOf(400, {}, 'BLOB_UPLOAD_INVALID'), 'lost'],
+    ['405', answerOf(405), 'no-chunks'],
+    ['501', answerOf(501), 'no-chunks'],
+    ['400 without a word', answerOf(400), 'no-chunks'],
+    ['401', answerOf(401), 'final'],
+    ['403', answerOf(403, {}, 'DENIED'), 'final'],
+    ['403 that is a rate limit', answerOf(403, {}, 'TOOMANYREQUESTS'), 'doubtful'],
+    ['407', answerOf(407), 'final'],
+    ['400 of a name', answerOf(400, {}, 'NAME_INVALID'), 'final'],
+    ['302', answerOf(302, { location: '/login' }), 'final'],
+    ['429', answerOf(429, AT('0-99')), 'doubtful'],
+    ['524', answerOf(524), 'doubtful'],
+    ['409', answerOf(409), 'doubtful'],
+  ])('%s', (_, answer, verdict) => {
+    expect(judgePatch(answer, PIECE, false).is).toBe(verdict);
+  });
+
+  test('a host that has taken chunks does not stop taking them: 400 is the session’s fault', () => {
+    expect(judgePatch(answerOf(400), PIECE, true).is).toBe('lost');
+  });
+
+  test.each([
+    ['0-99', 100],
+    ['0-149', 150],
+    ['bytes=0-149', 150],
+    ['unreadable', undefined],
+  ])('416 with %s', (range, bytes) => {
+    expect(judgePatch(answerOf(416, AT(range)), PIECE, true)).toEqual({ is: 'corrected', bytes });
+  });
+});
+
+describe('PUT', () => {
+  test.each([
+    ['201', answerOf(201), 0, 'closed'],
+    ['204', answerOf(204), 0, 'closed'],
+    ['429', answerOf(429), 0, 'busy'],
+    ['500', answerOf(500), 0, 'doubtful'],
+    ['524', answerOf(524), 5, 'doubtful'],
+    ['404', answerOf(404, {}, 'BLOB_UPLOAD_UNKNOWN'), 0, 'doubtful'],
+    ['416', answerOf(416), 5, 'doubtful'],
+    ['400 of a digest', answerOf(400, {}, 'DIGEST_INVALID'), 0, 'corrupt'],
+    ['400 of an empty one (ECR)', answerOf(400, {}, 'BLOB_UPLOAD_INVALID'), 0, 'wants-body'],
+    ['400 of an unknown session', answerOf(400, {}, 'BLOB_UPLOAD_UNKNOWN'), 0, 'doubtful'],
+    ['400 of one with a body', answerOf(400, {}, 'BLOB_UPLOAD_INVALID'), 5, 'doubtful'],
+    ['411', answerOf(411), 0, 'wants-body'],
+    ['413 with a body', answerOf(413), 5, 'too-large'],
+    ['413 without', answerOf(413), 0, 'final'],
+    ['401', answerOf(401), 0, 'final'],
+    ['403', answerOf(403), 5, 'final'],
+    ['405', answerOf(405), 5, 'final'],
+    ['307', answerOf(307), 5, 'final'],
+  ])('%s', (_, answer, bytes, verdict) => {
+    expect(judgeClose(answer, bytes).is).toBe(verdict);
+  });
+});
+
+test('every answer has a verdict, and only 2xx are successes', () => {
+  const random = randomFrom(99);
+  const codes = ['', 'BLOB_UPLOAD_INVALID', 'DIGEST_INVALID', 'NAME_INVALID', 'UNSUPPORTED', 'TOOMANYREQUESTS', 'X'];
+  const ranges = ['0-99', '0-0', '0--1', 'bytes=0-7', '', 'x', '0-99999'];
+  const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)]!;
+  for (let round = 0; round < 20_000; round += 1) {
+    const status = 200 + Math.floor(random() * 400);
+    const headers = random() < 0.5 ? {} : AT(pick(ranges));
+    const answer = answerOf(status, headers, pick(codes), pick(['', 'too large', 'exceeds the limit']));
+    const patch = judgePatch(answer, PIECE, random() < 0.5).is;
+    const close = judgeClose(answer, random() < 0.5 ? 0 : 100).is;
+    if (status >= 300 && (patch === 'stored' || close === 'closed')) expect.fail(`${status}: ${patch}, ${close}`);
+  }
+});
