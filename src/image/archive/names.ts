@@ -1,4 +1,4 @@
-/** What the names in an image archive mean (../shared save formats: docker save, podman save, OCI layout), and which are refused. */
+/** What the names in an image archive mean (docker save, podman save, OCI layout), and which are refused. */
 import { posix } from 'node:path';
 import { ImageError } from '../error.ts';
 import type { Digest } from '../oci.ts';
