@@ -116,6 +116,23 @@ describe('what goes over the wire', () => {
   });
 });
 
+describe('a registry’s minimum over the user’s chunk size', () => {
+  test('is an error that names both, and leaves no session', async () => {
+    const { repository } = await start('serverless', { minChunk: 2 * CHUNK });
+    await expect(repository.uploadBlob(knownBody(bytesOf(CHUNK + 1)), plain())).rejects.toThrow(
+      /asks for chunks of at least 524288 bytes.*chunk-size allows 262144 bytes/,
+    );
+    await expect.poll(() => server.openSessions()).toBe(0);
+  });
+
+  test('does not matter to a blob that goes in one PUT', async () => {
+    const { repository } = await start('serverless', { minChunk: 2 * CHUNK });
+    const bytes = bytesOf(CHUNK);
+    await repository.uploadBlob(knownBody(bytes), plain());
+    expect(await stored(bytes)).toBe(true);
+  });
+});
+
 describe('mounts', () => {
   test('accepted: nothing is sent', async () => {
     const { repository } = await start('plain');

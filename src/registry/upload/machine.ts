@@ -1,17 +1,16 @@
 /**
- * The upload of one blob as a state machine. registry-rules in one picture:
+ * The upload of one blob as a state machine; a file for each state.
  *
- *   look (HEAD) ──> open (POST) ──> send (PATCH …, PUT) ──> done
- *     ^  │ 200                        │  ^  │
- *     │  └──> done                    │  │  └─ PUT in doubt ──> settle (HEAD, HEAD …) ──> done
- *     │                    PATCH in doubt│                            │ absent
- *     │                               v  │ offset known               │
- *     │                              ask (GET)                        │
- *     │                               │ session gone                  │
- *     └────────── reopen <────────────┴───────────────────────────────┘
+ *   look    T1  HEAD                 there: done      absent: open, or send where a session is open
+ *   open    T1  POST                 mounted: done    202: send
+ *   send    T2  PATCH, in the end PUT                 stored: send      closed: done
+ *                 PATCH in doubt: ask                 PUT in doubt: settle
+ *                 session gone: reopen                too large (T6), no chunks (T7): look, with smaller chunks or none
+ *   ask     T4  wait, GET            offset known: send                 session gone: reopen
+ *   settle  T8  HEAD, HEAD, ...      there: done      absent: send (an empty PUT, once), else reopen
+ *   reopen  T5  DELETE               look
  *
- * Too large a body (T6) and no chunks (T7) go to `look` directly, with a smaller chunk or none. What keeps it finite: every
- * failed try is counted (Budget), every T6 halves the chunk, T7 happens once.
+ * What keeps it finite: every failed try is counted (budget.ts), every T6 halves the size, T7 happens once.
  */
 import { ask } from './ask.ts';
 import { look } from './look.ts';
