@@ -23,8 +23,7 @@ export async function tellDryRun(job: Job, found: FoundImage): Promise<void> {
 
 async function knownPieces(job: Job, found: FoundImage): Promise<Piece[] | undefined> {
   const tree = found.engine ? await treeFromRegistry(job, found) : await treeOfFile(job, found);
-  if (tree?.kind === 'manifests') return piecesOf(selectPlatforms(tree, job.request.platforms).tree);
-  if (tree) return piecesOf(tree);
+  if (tree) return piecesOf(selectPlatforms(tree, job.request.platforms).tree);
   return found.root === undefined ? found.diffIds?.map((diffId) => plainPiece(diffId)) : undefined;
 }
 

@@ -179,7 +179,6 @@ function treeOf(source: StreamSource, found: FoundImage): ImageTree {
 
 /** The part of a tree that is pushed: the platforms asked for, of those that are present. Says what is left out. */
 function selected(job: Pick<Job, 'request' | 'report'>, tree: ImageTree): ImageTree {
-  if (tree.kind === 'composed') return tree;
   const selection = selectPlatforms(tree, job.request.platforms);
   for (const text of selection.warnings) job.report({ type: 'warning', text });
   return selection.tree;
