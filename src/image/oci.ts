@@ -95,7 +95,8 @@ export const isForeignLayer = (layer: Descriptor): boolean =>
   layer.mediaType === MediaType.dockerForeignLayer || layer.mediaType.includes('.nondistributable.');
 
 /** Whether a text is a sha256 digest in its one right form. descriptor.md, section Digests. */
-export const isDigest = (text: unknown): text is Digest => typeof text === 'string' && /^sha256:[0-9a-f]{64}$/.test(text);
+export const isDigest = (text: unknown): text is Digest =>
+  typeof text === 'string' && /^sha256:[0-9a-f]{64}$/.test(text);
 
 /** The sha256 digest of bytes that are all in memory. */
 export const digestOf = (bytes: Uint8Array): Digest => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
