@@ -1,6 +1,6 @@
 /** T4: after a transient failure nobody knows what was stored, and to send it again may double it: ask, then go on there. */
 import { RegistryError } from '../error.ts';
-import { isTransientStatus } from '../status.ts';
+import { isBusyStatus, isTransientStatus } from '../status.ts';
 import { goOnAt } from './send.ts';
 import type { Session } from './session.ts';
 import type { Asking, State } from './state.ts';
@@ -45,6 +45,7 @@ async function afterStatus(upload: Upload, answer: Answer, error: RegistryError)
   const { session, host } = upload;
   if (answer.status >= 200 && answer.status < 300) {
     const bytes = storedOf(answer, { start: session.offset, end: session.sent });
+    if (mayBeStale(upload, bytes, error)) return { at: 'reopen', error, counted: true };
     return goOnAt(upload, bytes, { error, refusedWithoutNeed: error.status === 416, counted: true });
   }
   const said = answer.error ?? error;
@@ -52,4 +53,12 @@ async function afterStatus(upload: Upload, answer: Answer, error: RegistryError)
   // serverless-registry answers 401 to a token that may only push. It checks each chunk's range, so sending is asking.
   if ((answer.status === 401 || answer.status === 403) && host.announcesChunks) return { at: 'send' };
   return { at: 'reopen', error: said, counted: true };
+}
+
+/**
+ * ECR's Range stands still, so it does not tell whether a chunk behind the first was stored. To send it again would store it
+ * twice and cost the whole blob at the close. After 429 and 503 it was not stored.
+ */
+function mayBeStale({ session, host }: Upload, bytes: number | undefined, { status = 0 }: RegistryError): boolean {
+  return host.rangeIsStale && session.offset > 0 && (bytes ?? 0) <= session.offset && !isBusyStatus(status);
 }

@@ -1,9 +1,10 @@
 /** T8: the closing PUT was lost or failed in a way that says nothing: only a HEAD tells whether the blob is there. */
 import type { BlobIdentity } from '../body.ts';
 import { RegistryError } from '../error.ts';
+import { isTransientStatus } from '../status.ts';
 import type { Settling, State } from './state.ts';
 import type { Upload } from './upload.ts';
-import { storedOf } from './verdict.ts';
+import { type Answer, storedOf } from './verdict.ts';
 
 /** Pauses before each HEAD, ms: a registry that has just restarted, or finishes in the background, needs a few seconds. */
 const POLL_MS = [0, 500, 1_500, 3_000] as const;
@@ -57,7 +58,20 @@ async function stillComplete(upload: Upload, identity: BlobIdentity): Promise<bo
   const { session } = upload;
   if (session.closedAgain) return false;
   session.closedAgain = true;
-  const answer = await upload.tried(() => session.status(upload.signal));
-  if (answer instanceof RegistryError || answer.error !== undefined) return false;
+  const answer = await status(upload);
+  if (answer.error !== undefined) return false;
   return storedOf(answer, { start: identity.size, end: identity.size }) === identity.size;
+}
+
+/** 500 is what broken sessions answer for ever. */
+const isPassing = (status: number): boolean => status !== 500 && isTransientStatus(status);
+
+/** What the session says of itself, asked until the answer is more than passing trouble: all of the blob may be in it. */
+async function status(upload: Upload): Promise<Answer> {
+  for (;;) {
+    const answer = await upload.tried(() => upload.session.status(upload.signal));
+    if (answer instanceof RegistryError) await upload.failed(answer);
+    else if (answer.error !== undefined && isPassing(answer.status)) await upload.failed(answer.error);
+    else return answer;
+  }
 }
