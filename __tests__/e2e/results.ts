@@ -13,6 +13,9 @@ export interface BlobMetadata {
   readonly digest: string;
   readonly size: number;
   readonly mediaType: string;
+  readonly registry: string;
+  readonly fromCache: boolean;
+  readonly bytesSent: number;
   readonly what: 'uploaded' | 'exists' | 'mounted';
 }
 

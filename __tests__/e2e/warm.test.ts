@@ -1,24 +1,24 @@
 /** What the registry already has never moves: real engines on fresh runners, with and without a cache service. */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type CacheServer, startCacheServer } from '../support/cache-server.ts';
 import type { ImageRecipe } from '../support/images.ts';
 import { pullBack } from '../support/real/pull.ts';
 import { type DockerRegistry, startDockerRegistry } from '../support/real/registry.ts';
 import { describeWith } from '../support/real/suite.ts';
-import { type Registry, startRegistry } from '../support/registry/server.ts';
-import { type ActionRun, type RunActionOptions, runAction } from '../support/runner.ts';
+import { startRegistry } from '../support/registry/server.ts';
+import { type ActionRun, freshRunner, type RunActionOptions, runAction } from '../support/runner.ts';
 import { type CountedDocker, countDocker } from './counted-docker.ts';
 import { ENGINES, type EngineWithImage } from './engine-images.ts';
 import { metadataOf } from './results.ts';
 
 const MB = 1_000_000;
 
-/** `last` makes the seed of the last layer only: two images share all layers but that one. */
-const recipe = (name: string): ImageRecipe => ({
-  seed: name,
+const recipe = (seed: string): ImageRecipe => ({
+  seed,
   layers: [
     { bytes: 2 * MB, files: 5 },
     { bytes: MB, content: 'random' },
@@ -26,15 +26,12 @@ const recipe = (name: string): ImageRecipe => ({
   ],
 });
 
-/** A Dockerfile's next layer on top of an image that the engine has. */
-const oneMoreLayer = async (engine: EngineWithImage, from: string, to: string): Promise<void> => {
-  const container = (await engine.run('create', from)).trim();
+/** Puts one layer of `bytes` on top of an image that the engine has. */
+const addLayer = async (engine: EngineWithImage, from: string, to: string, bytes: number): Promise<void> => {
   const folder = mkdtempSync(join(tmpdir(), 'layer-'));
-  await engine.run(
-    'cp',
-    process.execPath.endsWith('node') ? '/etc/services' : '/etc/services',
-    `${container}:/changed`,
-  );
+  writeFileSync(join(folder, 'added'), randomBytes(bytes));
+  const container = (await engine.run('create', from)).trim();
+  await engine.run('cp', join(folder, 'added'), `${container}:/added`);
   await engine.run('commit', container, to);
   await engine.run('rm', container);
   rmSync(folder, { recursive: true });
@@ -54,7 +51,7 @@ for (const kind of ENGINES.filter(({ part }) => part !== 'podman')) {
       [registry, cache, engine] = await Promise.all([
         startDockerRegistry(),
         startCacheServer(),
-        kind.start(image, recipe(`warm ${kind.part}`)),
+        kind.start(image, recipe(`warm-${kind.part}`)),
       ]);
       docker = countDocker(folder, kind.part, engine.env.PATH ?? '');
     }, 120_000);
@@ -89,17 +86,62 @@ for (const kind of ENGINES.filter(({ part }) => part !== 'podman')) {
       },
     );
 
+    it('neither exports nor sends an unchanged image that only the cache explains', async () => {
+      const tags = `${registry.host}/team/cached:v1`;
+      // Nothing can be learnt from an image that is not there.
+      const inputs = { tags, export: 'save', 'cache-from': `${registry.host}/team/nothing:here` };
+      const runner = freshRunner();
+      const first = await push(inputs, { env: cache.env, runner });
+      const saves = docker.saves();
+      const post = await runAction({ entry: 'post', state: first.state, env: { ...env(), ...cache.env }, runner });
+      expect(post.exitCode).toBe(0);
+      runner.remove();
+      const again = await push(inputs, { env: cache.env });
+      expectNothingMoved(again, first, saves);
+    });
+
     it('sends only the new layer and the config of a changed image', async () => {
       const repository = `${registry.host}/team/changed`;
+      const changed = `e2e.example/warm/changed-${kind.part}:1`;
       await push({ tags: `${repository}:latest`, cache: 'false' });
-      const changed = `e2e.example/warm/changed:${kind.part}`;
-      await oneMoreLayer(engine, image, changed);
-      const run = await push({ image: changed, tags: `${repository}:v2`, cache: 'false', export: 'save' });
-      const uploaded = metadataOf(run).blobs.filter(({ what }) => what === 'uploaded');
-      expect(uploaded).toHaveLength(2);
-      expect(metadataOf(run).bytesSent).toBeLessThan(100_000);
-      expect((await pullBack(`${repository}:v2`)).diffIds).toHaveLength(4);
+      await addLayer(engine, image, changed, 2 * MB);
+      const tags = `${repository}:v2`;
+      const run = await push({ image: changed, tags, cache: 'false', export: 'save' });
+      const { blobs, bytesSent } = metadataOf(run);
+      expect(blobs.filter(({ what }) => what === 'uploaded')).toHaveLength(2);
+      expect(blobs.filter(({ what }) => what === 'exists')).toHaveLength(3);
+      expect(bytesSent).toBeLessThan(2.1 * MB);
+      expect((await pullBack(tags)).diffIds).toHaveLength(4);
       await engine.run('image', 'rm', '--force', changed);
+    });
+
+    it('only tags an image under a second name', async () => {
+      const embedded = await startRegistry();
+      const repository = `${embedded.host}/team/tagged`;
+      const first = await push({ tags: `${repository}:v1`, cache: 'false' });
+      const saves = docker.saves();
+      embedded.requests.length = 0;
+      const again = await push({ tags: `${repository}:v2`, cache: 'false', 'cache-from': `${repository}:v1` });
+      expectNothingMoved(again, first, saves);
+      const writes = embedded.requests.filter(({ method }) => !['GET', 'HEAD'].includes(method));
+      expect(writes.map(({ step }) => step)).toEqual(['manifest-put']);
+      await embedded.close();
+    });
+
+    it('sends a layer again that the registry has lost, and no other', async () => {
+      const embedded = await startRegistry();
+      const tags = `${embedded.host}/team/lost:v1`;
+      const first = await push({ tags, cache: 'false' });
+      const [lost] = metadataOf(first).blobs.filter(({ size }) => size > 900_000);
+      await embedded.removeBlob('team/lost', lost?.digest ?? '');
+      embedded.requests.length = 0;
+      const again = await push({ tags, cache: 'false', export: 'save' });
+      expect(again.outputs.digest).toBe(first.outputs.digest);
+      expect(embedded.uploadedBytes()).toBe(lost?.size);
+      expect(metadataOf(again).blobs.filter(({ what }) => what === 'uploaded')).toMatchObject([
+        { digest: lost?.digest },
+      ]);
+      await embedded.close();
     });
   });
 }
