@@ -118,7 +118,7 @@ const dockerfileOf = (recipe: ImageRecipe): string =>
     ...recipe.layers.map((layer, index) =>
       layer === 'empty' ? `WORKDIR /empty${index}` : `COPY layer${sourceOf(layer, index)}/ /`,
     ),
-    `ENV SEED=${recipe.seed}`,
+    `ENV SEED=${JSON.stringify(recipe.seed)}`,
     'CMD ["/layer0-file0"]',
     '',
   ].join('\n');
