@@ -19,6 +19,8 @@ declare module 'vitest' {
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const action = privateFolder('action');
+  // Also when the run is broken off and nobody calls what this function returns.
+  process.once('exit', () => removeFolder(action));
   copyAction(action);
   process.env[ACTION_VARIABLE] = action;
   const engines = new Map<string, Promise<Docker>>();
@@ -32,7 +34,6 @@ export default async function setup(project: TestProject): Promise<() => Promise
   return async () => {
     server.close();
     server.closeAllConnections();
-    removeFolder(action);
     await Promise.all(
       [...engines.values()].map((starting) =>
         starting.then(
