@@ -15,10 +15,11 @@ function tellAll(events: readonly (PushEvent | number)[], showHost = false): str
 }
 
 const start: PushEvent = { type: 'blob-start', label: 'aaaa', host: HOST, size: 200_000_000 };
-const progress = (confirmed: number): PushEvent => ({
+const progress = (sent: number, confirmed = 0): PushEvent => ({
   type: 'blob-progress',
   label: 'aaaa',
   host: HOST,
+  sent,
   confirmed,
   size: 200_000_000,
 });
@@ -58,11 +59,16 @@ describe('LineTeller', () => {
     expect(lines).toEqual(['aaaa: uploading 200 MB', '0% of 200 MB sent']);
   });
 
+  it('says when all is sent and the registry has yet to confirm it', () => {
+    const lines = tellAll([start, progress(0), 6000, progress(200_000_000, 150_000_000)]);
+    expect(lines.slice(1)).toEqual(['200 MB sent, waiting for the registry to confirm 50 MB']);
+  });
+
   it('tells how far compression is while sizes are not known', () => {
     const made: PushEvent = { type: 'made', read: 300_000_000, written: 120_000_000 };
     const lines = tellAll([{ ...start, size: undefined } as PushEvent, 6000, made]);
     expect(lines).toEqual([
-      'aaaa: uploading while it is compressed',
+      'aaaa: uploading while it is read',
       '0 B sent, 300 MB read, 120 MB compressed so far',
     ]);
   });

@@ -13,11 +13,15 @@ export type PushEvent =
   | { readonly type: 'secret'; readonly value: string }
   /** A blob begins to move to a registry. `label` names it until its `blob-end`. */
   | { readonly type: 'blob-start'; readonly label: string; readonly host: string; readonly size: number | undefined }
-  /** Bytes that the registry has confirmed, of those that exist so far; `size` as soon as it is known. */
+  /**
+   * How far a blob has come: the bytes handed to the network, and of them those that the registry has confirmed. Both go
+   * back when bytes must be sent again. `size` as soon as it is known.
+   */
   | {
       readonly type: 'blob-progress';
       readonly label: string;
       readonly host: string;
+      readonly sent: number;
       readonly confirmed: number;
       readonly size: number | undefined;
     }

@@ -132,15 +132,20 @@ export class Target {
     const began = performance.now();
     this.#report({ type: 'blob-start', label, host, size: body.identity?.size });
     const mountFrom = source ?? parcel.mountFrom;
+    let confirmed = 0;
+    const progress = (sent: number) =>
+      this.#report({ type: 'blob-progress', label, host, sent, confirmed, size: body.identity?.size });
     const outcome = await repository.uploadBlob(body, {
       signal,
       label,
       mayExist: true,
       force: source === undefined && parcel.isForced(destination),
       ...(mountFrom === undefined || mountFrom === repository.name ? {} : { mountFrom }),
-      onProgress: (confirmed) => {
-        parcel.onConfirmed(confirmed);
-        this.#report({ type: 'blob-progress', label, host, confirmed, size: body.identity?.size });
+      onSent: progress,
+      onProgress: (bytes) => {
+        confirmed = bytes;
+        parcel.onConfirmed(bytes);
+        progress(bytes);
       },
     });
     const seconds = (performance.now() - began) / 1000;

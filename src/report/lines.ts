@@ -71,7 +71,7 @@ export class LineTeller {
 }
 
 const startWords = (size: number | undefined): string =>
-  size === undefined ? 'uploading while it is compressed' : `uploading ${formatBytes(size)}`;
+  size === undefined ? 'uploading while it is read' : `uploading ${formatBytes(size)}`;
 
 function endWords(event: Extract<PushEvent, { type: 'blob-end' }>): string {
   const words = [`${FATES[event.fate]}, ${formatBytes(event.size)}`];

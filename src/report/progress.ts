@@ -1,73 +1,125 @@
-/** Where a push stands: sums over the blobs that are on their way, the rate, and the time left. */
+/** How far a push has come, blob by blob and in all: bytes sent, rate, time left. */
 import type { PushEvent } from '../push/events.ts';
 import { formatBytes, formatPercent, formatSeconds } from './format.ts';
+import { Rate } from './rate.ts';
 
-interface Moving {
+/** A blob on its way to a registry. */
+export interface Moving {
+  readonly label: string;
+  readonly host: string;
+  /** Bytes handed to the network, and of them those that the registry has confirmed. */
+  readonly sent: number;
+  readonly confirmed: number;
+  /** Bytes; undefined while it is still being made. */
+  readonly size: number | undefined;
+  /** Bytes a second. */
+  readonly rate: number;
+}
+
+interface Entry {
+  readonly label: string;
+  readonly host: string;
+  readonly pace: Rate;
+  sent: number;
   confirmed: number;
   size: number | undefined;
-  ended: boolean;
 }
 
 export class Progress {
-  readonly #blobs = new Map<string, Moving>();
   readonly #now: () => number;
-  #firstByteAt: number | undefined;
+  readonly #pace: Rate;
+  readonly #moving = new Map<string, Entry>();
+  /** Bytes of blobs that have arrived. */
+  #arrived = 0;
   #made = { read: 0, written: 0 };
 
   /** `now` gives milliseconds. */
   constructor(now: () => number = () => performance.now()) {
     this.#now = now;
+    this.#pace = new Rate(now);
   }
 
   note(event: PushEvent): void {
     if (event.type === 'made') this.#made = { read: event.read, written: event.written };
-    if (event.type === 'blob-start' || event.type === 'blob-progress') {
-      const blob = this.#blob(event.host, event.label);
-      blob.size = event.size ?? blob.size;
-      if (event.type === 'blob-progress') blob.confirmed = event.confirmed;
-      if (blob.confirmed > 0) this.#firstByteAt ??= this.#now();
-    }
-    if (event.type === 'blob-end') {
-      const blob = this.#blob(event.host, event.label);
-      // What was there already is no progress of this push: it would spoil the rate.
-      if (event.fate === 'uploaded') Object.assign(blob, { confirmed: event.size, size: event.size, ended: true });
-      else this.#blobs.delete(`${event.host} ${event.label}`);
-    }
+    if (event.type === 'blob-start') this.#begin(event);
+    if (event.type === 'blob-progress') this.#move(event);
+    if (event.type === 'blob-end') this.#end(event);
   }
 
-  #blob(host: string, label: string): Moving {
-    const key = `${host} ${label}`;
-    const blob = this.#blobs.get(key) ?? { confirmed: 0, size: undefined, ended: false };
-    this.#blobs.set(key, blob);
-    return blob;
+  #begin({ label, host, size }: Extract<PushEvent, { type: 'blob-start' }>): void {
+    const pace = new Rate(this.#now);
+    pace.note(0);
+    this.#pace.note(this.sent);
+    this.#moving.set(keyOf(host, label), { label, host, pace, sent: 0, confirmed: 0, size });
   }
 
-  /** Bytes that registries have confirmed. */
+  #move({ label, host, sent, confirmed, size }: Extract<PushEvent, { type: 'blob-progress' }>): void {
+    const blob = this.#moving.get(keyOf(host, label));
+    if (!blob) return;
+    Object.assign(blob, { sent, confirmed, size });
+    blob.pace.note(sent);
+    this.#pace.note(this.sent);
+  }
+
+  #end({ label, host, fate, size }: Extract<PushEvent, { type: 'blob-end' }>): void {
+    // What was there already is no progress of this push: it would spoil the rate.
+    if (this.#moving.delete(keyOf(host, label)) && fate === 'uploaded') this.#arrived += size;
+    this.#pace.note(this.sent);
+  }
+
+  /** The blobs on their way, in the order in which they began. */
+  get moving(): readonly Moving[] {
+    return [...this.#moving.values()].map(({ pace, ...blob }) => ({ ...blob, rate: pace.value }));
+  }
+
+  /** All that has been sent, as it stands. */
   get sent(): number {
-    return [...this.#blobs.values()].reduce((sum, { confirmed }) => sum + confirmed, 0);
+    return this.#sum(({ sent }) => sent);
   }
 
-  /** Bytes of all blobs that move, if all of them are known. */
+  get confirmed(): number {
+    return this.#sum(({ confirmed }) => confirmed);
+  }
+
+  #sum(bytes: (entry: Entry) => number): number {
+    return [...this.#moving.values()].reduce((sum, entry) => sum + bytes(entry), this.#arrived);
+  }
+
+  /** Bytes of all blobs that have begun to move; undefined while one of them is still being made. */
   get total(): number | undefined {
-    const sizes = [...this.#blobs.values()].map(({ size }) => size);
-    return sizes.every((size) => size !== undefined) ? sizes.reduce((sum, size) => sum + size, 0) : undefined;
+    const entries = [...this.#moving.values()];
+    if (entries.some(({ size }) => size === undefined)) return undefined;
+    return this.#sum(({ size = 0 }) => size);
   }
 
-  /** Bytes a second since the first confirmed byte. */
+  /** Bytes a second, of all blobs together. */
   get rate(): number {
-    const seconds = (this.#now() - (this.#firstByteAt ?? this.#now())) / 1000;
-    return seconds > 0 ? this.sent / seconds : 0;
+    return this.#pace.value;
+  }
+
+  /** Plain bytes read and compressed bytes made. */
+  get made(): { readonly read: number; readonly written: number } {
+    return this.#made;
   }
 
   /** One line: what is sent of how much, rate, time left. While layers are still being made, how far that is. */
   line(): string {
-    const { sent, total, rate } = this;
+    const { sent, confirmed, total, rate } = this;
     const pace = rate > 0 ? `, ${formatBytes(rate)}/s` : '';
-    if (total !== undefined && total > 0) {
-      const left = rate > 0 && sent < total ? `, ${formatSeconds((total - sent) / rate)} left` : '';
-      return `${formatPercent(sent, total)} of ${formatBytes(total)} sent${pace}${left}`;
+    if (total === undefined) {
+      const { read, written } = this.#made;
+      return `${formatBytes(sent)} sent${pace}, ${formatBytes(read)} read, ${formatBytes(written)} compressed so far`;
     }
-    const { read, written } = this.#made;
-    return `${formatBytes(sent)} sent${pace}, ${formatBytes(read)} read, ${formatBytes(written)} compressed so far`;
+    if (total > 0 && sent >= total && confirmed < total) {
+      return `${formatBytes(total)} sent, waiting for the registry to confirm ${formatBytes(total - confirmed)}`;
+    }
+    const left = timeLeft(total - sent, rate);
+    return `${formatPercent(sent, total)} of ${formatBytes(total)} sent${pace}${left === '' ? '' : `, ${left}`}`;
   }
 }
+
+const keyOf = (host: string, label: string): string => `${host} ${label}`;
+
+/** `12 s left`; nothing when it can't be said. `bytes` are still to go at `rate` bytes a second. */
+export const timeLeft = (bytes: number, rate: number): string =>
+  rate > 0 && bytes > 0 ? `${formatSeconds(Math.max(1, Math.round(bytes / rate)))} left` : '';

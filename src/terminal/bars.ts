@@ -1,84 +1,111 @@
-/** Live bars on a terminal: one for each blob on its way, gone from the screen's end when it has arrived. */
+/** Live rows on a terminal: one for each blob on its way and one for all; lines of what ended stay above them. */
 import cliProgress, { type MultiBar, type SingleBar } from 'cli-progress';
 import type { PushEvent } from '../push/events.ts';
-import { formatBytes, formatSeconds } from '../report/format.ts';
 import { type Line, LineTeller } from '../report/lines.ts';
+import { type Moving, Progress } from '../report/progress.ts';
+import { blobRow, type Pause, totalRow } from './row.ts';
 
-const FORMAT = '{label} [{bar}] {sent} / {whole}  {rate}{note}';
+/** Rows of the terminal that are not for blobs: the total, the last line above, the cursor's own. */
+const OTHER_ROWS = 3;
+const MOST_ROWS = 12;
+
+/** For a stream that does not tell its size. */
+const USUAL_SIZE = { columns: 80, rows: 24 } as const;
+
+/** Clears the rows below, and lets the terminal wrap a long line, which cli-progress turns off for its rows. */
+const BEFORE_LINE = '\x1b[J\x1b[?7h';
+const AFTER_LINE = '\n\x1b[?7l';
+
+const keyOf = ({ host, label }: { host: string; label: string }): string => `${host} ${label}`;
 
 export class Bars {
-  readonly #multi: MultiBar;
-  readonly #bars = new Map<string, { bar: SingleBar; began: number }>();
+  readonly #stream: NodeJS.WriteStream;
+  readonly #options: { readonly showHost: boolean; readonly verbose: boolean };
   readonly #teller: LineTeller;
-  readonly #verbose: boolean;
+  readonly #progress = new Progress();
+  readonly #pauses = new Map<string, Pause>();
+  readonly #rows = new Map<string, SingleBar>();
+  #multi: MultiBar | undefined;
 
   constructor(stream: NodeJS.WriteStream, options: { showHost: boolean; verbose: boolean }) {
-    this.#teller = new LineTeller(options);
-    this.#verbose = options.verbose;
-    this.#multi = new cliProgress.MultiBar(
-      // Lines (what ended, warnings) are written above the bars; without it they would be overwritten.
-      {
-        stream,
-        format: FORMAT,
-        hideCursor: true,
-        clearOnComplete: false,
-        forceRedraw: true,
-        autopadding: true,
-        barsize: 30,
-      },
-      cliProgress.Presets.legacy,
-    );
+    this.#stream = stream;
+    this.#options = options;
+    // The rows tell the progress.
+    this.#teller = new LineTeller({ showHost: options.showHost, now: () => 0 });
   }
 
   tell(event: PushEvent): void {
-    if (event.type === 'blob-start') this.#start(event);
-    else if (event.type === 'blob-progress') this.#move(event);
-    else if (event.type === 'retry')
-      this.#note(event, `  ${event.reason}, again in ${formatSeconds(event.waitMs / 1000)}`);
-    else this.#log(event);
+    this.#progress.note(event);
+    if (event.type === 'retry') this.#pause(event);
+    if (event.type === 'blob-progress' || event.type === 'blob-end') this.#pauses.delete(keyOf(event));
+    // That a blob starts is seen by its row.
+    if (event.type !== 'blob-start') for (const line of this.#teller.tell(event)) this.#write(line);
+    if (event.type === 'blob-start' || event.type === 'blob-end') this.#arrange();
   }
 
-  #start({ host, label, size }: Extract<PushEvent, { type: 'blob-start' }>): void {
-    const whole = size === undefined ? '…' : formatBytes(size);
-    const bar = this.#multi.create(size ?? 1, 0, { label, sent: formatBytes(0), whole, rate: '', note: '' });
-    this.#bars.set(`${host} ${label}`, { bar, began: performance.now() });
+  #pause(event: Extract<PushEvent, { type: 'retry' }>): void {
+    const { reason, waitMs } = event;
+    this.#pauses.set(keyOf(event), { reason, until: performance.now() + waitMs });
   }
 
-  #move({ host, label, confirmed, size }: Extract<PushEvent, { type: 'blob-progress' }>): void {
-    const found = this.#bars.get(`${host} ${label}`);
-    if (!found) return;
-    const { bar, began } = found;
-    const seconds = (performance.now() - began) / 1000;
-    const rate = seconds > 0.1 ? `${formatBytes(confirmed / seconds)}/s` : '';
-    // A blob that is still being made has no end to show: its bar fills up when the end is known.
-    if (size !== undefined) bar.setTotal(size);
-    const whole = size === undefined ? '…' : formatBytes(size);
-    bar.update(size === undefined ? 0 : confirmed, { sent: formatBytes(confirmed), whole, rate, note: '' });
+  /** As many rows as there are blobs and room; none at all when nothing moves. */
+  #arrange(): void {
+    const { moving } = this.#progress;
+    if (moving.length === 0) return this.close();
+    const multi = this.#open();
+    const room = Math.max(1, Math.min(MOST_ROWS, (this.#stream.rows || USUAL_SIZE.rows) - OTHER_ROWS));
+    const shown = moving.slice(0, room).map(keyOf);
+    for (const [key, row] of this.#rows) {
+      if (shown.includes(key)) continue;
+      multi.remove(row);
+      this.#rows.delete(key);
+    }
+    for (const key of shown) if (!this.#rows.has(key)) this.#rows.set(key, multi.create(1, 0, { key }));
   }
 
-  #note({ host, label }: { host: string; label: string }, note: string): void {
-    this.#bars.get(`${host} ${label}`)?.bar.update({ note });
+  #open(): MultiBar {
+    if (this.#multi) return this.#multi;
+    this.#multi = new cliProgress.MultiBar(
+      {
+        stream: this.#stream,
+        format: (_, __, { key }: { key: string }) => this.#row(key),
+        hideCursor: true,
+        clearOnComplete: true,
+        forceRedraw: true,
+        // A signal cancels the push, and its end closes the rows.
+        gracefulExit: false,
+      },
+      cliProgress.Presets.legacy,
+    );
+    this.#multi.create(1, 0, { key: '' });
+    return this.#multi;
   }
 
-  #log(event: PushEvent): void {
-    if (event.type === 'made') return;
-    if (event.type === 'blob-end') this.#end(event);
-    for (const line of this.#teller.tell(event)) this.#write(line);
+  #row(key: string): string {
+    const columns = this.#stream.columns || USUAL_SIZE.columns;
+    const { moving } = this.#progress;
+    const blob = moving.find((one) => keyOf(one) === key);
+    if (blob) return blobRow(blob, this.#name(blob), this.#pauses.get(key), columns);
+    const hidden = moving.length - this.#rows.size;
+    return totalRow(this.#progress, hidden > 0 ? `total (${hidden} more)` : 'total'.padEnd(12), columns);
   }
 
-  #end({ host, label }: { host: string; label: string }): void {
-    const key = `${host} ${label}`;
-    const found = this.#bars.get(key);
-    if (found) this.#multi.remove(found.bar);
-    this.#bars.delete(key);
+  #name({ label, host }: Moving): string {
+    return this.#options.showHost ? `${label} ${host}` : label.padEnd(12);
   }
 
   #write({ level, text }: Line): void {
-    if (level === 'debug' && !this.#verbose) return;
-    this.#multi.log(`${level === 'info' || level === 'debug' ? '' : `${level}: `}${text}\n`);
+    if (level === 'debug' && !this.#options.verbose) return;
+    const line = `${level === 'info' || level === 'debug' ? '' : `${level}: `}${text}`;
+    if (this.#multi) this.#multi.log(`${BEFORE_LINE}${line}${AFTER_LINE}`);
+    else this.#stream.write(`${line}\n`);
   }
 
+  /** Takes the rows away; lines that were not written yet are. */
   close(): void {
-    this.#multi.stop();
+    this.#multi?.update();
+    this.#multi?.stop();
+    this.#multi = undefined;
+    this.#rows.clear();
   }
 }

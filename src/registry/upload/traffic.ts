@@ -14,10 +14,16 @@ export class Traffic {
   /** Bytes of the last body that were taken before it ended or broke. */
   taken = 0;
   #sentAt: number | undefined;
+  readonly #onSent: ((end: number) => void) | undefined;
+
+  /** `onSent` hears the offset in the blob up to which a body was handed to the network. */
+  constructor(onSent?: (end: number) => void) {
+    this.#onSent = onSent;
+  }
 
   /** A body for the transport; each opening of it reads the same bytes anew. */
   metered(body: BlobBody, piece: Piece): RequestBody {
-    return { size: piece.end - piece.start, open: () => this.#count(body.read(piece.start, piece.end)) };
+    return { size: piece.end - piece.start, open: () => this.#count(body.read(piece.start, piece.end), piece.start) };
   }
 
   /** Takes the time of one request. */
@@ -34,11 +40,12 @@ export class Traffic {
     }
   }
 
-  #count(stream: Readable): Readable {
+  #count(stream: Readable, start: number): Readable {
     this.taken = 0;
     stream.on('data', (bytes: Buffer) => {
       this.taken += bytes.length;
       this.bytesSent += bytes.length;
+      this.#onSent?.(start + this.taken);
     });
     stream.once('end', () => {
       this.#sentAt = performance.now();

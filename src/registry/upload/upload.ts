@@ -19,6 +19,8 @@ export interface UploadOptions {
   readonly force?: boolean | undefined;
   /** The bytes that the registry has confirmed; goes back to 0 when a session is lost. */
   readonly onProgress?: ((bytes: number) => void) | undefined;
+  /** The offset in the blob up to which bytes were handed to the network; goes back when they are sent again. */
+  readonly onSent?: ((end: number) => void) | undefined;
   /** The blob in the user's words, for events and errors. */
   readonly label: string;
 }
@@ -63,7 +65,7 @@ export class Upload {
   readonly body: BlobBody;
   readonly options: UploadOptions;
   readonly budget: Budget;
-  readonly traffic = new Traffic();
+  readonly traffic: Traffic;
   /** Whether HEAD has been asked, or is not to be. */
   looked: boolean;
   /** Where the last reset happened, to tell a size limit (T6) from bad luck. */
@@ -84,6 +86,7 @@ export class Upload {
     this.body = body;
     this.options = options;
     this.budget = new Budget(context.maxRetries);
+    this.traffic = new Traffic(options.onSent);
     this.looked = options.force === true || options.mayExist === false;
   }
 
