@@ -9,6 +9,8 @@ export interface DockerOptions {
   readonly version: 'debian' | 'trixie' | 'sid';
   /** `overlay2`: the classic store of uncompressed layers; `containerd`: the containerd image store. */
   readonly store: 'overlay2' | 'containerd';
+  /** An absolute folder for the engine's files that outlives it; one that goes with the engine without it. */
+  readonly dataRoot?: string;
 }
 
 /** How a running engine is reached: plain data, so that test files in other processes can share one. */
@@ -40,10 +42,10 @@ export const startDocker = async (options: DockerOptions): Promise<Docker> => {
   const folder = privateFolder('docker');
   const address = addressOf(options, part, folder);
   writeFileSync(join(folder, 'daemon.json'), JSON.stringify(configOf(options)));
-  const containerd = existsSync(SYSTEM_CONTAINERD) ? startContainerd(part, folder) : undefined;
+  const containerd = existsSync(SYSTEM_CONTAINERD) ? startContainerd(part, folder, address.dataRoot) : undefined;
   const server = startServer({
     folder,
-    command: [dockerd, ...argumentsOf(folder, address.host), ...(containerd ? ['--containerd', socketOf(folder)] : [])],
+    command: [dockerd, ...argumentsOf(folder, address), ...(containerd ? ['--containerd', socketOf(folder)] : [])],
     env: { ...process.env, PATH: address.env.PATH },
     root: true,
   });
@@ -74,7 +76,7 @@ const addressOf = (options: DockerOptions, part: PartName, folder: string): Omit
     store: options.store,
     host,
     env: { DOCKER_HOST: host, DOCKER_CONFIG: join(folder, 'config'), PATH: pathWith(part) },
-    dataRoot: join(folder, 'data'),
+    dataRoot: options.dataRoot ?? join(folder, 'data'),
   };
 };
 
@@ -85,9 +87,12 @@ const configOf = ({ store }: DockerOptions): object => ({
 });
 
 /** No bridge and no firewall rules: images are built, saved, pushed and pulled, never run. */
-const argumentsOf = (folder: string, host: string): readonly string[] => [
+const argumentsOf = (
+  folder: string,
+  { dataRoot, host }: Pick<DockerAddress, 'dataRoot' | 'host'>,
+): readonly string[] => [
   ...['--config-file', join(folder, 'daemon.json')],
-  ...['--data-root', join(folder, 'data')],
+  ...['--data-root', dataRoot],
   ...['--exec-root', join(folder, 'exec')],
   ...['--pidfile', join(folder, 'docker.pid')],
   ...['--host', host],
@@ -98,12 +103,12 @@ const argumentsOf = (folder: string, host: string): readonly string[] => [
 const socketOf = (folder: string): string => join(folder, 'exec/containerd/containerd.sock');
 
 /** A containerd on the very folders that dockerd gives one that it starts itself. */
-const startContainerd = (part: PartName, folder: string): Server =>
+const startContainerd = (part: PartName, folder: string, dataRoot: string): Server =>
   startServer({
     folder: privateFolder('containerd'),
     command: [
       ...[commandOf(part, 'containerd'), '--address', socketOf(folder)],
-      ...['--root', join(folder, 'data/containerd/daemon'), '--state', join(folder, 'exec/containerd/daemon')],
+      ...['--root', join(dataRoot, 'containerd/daemon'), '--state', join(folder, 'exec/containerd/daemon')],
     ],
     env: { ...process.env, PATH: pathWith(part) },
     root: true,
