@@ -67,10 +67,7 @@ describe('LineTeller', () => {
   it('tells how far compression is while sizes are not known', () => {
     const made: PushEvent = { type: 'made', read: 300_000_000, written: 120_000_000 };
     const lines = tellAll([{ ...start, size: undefined } as PushEvent, 6000, made]);
-    expect(lines).toEqual([
-      'aaaa: uploading while it is read',
-      '0 B sent, 300 MB read, 120 MB compressed so far',
-    ]);
+    expect(lines).toEqual(['aaaa: uploading while it is read', '0 B sent, 300 MB read, 120 MB compressed so far']);
   });
 
   it('says why a try failed and how long it waits', () => {

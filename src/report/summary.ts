@@ -1,5 +1,6 @@
 /** The job summary: the pinned reference to copy, what happened to each layer, and what was saved. GitHub-flavoured Markdown. */
 import type { BlobRecord } from '../push/ledger.ts';
+import { shortDigest } from '../push/pieces.ts';
 import type { Metadata, PushResult } from '../push/result.ts';
 import { formatBytes, formatSeconds, plural } from './format.ts';
 
@@ -44,7 +45,7 @@ const FATE_WORDS = { uploaded: 'uploaded', exists: 'existed', mounted: 'mounted'
 function blobTable(blobs: readonly BlobRecord[], withRegistry: boolean): string {
   const shown = blobs.slice(0, MAX_ROWS);
   const rows = shown.map((blob) => [
-    `\`${blob.digest.slice(0, 19)}\``,
+    `\`${shortDigest(blob.digest)}\``,
     formatBytes(blob.size),
     `${FATE_WORDS[blob.what]}${blob.fromCache ? ' from the cache' : ''}`,
     blob.what === 'uploaded' ? formatSeconds(blob.seconds) : '',
@@ -74,7 +75,7 @@ function pie(blobs: readonly BlobRecord[]): string {
   const slices = shares(blobs);
   if (slices.length < 2) return '';
   const lines = slices.map(([name, bytes]) => `  "${name} (${formatBytes(bytes)})" : ${bytes}`);
-  return ['```mermaid', 'pie title Bytes', ...lines, '```'].join('\n');
+  return ['```mermaid', 'pie title Bytes of this image', ...lines, '```'].join('\n');
 }
 
 function totals(metadata: Metadata): string {

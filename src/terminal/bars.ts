@@ -3,7 +3,7 @@ import cliProgress, { type MultiBar, type SingleBar } from 'cli-progress';
 import type { PushEvent } from '../push/events.ts';
 import { type Line, LineTeller } from '../report/lines.ts';
 import { type Moving, Progress } from '../report/progress.ts';
-import { blobRow, type Pause, totalRow } from './row.ts';
+import { blobRow, totalRow } from './row.ts';
 
 /** Rows of the terminal that are not for blobs: the total, the last line above, the cursor's own. */
 const OTHER_ROWS = 3;
@@ -23,7 +23,8 @@ export class Bars {
   readonly #options: { readonly showHost: boolean; readonly verbose: boolean };
   readonly #teller: LineTeller;
   readonly #progress = new Progress();
-  readonly #pauses = new Map<string, Pause>();
+  /** When blobs that failed are tried again, in ms of `performance.now()`. */
+  readonly #pauses = new Map<string, number>();
   readonly #rows = new Map<string, SingleBar>();
   #multi: MultiBar | undefined;
 
@@ -36,22 +37,20 @@ export class Bars {
 
   tell(event: PushEvent): void {
     this.#progress.note(event);
-    if (event.type === 'retry') this.#pause(event);
+    if (event.type === 'retry') this.#pauses.set(keyOf(event), performance.now() + event.waitMs);
     if (event.type === 'blob-progress' || event.type === 'blob-end') this.#pauses.delete(keyOf(event));
     // That a blob starts is seen by its row.
     if (event.type !== 'blob-start') for (const line of this.#teller.tell(event)) this.#write(line);
     if (event.type === 'blob-start' || event.type === 'blob-end') this.#arrange();
   }
 
-  #pause(event: Extract<PushEvent, { type: 'retry' }>): void {
-    const { reason, waitMs } = event;
-    this.#pauses.set(keyOf(event), { reason, until: performance.now() + waitMs });
-  }
-
   /** As many rows as there are blobs and room; none at all when nothing moves. */
   #arrange(): void {
     const { moving } = this.#progress;
-    if (moving.length === 0) return this.close();
+    if (moving.length === 0) {
+      this.close();
+      return;
+    }
     const multi = this.#open();
     const room = Math.max(1, Math.min(MOST_ROWS, (this.#stream.rows || USUAL_SIZE.rows) - OTHER_ROWS));
     const shown = moving.slice(0, room).map(keyOf);
@@ -85,7 +84,8 @@ export class Bars {
     const columns = this.#stream.columns || USUAL_SIZE.columns;
     const { moving } = this.#progress;
     const blob = moving.find((one) => keyOf(one) === key);
-    if (blob) return blobRow(blob, this.#name(blob), this.#pauses.get(key), columns);
+    const until = this.#pauses.get(key);
+    if (blob) return blobRow(blob, this.#name(blob), until && until - performance.now(), columns);
     const hidden = moving.length - this.#rows.size;
     return totalRow(this.#progress, hidden > 0 ? `total (${hidden} more)` : 'total'.padEnd(12), columns);
   }

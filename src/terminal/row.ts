@@ -6,23 +6,16 @@ import { type Moving, type Progress, timeLeft } from '../report/progress.ts';
 const LONGEST_BAR = 30;
 const SHORTEST_BAR = 8;
 
-/** What a blob waits for before it is tried again. */
-export interface Pause {
-  readonly reason: string;
-  /** Of `performance.now()`. */
-  readonly until: number;
-}
-
-/** A blob on its way. */
-export function blobRow(blob: Moving, name: string, pause: Pause | undefined, columns: number): string {
-  return fit(columns, name, share(blob.sent, blob.size), pause ? pauseWords(pause) : pace(blob));
+/** A blob on its way; `pauseMs` is left until it is tried again after a failure, whose reason has a line of its own. */
+export function blobRow(blob: Moving, name: string, pauseMs: number | undefined, columns: number): string {
+  return laidOut(columns, name, share(blob.sent, blob.size), pauseMs === undefined ? pace(blob) : pauseWords(pauseMs));
 }
 
 /** All blobs together. */
 export function totalRow(progress: Progress, name: string, columns: number): string {
   const { sent, confirmed, total, rate, made } = progress;
   const end = pace({ sent, confirmed, size: total, rate });
-  if (total !== undefined) return fit(columns, name, share(sent, total), end);
+  if (total !== undefined) return laidOut(columns, name, share(sent, total), end);
   return clip(columns, [name, `${formatBytes(made.read)} read, ${formatBytes(sent)} sent`, end].join('  '));
 }
 
@@ -46,15 +39,12 @@ function pace({ sent, confirmed, size, rate }: Pick<Moving, 'sent' | 'confirmed'
   return [rate > 0 ? `${formatBytes(rate)}/s` : '', left].filter((text) => text !== '').join('  ');
 }
 
-function pauseWords({ reason, until }: Pause): string {
-  const seconds = Math.max(0, (until - performance.now()) / 1000);
-  return seconds > 0 ? `${reason}; again in ${formatSeconds(seconds)}` : `${reason}; trying again`;
-}
+const pauseWords = (ms: number): string => (ms > 0 ? `trying again in ${formatSeconds(ms / 1000)}` : 'trying again');
 
 /** The bar takes what the words leave; without enough room for it there are only words. */
-function fit(columns: number, name: string, { part, words }: Share, end: string): string {
+function laidOut(columns: number, name: string, { part, words }: Share, end: string): string {
   const text = [words, end].filter((one) => one !== '').join('  ');
-  const room = Math.min(LONGEST_BAR, columns - name.length - text.length - 5);
+  const room = Math.min(LONGEST_BAR, columns - name.length - text.length - 6);
   if (room < SHORTEST_BAR) return clip(columns, `${name}  ${text}`);
   return clip(columns, `${name} ${bar(part, room)}  ${text}`);
 }
