@@ -41,7 +41,7 @@ describe('blobRow', () => {
   });
 
   it.each([
-    [80, '3f2a9c0d1e2b [======               ]  25%  50 MB of 200 MB  10 MB/s  15 s left'],
+    [80, '3f2a9c0d1e2b [======                ]  25%  50 MB of 200 MB  10 MB/s  15 s left'],
     [60, '3f2a9c0d1e2b  25%  50 MB of 200 MB  10 MB/s  15 s left'],
     [40, '3f2a9c0d1e2b  25%  50 MB of 200 MB  10 '],
     [10, '3f2a9c0d1'],
