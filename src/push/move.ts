@@ -3,7 +3,7 @@ import type { Descriptor, Digest } from '../image/oci.ts';
 import type { FoundImage, ImageTree, Source, StoreSource, StreamSource } from '../image/source.ts';
 import { selectPlatforms } from '../image/tree.ts';
 import type { KeptLayer } from './deliveries.ts';
-import { PushError } from './error.ts';
+import { explain, PushError } from './error.ts';
 import { type Force, NOTHING_FORCED } from './force.ts';
 import type { Job } from './job.ts';
 import { learnFromCache } from './learn.ts';
@@ -70,15 +70,18 @@ async function exportMissing(
 ): Promise<Moved> {
   const first = await exportOnce(job, found, transfer, expected, false);
   const missing = first.pieces.filter(({ key }) => !transfer.isTaken(key));
-  const isEngineStore = first.kind === 'store' && found.engine !== undefined && job.request.export !== 'store';
+  const isEngineStore = first.kind === 'store' && found.engine !== undefined;
   if (missing.length === 0 || !isEngineStore) return wholeOf(first, transfer);
-  for (const { key } of missing) {
-    const reason = transfer.spoiled.get(key) ?? 'it is not there';
-    job.report({
-      type: 'debug',
-      text: `${first.description} does not give ${key} (${reason}): exporting it with save`,
-    });
+  const lacks = missing.map(({ key }) => {
+    const cause = transfer.spoiled.get(key);
+    const reason = cause === undefined ? 'it is not there' : explain(cause).message;
+    return { cause, text: `${first.description} does not give ${key}: ${reason}` };
+  });
+  if (job.request.export === 'store') {
+    const { text, cause } = lacks[0]!;
+    throw new PushError('Export', `export: store, but ${text}`, { cause, remedy: 'set export: auto or save' });
   }
+  for (const { text } of lacks) job.report({ type: 'debug', text: `${text}; exporting it with save` });
   return wholeOf(await exportOnce(job, found, transfer, expected, true), transfer);
 }
 
