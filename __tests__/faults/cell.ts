@@ -8,7 +8,7 @@ import { startFaultProxy } from '../support/fault-proxy/proxy.ts';
 import { TEST_CREDENTIALS } from '../support/registry/profiles.ts';
 import type { FaultKind } from './kinds.ts';
 import { CONFIG_BYTES, LAYER_BYTES, type MatrixStep } from './steps.ts';
-import type { Site, Target } from './targets.ts';
+import type { Running, Site, Target } from './targets.ts';
 
 export interface Cell {
   readonly target: Target;
@@ -36,7 +36,13 @@ export interface Result {
 
 const LAYER = bytesOf(LAYER_BYTES, 'matrix layer');
 const CONFIG = bytesOf(CONFIG_BYTES, 'matrix config');
-const descriptor = (mediaType: string, bytes: Buffer) => ({ mediaType, digest: digestOfBytes(bytes), size: bytes.length });
+const LAYER_BODY = knownBody(LAYER);
+const CONFIG_BODY = knownBody(CONFIG);
+const descriptor = (mediaType: string, bytes: Buffer) => ({
+  mediaType,
+  digest: digestOfBytes(bytes),
+  size: bytes.length,
+});
 const MANIFEST = Buffer.from(
   JSON.stringify({
     schemaVersion: 2,
@@ -49,7 +55,7 @@ const TAG = '1';
 const BASE = 'team/base';
 
 /** ms until no answer is noticed, where that is the fault; elsewhere a busy machine must not look like one. */
-const SHORT_TIMEOUT = 300;
+const SHORT_TIMEOUT = 1000;
 const LONG_TIMEOUT = 20_000;
 
 /** ms; a cell that takes longer hangs, which is an end that must not be. */
@@ -75,7 +81,7 @@ function clientOf({ target, kind }: Cell, host: string): Registry {
     host,
     insecure: true,
     chunkSize: 'auto',
-    maxRetries: kind.times === 'always' ? 1 : 3,
+    maxRetries: kind.times === 'always' ? 2 : 3,
     credentials: { source: 'the test', ...TEST_CREDENTIALS },
     timeouts: { header: timeout, idle: timeout },
     clock: quickClock(),
@@ -87,8 +93,8 @@ function clientOf({ target, kind }: Cell, host: string): Registry {
 async function push(registry: Registry, site: Site, step: MatrixStep, signal: AbortSignal): Promise<number> {
   const repository = registry.repository(site.repository);
   const mount = step.with === 'mount' ? { mountFrom: BASE } : {};
-  const layer = await repository.uploadBlob(knownBody(LAYER), { label: 'the layer', signal, ...mount });
-  const config = await repository.uploadBlob(knownBody(CONFIG), { label: 'the config', signal });
+  const layer = await repository.uploadBlob(LAYER_BODY, { label: 'the layer', signal, ...mount });
+  const config = await repository.uploadBlob(CONFIG_BODY, { label: 'the config', signal });
   await repository.putManifest(MANIFEST, MediaType.ociManifest, TAG, signal);
   return layer.bytesResent + config.bytesResent;
 }
@@ -119,11 +125,11 @@ async function endOf(registry: Registry, site: Site, step: MatrixStep): Promise<
   }
 }
 
-/** Runs a cell with a registry and a proxy of its own. */
-export async function runCell(cell: Cell): Promise<Result> {
-  const { target, step, kind } = cell;
+/** Runs a cell in a repository of its own, through a proxy of its own. */
+export async function runCell(cell: Cell, running: Running): Promise<Result> {
+  const { step, kind } = cell;
   const started = performance.now();
-  const site = await target.open(nameOf(cell), step.with === 'token' || kind.needs === 'credentials');
+  const site = await running.open(nameOf(cell), step.with === 'token' || kind.needs === 'credentials');
   const proxy = await startFaultProxy({ target: site.url });
   const registry = clientOf(cell, proxy.host);
   try {
@@ -137,6 +143,5 @@ export async function runCell(cell: Cell): Promise<Result> {
   } finally {
     await registry.close();
     await proxy.close();
-    await site.close();
   }
 }

@@ -1,6 +1,7 @@
 /** The steps of the matrix: which request of the push is meant, and what has to go before so that it is sent at all. */
-import type { FaultRule, SeenRequest } from '../support/fault-proxy/rules.ts';
+
 import { gatewayError } from '../support/fault-proxy/faults.ts';
+import type { FaultRule, SeenRequest } from '../support/fault-proxy/rules.ts';
 
 /** Bytes of a chunk: twice the least that the client ever tries, so that a 413 leaves a smaller one. */
 export const CHUNK = 128 * 1024;

@@ -3,10 +3,10 @@ import { readFile } from 'node:fs/promises';
 import type { Digest } from '../../src/image/oci.ts';
 import { profileFor } from '../../src/registry/profiles.ts';
 import type { RegistryOptions } from '../../src/registry/registry.ts';
+import { digestOfBytes } from '../registry/upload/client.ts';
 import type { DockerRegistry } from '../support/real/registry.ts';
 import { PROFILE_NAMES, type ProfileName, TEST_CREDENTIALS } from '../support/registry/profiles.ts';
-import { startRegistry } from '../support/registry/server.ts';
-import { digestOfBytes } from '../registry/upload/client.ts';
+import { type Registry, startRegistry } from '../support/registry/server.ts';
 import { CHUNK } from './steps.ts';
 
 /** A registry as one cell sees it. */
@@ -19,7 +19,6 @@ export interface Site {
   manifest(tag: string): Promise<Buffer | undefined>;
   /** Requests of the upload that the registry itself refused without a fault of ours: 429s of the profile `hub`. */
   ownRefusals(): number;
-  close(): Promise<void>;
 }
 
 export interface Target {
@@ -33,7 +32,13 @@ export interface Target {
   readonly client: Partial<RegistryOptions>;
   /** Whether it can ask for tokens. */
   readonly tokens: boolean;
+  start(): Running;
+}
+
+/** A target at work, for as many cells as there are. */
+export interface Running {
   open(cell: string, withTokens: boolean): Promise<Site>;
+  close(): Promise<void>;
 }
 
 /** Profiles of hosted registries go with the client's own profile for them, as in life. */
@@ -44,6 +49,9 @@ const HOSTS: Readonly<Partial<Record<ProfileName, string>>> = {
   acr: 'example.azurecr.io',
   hub: 'docker.io',
 };
+
+/** Registries that are somebody's service, and ways that are no one product's. */
+export const HOSTED: ReadonlySet<string> = new Set([...Object.keys(HOSTS), 'gitlab', 'replicas', 'equalparts']);
 
 const WHOLE: ReadonlySet<string> = new Set(['ghcr', 'gar']);
 const LOSING: ReadonlySet<string> = new Set(['distribution2', 'zot', 'gitea', 'docker-registry']);
@@ -59,29 +67,54 @@ const clientFor = (name: ProfileName): Partial<RegistryOptions> => ({
 /** Seconds; longer than any cell. */
 const TOKEN_LIFETIME = 60;
 
-async function openEmbedded(profile: ProfileName, withTokens: boolean): Promise<Site> {
+function startEmbedded(profile: ProfileName, withTokens: boolean): Promise<Registry> {
   const auth = withTokens ? { auth: { bearer: { ...TEST_CREDENTIALS, lifetimeSeconds: TOKEN_LIFETIME } } } : {};
   const limit = profile === 'limited' ? { limit: CHUNK + 1024 } : {};
-  const server = await startRegistry({ profile, minChunk: CHUNK / 2, ...limit, ...auth });
-  const repository = 'team/app';
+  return startRegistry({ profile, minChunk: CHUNK / 2, ...limit, ...auth });
+}
+
+const siteIn = (server: Registry, repository: string): Site => ({
+  url: server.url,
+  repository,
+  addBlob: async (name, bytes) => void (await server.addBlob(name, bytes)),
+  blob: async (digest) => (server.blobs(repository).includes(digest) ? readFile(server.blobPath(digest)) : undefined),
+  manifest: async (tag) => server.manifest(repository, tag)?.bytes,
+  ownRefusals: () =>
+    server.requests.filter((request) => request.repository === repository && request.status === 429).length,
+});
+
+/** `hub` refuses every so-many-th request: its cells would disturb each other. */
+const isAlone = (profile: ProfileName): boolean => profile === 'hub';
+
+/** One server for the cells with tokens, one for those without, each started when it is first asked for. */
+function runEmbedded(profile: ProfileName): Running {
+  const servers = new Map<string, Promise<Registry>>();
   return {
-    url: server.url,
-    repository,
-    addBlob: async (name, bytes) => void (await server.addBlob(name, bytes)),
-    blob: async (digest) =>
-      server.blobs(repository).includes(digest) ? readFile(server.blobPath(digest)) : undefined,
-    manifest: async (tag) => server.manifest(repository, tag)?.bytes,
-    ownRefusals: () => (profile === 'hub' ? server.requests.filter(({ status }) => status === 429).length : 0),
-    close: server.close,
+    open: async (cell, withTokens) => {
+      const key = isAlone(profile) ? cell : String(withTokens);
+      const server = servers.get(key) ?? startEmbedded(profile, withTokens);
+      servers.set(key, server);
+      return siteIn(await server, repositoryOf(cell));
+    },
+    close: async () => {
+      for (const server of servers.values()) await (await server).close();
+    },
   };
 }
+
+/** A repository name for a cell's name. */
+const repositoryOf = (cell: string): string =>
+  `cells/${cell
+    .toLowerCase()
+    .match(/[a-z0-9]+/g)
+    ?.join('-')}`;
 
 export const EMBEDDED: readonly Target[] = PROFILE_NAMES.map((name) => ({
   name,
   afterBreak: afterBreak(name),
   client: clientFor(name),
   tokens: true,
-  open: (_, withTokens) => openEmbedded(name, withTokens),
+  start: () => runEmbedded(name),
 }));
 
 async function fetched(url: string): Promise<Buffer | undefined> {
@@ -97,25 +130,22 @@ async function put(url: string, repository: string, bytes: Buffer): Promise<void
   if (closed.status !== 201) throw new Error(`the blob could not be put: ${closed.status} ${await closed.text()}`);
 }
 
-/** Debian's docker-registry: one process for all cells, a repository for each. */
+/** Debian's docker-registry; it runs already, and asks for no credentials. */
 export const realTarget = (registry: DockerRegistry): Target => {
   const url = `http://${registry.host}`;
+  const siteAt = (repository: string): Site => ({
+    url,
+    repository,
+    addBlob: (name, bytes) => put(url, name, bytes),
+    blob: (digest) => fetched(`${url}/v2/${repository}/blobs/${digest}`),
+    manifest: (tag) => fetched(`${url}/v2/${repository}/manifests/${tag}`),
+    ownRefusals: () => 0,
+  });
   return {
     name: 'docker-registry',
     afterBreak: afterBreak('docker-registry'),
     client: { chunkSize: CHUNK },
     tokens: false,
-    open: async (cell) => {
-      const repository = `cells/${cell.toLowerCase().replace(/[^a-z0-9]+/g, '-').replace(/^-|-$/g, '')}`;
-      return {
-        url,
-        repository,
-        addBlob: (name, bytes) => put(url, name, bytes),
-        blob: (digest) => fetched(`${url}/v2/${repository}/blobs/${digest}`),
-        manifest: (tag) => fetched(`${url}/v2/${repository}/manifests/${tag}`),
-        ownRefusals: () => 0,
-        close: async () => {},
-      };
-    },
+    start: () => ({ open: async (cell) => siteAt(repositoryOf(cell)), close: async () => {} }),
   };
 };

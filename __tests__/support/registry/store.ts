@@ -1,5 +1,5 @@
 /** Where the registry keeps things: blobs and uploads as files, which repository has what in memory. */
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { mkdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Session } from './session.ts';
@@ -84,7 +84,10 @@ export class Store {
   /** Puts a blob into a repository without any upload. */
   async add(repository: string, bytes: Uint8Array): Promise<string> {
     const digest = sha256(bytes);
-    await writeFile(this.blobPath(digest), bytes);
+    // Another request may be reading the same blob.
+    const written = `${this.blobPath(digest)}.${randomUUID()}`;
+    await writeFile(written, bytes);
+    await rename(written, this.blobPath(digest));
     this.repository(repository).blobs.add(digest);
     return digest;
   }
