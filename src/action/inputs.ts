@@ -2,36 +2,14 @@
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { getInput } from '@actions/core';
-import { type InputName, parseRequest, type RawInputs } from '../push/parse-request.ts';
+import { INPUT_NAMES, parseRequest, type RawInputs } from '../push/parse-request.ts';
 import type { PushRequest } from '../push/request.ts';
-
-const NAMES: readonly InputName[] = [
-  'image',
-  'tags',
-  'username',
-  'password',
-  'engine',
-  'export',
-  'platforms',
-  'chunk-size',
-  'concurrency',
-  'max-retries',
-  'compression',
-  'compression-level',
-  'cache',
-  'cache-from',
-  'cache-max-size',
-  'fallback',
-  'insecure',
-  'ca-file',
-  'dry-run',
-];
 
 /** Reads and checks the inputs. Throws InputError. */
 export function readRequest(): PushRequest {
   // A password may begin or end with white space; nothing else does on purpose.
   const raw: RawInputs = Object.fromEntries(
-    NAMES.map((name) => [name, getInput(name, { trimWhitespace: name !== 'password' })]),
+    INPUT_NAMES.map((name) => [name, getInput(name, { trimWhitespace: name !== 'password' })]),
   );
   return parseRequest(raw, { env: process.env, workDir: workDir(), remoteCache: true });
 }

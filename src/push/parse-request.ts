@@ -9,26 +9,30 @@ import type { PushRequest } from './request.ts';
 /** The inputs as texts, by the names of action.yml; empty or absent means the default. */
 export type RawInputs = Readonly<Partial<Record<InputName, string>>>;
 
-export type InputName =
-  | 'image'
-  | 'tags'
-  | 'username'
-  | 'password'
-  | 'engine'
-  | 'export'
-  | 'platforms'
-  | 'chunk-size'
-  | 'concurrency'
-  | 'max-retries'
-  | 'compression'
-  | 'compression-level'
-  | 'cache'
-  | 'cache-from'
-  | 'cache-max-size'
-  | 'fallback'
-  | 'insecure'
-  | 'ca-file'
-  | 'dry-run';
+/** Every input, by its name in action.yml. */
+export const INPUT_NAMES = [
+  'image',
+  'tags',
+  'username',
+  'password',
+  'engine',
+  'export',
+  'platforms',
+  'chunk-size',
+  'concurrency',
+  'max-retries',
+  'compression',
+  'compression-level',
+  'cache',
+  'cache-from',
+  'cache-max-size',
+  'fallback',
+  'insecure',
+  'ca-file',
+  'dry-run',
+] as const;
+
+export type InputName = (typeof INPUT_NAMES)[number];
 
 /** What the caller knows beside the inputs. */
 export type Surroundings = Pick<PushRequest, 'workDir' | 'env' | 'remoteCache'>;
