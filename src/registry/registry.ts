@@ -73,7 +73,7 @@ export class Registry {
   repository(name: string): Repository {
     const known = this.#repositories.get(name);
     if (known !== undefined) return known;
-    const repository = new Repository(name, this, this.#context, this.#sessions);
+    const repository = new Repository(name, this.#context, this.#sessions);
     this.#repositories.set(name, repository);
     return repository;
   }

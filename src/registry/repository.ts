@@ -6,7 +6,6 @@ import type { BlobBody } from './body.ts';
 import type { HostContext, Place, Task } from './context.ts';
 import { type FetchedManifest, fetchManifest, headManifest, putManifest } from './manifests.ts';
 import { openUpload } from './opening.ts';
-import type { Registry } from './registry.ts';
 import type { OpenSessions } from './sessions.ts';
 import { run } from './upload/machine.ts';
 import type { Session } from './upload/session.ts';
@@ -18,15 +17,13 @@ export type { BlobOutcome, UploadOptions } from './upload/upload.ts';
 
 export class Repository {
   readonly name: string;
-  readonly registry: Registry;
   readonly #place: Place;
   readonly #sessions: OpenSessions;
   /** Sessions that a refused mount opened: they wait for the upload of that blob. */
   readonly #kept = new Map<Digest, Session>();
 
-  constructor(name: string, registry: Registry, context: HostContext, sessions: OpenSessions) {
+  constructor(name: string, context: HostContext, sessions: OpenSessions) {
     this.name = name;
-    this.registry = registry;
     this.#sessions = sessions;
     this.#place = {
       context,
