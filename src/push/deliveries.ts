@@ -38,6 +38,7 @@ export class Deliveries {
   readonly #running: Promise<void>[] = [];
   readonly #compressed = new Map<Digest, Descriptor>();
   readonly #kept = new Map<Digest, KeptLayer>();
+  readonly #abandoned = Promise.withResolvers<void>();
 
   constructor(job: Job, force: Force) {
     this.#job = job;
@@ -92,6 +93,11 @@ export class Deliveries {
     return delivery;
   }
 
+  /** Resolves when a delivery found no registry left. */
+  get abandoned(): Promise<void> {
+    return this.#abandoned.promise;
+  }
+
   /** Waits until every delivery has ended, well or not. Throws when no target is left. */
   async ended(): Promise<void> {
     await Promise.all(this.#running);
@@ -109,7 +115,10 @@ export class Deliveries {
     };
     await Promise.all(targets.map((target) => target.deliver(this.#parcel(shipment, target, onConfirmed))));
     // Nobody wants it any more; waiting for its end could take for ever, since nobody reads it.
-    if (!targets.some(({ alive }) => alive)) return made?.release();
+    if (!targets.some(({ alive }) => alive)) {
+      this.#abandoned.resolve();
+      return made?.release();
+    }
     if (made) await this.#settleMade(piece, made);
     else await body.whole();
   }

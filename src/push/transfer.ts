@@ -10,6 +10,7 @@ import { layerMediaType } from '../layer/compress/compression.ts';
 import { fileBody } from '../layer/file-body.ts';
 import { compressLayer, type MadeBlob, spoolBlob } from '../layer/make.ts';
 import { Deliveries, type Shipment, UNNAMED } from './deliveries.ts';
+import { entriesUntil } from './entries.ts';
 import type { Force } from './force.ts';
 import { type Job, livingTargets } from './job.ts';
 import type { Piece } from './pieces.ts';
@@ -156,7 +157,7 @@ export class Transfer {
     source: StreamSource,
     options: { isWanted(key: Digest): boolean; isComplete(): boolean; hold: boolean },
   ): Promise<void> {
-    for await (const entry of source.blobs()) {
+    for await (const entry of entriesUntil(source.blobs(), this.#deliveries.abandoned)) {
       livingTargets(this.#job);
       if (options.isComplete()) break;
       const piece = pieceOfEntry(entry);
@@ -168,6 +169,7 @@ export class Transfer {
       if (options.hold) this.#hold(shipment);
       else void this.#deliveries.ship(shipment);
     }
+    livingTargets(this.#job);
   }
 
   #shipmentOf(entry: StreamedBlob, piece: Piece | undefined): Shipment {

@@ -1,0 +1,60 @@
+import { describe, expect, it } from 'vitest';
+import { digestOf } from '../../src/image/oci.ts';
+import type { Destination } from '../../src/push/destination.ts';
+import { tagRecords } from '../../src/push/result.ts';
+import { jobForTest } from './bench.ts';
+
+const DIGEST = digestOf(Buffer.from('manifest'));
+
+/** A repository with two tags, at a registry that nobody asks. */
+const twoTags = async () => {
+  const { job } = await jobForTest({ tags: 'r.example/team/app:one,r.example/team/app:two' });
+  const destination = job.targets[0]?.destinations[0] as Destination;
+  const [one, two] = destination.references as [Destination['references'][0], Destination['references'][0]];
+  return { job, destination, one, two, tags: () => tagRecords(job.targets) };
+};
+
+describe('a destination', () => {
+  it('tells nothing of tags that were neither pushed nor refused', async () => {
+    const { destination, tags } = await twoTags();
+    expect(tags()).toEqual([{ reference: 'r.example/team/app:one' }, { reference: 'r.example/team/app:two' }]);
+    expect(destination.failures).toEqual([]);
+  });
+
+  it('names the tag that failed, and lives on', async () => {
+    const { destination, one, two, tags } = await twoTags();
+    const error = new Error('immutable');
+    destination.refuse(one, error);
+    destination.confirm(two, DIGEST);
+    expect(destination.alive).toBe(true);
+    expect(destination.failures).toEqual([{ destination: 'r.example/team/app:one', error }]);
+    expect(tags()).toEqual([
+      { reference: 'r.example/team/app:one', error: 'Push: immutable' },
+      { reference: 'r.example/team/app:two', digest: DIGEST },
+    ]);
+  });
+
+  it('has failed when all of its tags have', async () => {
+    const { destination, one, two } = await twoTags();
+    const error = new Error('immutable');
+    destination.refuse(one, new Error('locked'));
+    destination.refuse(two, error);
+    expect(destination.alive).toBe(false);
+    expect(destination.signal.aborted).toBe(true);
+    expect(destination.failures).toEqual([{ destination: 'r.example/team/app', error }]);
+  });
+
+  it('keeps its first failure, and is well again when the engine has pushed all of its tags', async () => {
+    const { destination, one, two } = await twoTags();
+    const first = new Error('first');
+    destination.fail(first);
+    destination.fail(new Error('second'));
+    expect(destination.failure).toBe(first);
+    destination.confirm(one, DIGEST);
+    expect(destination.alive).toBe(false);
+    expect(destination.unpushed).toEqual([two]);
+    destination.confirm(two, DIGEST);
+    expect(destination.alive).toBe(true);
+    expect(destination.failures).toEqual([]);
+  });
+});

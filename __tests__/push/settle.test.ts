@@ -1,0 +1,83 @@
+import { randomBytes } from 'node:crypto';
+import { describe, expect, it } from 'vitest';
+import { type Descriptor, type Digest, digestOf, MediaType } from '../../src/image/oci.ts';
+import { plainPiece } from '../../src/push/pieces.ts';
+import { settlePiece } from '../../src/push/settle.ts';
+import { refusal } from '../support/registry/answer.ts';
+import { jobForTest, registryForTest } from './bench.ts';
+
+const DIFF_ID = digestOf(Buffer.from('a layer'));
+const BLOB = randomBytes(3000);
+const layerOf = (digest: string, size: number): Descriptor => ({
+  mediaType: MediaType.ociLayerGzip,
+  digest: digest as Digest,
+  size,
+});
+const piece = plainPiece(DIFF_ID);
+
+describe('a hint', () => {
+  it('counts when the registry has the blob, and is entered in the books', async () => {
+    const registry = await registryForTest();
+    const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
+    const layer = layerOf(await registry.addBlob('team/app', BLOB), BLOB.length);
+    job.known.add(DIFF_ID, layer);
+    expect(await settlePiece(job, piece)).toEqual(layer);
+    expect(job.ledger.blobs).toMatchObject([{ digest: layer.digest, diffId: DIFF_ID, what: 'exists', bytesSent: 0 }]);
+  });
+
+  it('does not count when the registry lacks the blob; the next one may', async () => {
+    const registry = await registryForTest();
+    const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
+    job.known.add(DIFF_ID, layerOf(digestOf(Buffer.from('gone')), 9));
+    expect(await settlePiece(job, piece)).toBeUndefined();
+    const layer = layerOf(await registry.addBlob('team/app', BLOB), BLOB.length);
+    job.known.add(DIFF_ID, layer);
+    expect(await settlePiece(job, piece)).toEqual(layer);
+  });
+
+  it('with another size than the registry tells is not used', async () => {
+    const registry = await registryForTest();
+    const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
+    job.known.add(DIFF_ID, layerOf(await registry.addBlob('team/app', BLOB), BLOB.length - 1));
+    expect(await settlePiece(job, piece)).toBeUndefined();
+  });
+
+  it('counts on serverless-registry, which shows a mounted blob with the size of a link', async () => {
+    const registry = await registryForTest({ profile: 'serverless' });
+    const tags = `${registry.host}/team/app:v1`;
+    const layer = layerOf(await registry.addBlob('base/image', BLOB), BLOB.length);
+    const first = await jobForTest({ tags });
+    first.job.known.add(DIFF_ID, layer);
+    first.job.known.addRepository(registry.host, layer.digest, 'base/image');
+    expect(await settlePiece(first.job, piece)).toEqual(layer);
+    expect(first.job.ledger.blobs).toMatchObject([{ what: 'mounted' }]);
+    const second = await jobForTest({ tags });
+    second.job.known.add(DIFF_ID, layer);
+    expect(await settlePiece(second.job, piece)).toEqual(layer);
+    expect(second.job.ledger.blobs).toMatchObject([{ what: 'exists' }]);
+  });
+
+  it('counts only when every registry has the blob', async () => {
+    const [one, two] = [await registryForTest(), await registryForTest()];
+    const { job } = await jobForTest({ tags: `${one.host}/team/app:v1,${two.host}/team/app:v1` });
+    const layer = layerOf(await one.addBlob('team/app', BLOB), BLOB.length);
+    job.known.add(DIFF_ID, layer);
+    expect(await settlePiece(job, piece)).toBeUndefined();
+    await two.addBlob('team/app', BLOB);
+    expect(await settlePiece(job, piece)).toEqual(layer);
+  });
+
+  it('counts when a repository that can not be asked has failed, for the others', async () => {
+    const locked = {
+      name: 'locks one repository',
+      before: ({ route }: { route: { repository: string } }) =>
+        route.repository === 'locked/app' ? refusal(401, 'UNAUTHORIZED', 'who are you?') : undefined,
+    };
+    const registry = await registryForTest({ quirks: [locked] });
+    const { job } = await jobForTest({ tags: `${registry.host}/locked/app:v1,${registry.host}/team/app:v1` });
+    const layer = layerOf(await registry.addBlob('team/app', BLOB), BLOB.length);
+    job.known.add(DIFF_ID, layer);
+    expect(await settlePiece(job, piece)).toEqual(layer);
+    expect(job.targets[0]?.living.map(({ repository }) => repository.name)).toEqual(['team/app']);
+  });
+});

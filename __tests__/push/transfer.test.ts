@@ -1,0 +1,252 @@
+import { randomBytes } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { gunzipSync } from 'node:zlib';
+import { describe, expect, it } from 'vitest';
+import type { Digest } from '../../src/image/oci.ts';
+import { commit, documentsOf } from '../../src/push/commit.ts';
+import { NOTHING_FORCED } from '../../src/push/force.ts';
+import type { Job } from '../../src/push/job.ts';
+import { learnFromRegistry } from '../../src/push/learn.ts';
+import { documentsAtHand, piecesOf } from '../../src/push/pieces.ts';
+import { Transfer } from '../../src/push/transfer.ts';
+import { refusal } from '../support/registry/answer.ts';
+import type { Quirk } from '../support/registry/quirk.ts';
+import type { Registry } from '../support/registry/server.ts';
+import {
+  composed,
+  jobForTest,
+  type PlainLayer,
+  plainLayer,
+  putBlobs,
+  registryForTest,
+  Served,
+  storeOf,
+  streamOf,
+} from './bench.ts';
+
+const KB = 1000;
+const layers = (count: number, bytes = 20 * KB) => Array.from({ length: count }, () => plainLayer(randomBytes(bytes)));
+
+const everything = { isWanted: () => true, isComplete: () => false, hold: false };
+
+/** Refuses uploads as somebody who may not push. */
+const refusesUploads: Quirk = {
+  name: 'refuses uploads',
+  before: ({ method }) => (method === 'POST' ? refusal(403, 'DENIED', 'not for you') : undefined),
+};
+
+/** A layer whose second half comes only when `go` is called; never, if it is not. */
+const stalling = (layer: PlainLayer) => {
+  const gate = Promise.withResolvers<void>();
+  const half = layer.bytes.length / 2;
+  const body = Readable.from(
+    (async function* () {
+      yield layer.bytes.subarray(0, half);
+      await gate.promise;
+      yield layer.bytes.subarray(half);
+    })(),
+  );
+  return { body, go: gate.resolve };
+};
+
+/** What a registry serves for a diffID is that layer. */
+const expectLayer = (registry: Registry, transfer: Transfer, { diffId, bytes }: PlainLayer) => {
+  const blob = transfer.compressed.get(diffId);
+  expect(registry.blobs('team/app')).toContain(blob?.digest);
+  expect(gunzipSync(readFileSync(registry.blobPath(blob?.digest ?? ''))).equals(bytes)).toBe(true);
+};
+
+const spoolFiles = ({ spool }: Job) => (existsSync(spool.dir) ? readdirSync(spool.dir) : []);
+
+describe.each(['store', 'stream'] as const)('a transfer out of a %s', (kind) => {
+  const move = async (job: Job, of: readonly PlainLayer[], read?: (layer: PlainLayer) => Readable) => {
+    const transfer = new Transfer(job, NOTHING_FORCED);
+    const tree = composed(of);
+    const source = kind === 'store' ? storeOf(of, read) : streamOf(of, read);
+    if (source.kind === 'store') await transfer.fromStore(source, piecesOf(tree));
+    else await transfer.fromStream(source, everything);
+    transfer.fromMemory(piecesOf(tree), documentsAtHand(tree));
+    await transfer.delivered();
+    return { transfer, tree, source };
+  };
+
+  it('brings every layer, and leaves no spool file', async () => {
+    const registry = await registryForTest();
+    const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
+    const of = layers(3);
+    const { transfer, tree } = await move(job, of);
+    for (const layer of of) expectLayer(registry, transfer, layer);
+    expect(await commit(job, documentsOf(tree, transfer.compressed))).toEqual(new Map());
+    expect(registry.tags('team/app')).toEqual(['v1']);
+    expect(spoolFiles(job)).toEqual([]);
+    expect(transfer.kept).toHaveLength(3);
+  });
+
+  it('compresses and sends a layer once that the image has twice', async () => {
+    const registry = await registryForTest();
+    const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
+    const [one, two] = layers(2) as [PlainLayer, PlainLayer];
+    const { transfer, tree } = await move(job, [one, two, one]);
+    await commit(job, documentsOf(tree, transfer.compressed));
+    const sent = registry.requests.filter(({ step }) => step === 'upload-put');
+    expect(sent).toHaveLength(3);
+    const manifest = JSON.parse(registry.manifest('team/app', 'v1')?.bytes.toString() ?? '');
+    expect(manifest.layers).toHaveLength(3);
+    expect(manifest.layers[0]).toEqual(manifest.layers[2]);
+  });
+
+  it('takes an image without layers', async () => {
+    const registry = await registryForTest();
+    const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
+    const { transfer, tree } = await move(job, []);
+    await commit(job, documentsOf(tree, transfer.compressed));
+    expect(registry.tags('team/app')).toEqual(['v1']);
+  });
+
+  it('ends when every registry has refused, though a layer is still being made', async () => {
+    const registry = await registryForTest({ quirks: [refusesUploads] });
+    const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1`, 'chunk-size': '10000' });
+    const layer = plainLayer(randomBytes(8_000_000));
+    const { body } = stalling(layer);
+    await expect(move(job, [layer], () => body)).rejects.toThrow(/not for you/);
+    expect(body.destroyed).toBe(true);
+    await waitFor(() => spoolFiles(job).length === 0);
+  });
+
+  it('goes on for the registry that lives when the other one fails in the middle', async () => {
+    const good = await registryForTest();
+    const bad = await registryForTest({ quirks: [refusesUploads] });
+    const tags = `${bad.host}/team/app:v1,${good.host}/team/app:v1`;
+    const { job } = await jobForTest({ tags, 'chunk-size': '1MB' });
+    const layer = plainLayer(randomBytes(8_000_000));
+    const { body, go } = stalling(layer);
+    void sleep(300).then(go);
+    const { transfer } = await move(job, [layer], () => body);
+    expectLayer(good, transfer, layer);
+    expect(job.targets.map(({ alive }) => alive)).toEqual([false, true]);
+    expect(spoolFiles(job)).toEqual([]);
+  });
+
+  it('gives a layer back whose bytes are others than its diffID names', async () => {
+    const registry = await registryForTest();
+    const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
+    const [good, bad] = layers(2) as [PlainLayer, PlainLayer];
+    const read = ({ diffId, bytes }: PlainLayer) =>
+      Readable.from([diffId === bad.diffId ? Buffer.from('other') : bytes]);
+    const { transfer } = await move(job, [good, bad], read);
+    expect(transfer.isTaken(good.diffId)).toBe(true);
+    expect(transfer.isTaken(bad.diffId)).toBe(false);
+    expect(String(transfer.spoiled.get(bad.diffId))).toContain(bad.diffId);
+    expect(job.targets[0]?.alive).toBe(true);
+  });
+
+  it('drops an upload that another job has made needless while the layer was being made', async () => {
+    const registry = await registryForTest();
+    const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1`, 'chunk-size': '1MB' });
+    const layer = plainLayer(randomBytes(12_000_000));
+    const [twin] = [await jobForTest({ tags: `${registry.host}/other/app:v1` })];
+    const first = await moveOnce(twin.job, layer);
+    const { body, go } = stalling(layer);
+    const moving = move(job, [layer], () => body);
+    await patched(registry);
+    const blob = first.compressed.get(layer.diffId);
+    await registry.addBlob('team/app', readFileSync(registry.blobPath(blob?.digest ?? '')));
+    go();
+    const { transfer } = await moving;
+    expect(transfer.compressed.get(layer.diffId)).toEqual(blob);
+    expect(job.ledger.blobs.find(({ digest }) => digest === blob?.digest)?.what).toBe('exists');
+    await waitFor(() => registry.openSessions() === 0);
+  });
+});
+
+const moveOnce = async (job: Job, layer: PlainLayer): Promise<Transfer> => {
+  const transfer = new Transfer(job, NOTHING_FORCED);
+  await transfer.fromStore(storeOf([layer]), piecesOf(composed([layer])));
+  await transfer.delivered();
+  return transfer;
+};
+
+const waitFor = async (isSo: () => boolean): Promise<void> => {
+  for (let tries = 0; tries < 200 && !isSo(); tries += 1) await sleep(20);
+  expect(isSo()).toBe(true);
+};
+
+/** A chunk of a growing blob has come to team/app. */
+const patched = (registry: Registry) =>
+  waitFor(() => registry.requests.some(({ step, repository }) => step === 'upload-patch' && repository === 'team/app'));
+
+describe('a stream', () => {
+  it('is read no further than it is needed', async () => {
+    const registry = await registryForTest();
+    const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
+    const of = layers(4);
+    const source = streamOf(of);
+    const transfer = new Transfer(job, NOTHING_FORCED);
+    const wanted = of.slice(0, 2).map(({ diffId }) => diffId);
+    const isComplete = () => wanted.every((key) => transfer.isTaken(key));
+    await transfer.fromStream(source, { isWanted: (key) => wanted.includes(key), isComplete, hold: false });
+    await transfer.delivered();
+    expect(source.given).toHaveLength(3);
+  });
+
+  it('holds everything back until the tree tells what belongs, however little room the spool has', async () => {
+    const registry = await registryForTest();
+    const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
+    const of = layers(3);
+    const transfer = new Transfer(job, NOTHING_FORCED);
+    await transfer.fromStream(streamOf(of), { ...everything, hold: true });
+    expect(registry.requests.filter(({ step }) => step === 'upload-put')).toEqual([]);
+    await transfer.releaseHeld((key) => key === of[1]?.diffId);
+    await transfer.delivered();
+    expect(registry.blobs('team/app')).toHaveLength(1);
+    expect(spoolFiles(job)).toEqual([]);
+  });
+});
+
+describe('a store', () => {
+  it('is never asked for what the registry has', async () => {
+    const served = new Served();
+    const registry = await registryForTest({ quirks: [served.quirk] });
+    const of = layers(3);
+    served.add('team/app', 'v1', await putBlobs(registry, 'team/app', of.slice(0, 2)));
+    const { job, events } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
+    await learnFromRegistry(job.known, job.targets, undefined, { ...events, signal: job.signal });
+    const transfer = new Transfer(job, NOTHING_FORCED);
+    const source = storeOf(of);
+    await transfer.fromStore(source, piecesOf(source.tree));
+    await transfer.delivered();
+    expect(source.opened).toEqual([of[2]?.diffId]);
+  });
+
+  it('with a hundred known layers costs a hundred HEADs at once, not one after the other', async () => {
+    const delay = 50;
+    let atOnce = 0;
+    let most = 0;
+    const slow: Quirk = {
+      name: 'answers HEAD late',
+      before: async ({ route }) => {
+        if (route.step !== 'blob-head') return undefined;
+        most = Math.max(most, ++atOnce);
+        await sleep(delay);
+        atOnce -= 1;
+        return undefined;
+      },
+    };
+    const served = new Served();
+    const registry = await registryForTest({ quirks: [served.quirk, slow] });
+    const of = layers(100, 100);
+    served.add('team/app', 'v1', await putBlobs(registry, 'team/app', of));
+    const { job, events } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
+    await learnFromRegistry(job.known, job.targets, undefined, { ...events, signal: job.signal });
+    const transfer = new Transfer(job, NOTHING_FORCED);
+    const began = performance.now();
+    await transfer.settle(piecesOf(composed(of)));
+    const ms = performance.now() - began;
+    expect(of.every(({ diffId }: { diffId: Digest }) => transfer.isTaken(diffId))).toBe(true);
+    expect(registry.requests.filter(({ step }) => step === 'blob-head')).toHaveLength(101);
+    expect(most).toBeGreaterThan(4);
+    expect(ms).toBeLessThan((101 * delay) / 2);
+  });
+});
