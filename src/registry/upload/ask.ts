@@ -2,7 +2,6 @@
 import { RegistryError } from '../error.ts';
 import { isBusyStatus, isTransientStatus } from '../status.ts';
 import { goOnAt } from './send.ts';
-import type { Session } from './session.ts';
 import type { Asking, State } from './state.ts';
 import type { Upload } from './upload.ts';
 import { type Answer, storedOf } from './verdict.ts';
@@ -16,20 +15,24 @@ const MOST_INTERNAL_ERRORS = 2;
  */
 const MOST_SETBACKS = 3;
 
+/** A refused chunk is never read: more of it than kernels and proxies hold in their buffers was not refused, but cut. */
+const MOST_UNREAD_BYTES = 8 * 2 ** 20;
+
 /** Waits, asks how far the upload has come, and goes on there; T5 when the session is gone. */
 export async function ask(upload: Upload, { error }: Asking): Promise<State> {
   const { session } = upload;
   await upload.failed(error);
-  if (isBroken(session, error)) return { at: 'reopen', error, counted: true };
+  if (isBroken(upload, error)) return { at: 'reopen', error, counted: true };
   if (await cameMeanwhile(upload)) return { at: 'done', what: 'exists' };
   const answer = await upload.tried(() => session.status(upload.signal));
   return answer instanceof RegistryError ? { at: 'ask', error: answer } : afterStatus(upload, answer, error);
 }
 
 /** Counts the trouble in; whether the session has had too much of it. */
-function isBroken(session: Session, { status, kind, method }: RegistryError): boolean {
+function isBroken({ session, traffic }: Upload, { status, kind, method }: RegistryError): boolean {
+  const refused = kind === 'reset' && traffic.taken <= MOST_UNREAD_BYTES;
   if (status === 500) session.internalErrors += 1;
-  if (method === 'PATCH' && (status === 500 || kind === 'reset')) session.setbacks += 1;
+  if (method === 'PATCH' && (status === 500 || refused)) session.setbacks += 1;
   return session.internalErrors >= MOST_INTERNAL_ERRORS || session.setbacks >= MOST_SETBACKS;
 }
 
