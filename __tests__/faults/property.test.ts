@@ -66,7 +66,11 @@ async function trouble(server: Registry, seed: number, keeps: boolean): Promise<
     if (!server.blobs(repository).includes(digest)) return 'the blob is not there';
     if (!(await readFile(server.blobPath(digest))).equals(bytes)) return 'the blob has other bytes';
     const { made } = proxy.faults.cuts();
-    return keeps && bytesResent > made * CHUNK ? `${bytesResent} bytes were sent again for ${made} cuts` : undefined;
+    if (!keeps || bytesResent <= made * CHUNK) return undefined;
+    // Three breaks in a row of one small chunk look like a session that takes no more: a new one is tried.
+    const sessions = server.requests.filter((one) => one.repository === repository && one.step === 'upload-post').length;
+    if (made >= 3 && sessions === 2 && bytesResent <= made * CHUNK + bytes.length) return undefined;
+    return `${bytesResent} bytes were sent again for ${made} cuts`;
   } catch (error) {
     return String(error);
   } finally {
