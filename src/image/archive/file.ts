@@ -43,7 +43,8 @@ export class RandomFile {
   /** The bytes [start, end) as a stream. */
   stream(start: number, end: number): Readable {
     if (end <= start) return Readable.from([], { objectMode: false });
-    return createReadStream('', { fd: this.#fd, start, end: end - 1, autoClose: false, highWaterMark: READ_BYTES });
+    const files = { read, close: leaveOpen };
+    return createReadStream('', { fd: this.#fd, start, end: end - 1, highWaterMark: READ_BYTES, fs: files });
   }
 
   close(): Promise<void> {
@@ -51,6 +52,9 @@ export class RandomFile {
     return this.#closed;
   }
 }
+
+/** A stream that is destroyed closes its descriptor even with `autoClose: false`; this one is the whole file's. */
+const leaveOpen = (_: number, done: (error: Error | null) => void): void => done(null);
 
 /** Bytes a read: larger ones cost no more time and fewer turns. */
 const READ_BYTES = 256 * 1024;
