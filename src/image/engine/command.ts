@@ -106,10 +106,14 @@ export async function kill(pid: number, ended: Promise<unknown>): Promise<void> 
   clearTimeout(timer);
 }
 
-/** The first line of what a tool wrote to its stderr: what it says of itself, for a message. */
+/**
+ * The first line of what a tool wrote to its stderr: what it says of itself, for a message. Podman logs warnings before it
+ * (`time="…" level=warning …`, of a rootless set-up for example), which count only when there is nothing else.
+ */
 export function firstWords(stderr: string): string {
-  const line = stderr.split('\n').find((text) => text.trim() !== '');
-  return (line ?? '').trim().replace(/^(error|fatal)( response from daemon)?:\s*/i, '');
+  const lines = stderr.split('\n').filter((text) => text.trim() !== '');
+  const line = lines.find((text) => !/^time="[^"]*" level=/.test(text)) ?? lines[0] ?? '';
+  return line.trim().replace(/^(error|fatal)( response from daemon)?:\s*/i, '');
 }
 
 /** A tool that is asked something small may end by itself after a cancel: nobody waits for it. */
