@@ -1,0 +1,135 @@
+/**
+ * `npm run bench [-- --small] [--only CASE,...] [--sizes 60mb,1.6gb] [--rounds N] [--keep] [--write]`: measures the push beside what
+ * users would run instead, and prints Markdown. Results are kept, so that parts measured one by one make one document;
+ * `--write` puts it into docs/benchmarks.md. Needs Linux with root or passwordless sudo, for the engines.
+ */
+import { writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { TEST_PARTS } from '../__tests__/support/real/parts.ts';
+import { CASES } from './bench/cases.ts';
+import type { Contestant } from './bench/contestants.ts';
+import { documentOf } from './bench/document.ts';
+import { type ImageRecipe, SIXTY } from './bench/images.ts';
+import { inRounds } from './bench/measure.ts';
+import { type Results, readResults, withAttempt, writeResults } from './bench/results.ts';
+import { MEMORY_SIZES, memoryContestants, startupContestants, uplinkContestants } from './bench/studies.ts';
+import { setupTools } from './bench/tools.ts';
+import { versionsOf } from './bench/versions.ts';
+import { World } from './bench/world.ts';
+import { setup } from './setup/parts.ts';
+
+interface Part {
+  /** The image's name and the case's. */
+  readonly image: string;
+  readonly name: string;
+  readonly rounds: number;
+  prepare(world: World): Promise<void>;
+  contestants(world: World): readonly Contestant[];
+}
+
+const { values: options } = parseArgs({
+  options: {
+    small: { type: 'boolean', default: false },
+    only: { type: 'string' },
+    sizes: { type: 'string' },
+    rounds: { type: 'string', default: '3' },
+    keep: { type: 'boolean', default: false },
+    prepare: { type: 'boolean', default: false },
+    write: { type: 'boolean', default: false },
+    print: { type: 'boolean', default: false },
+  },
+});
+
+const rounds = Number(options.rounds);
+if (!Number.isInteger(rounds) || rounds < 1) throw new Error(`--rounds ${options.rounds}: expected a whole number`);
+const LARGE = MEMORY_SIZES[2]!;
+const SMALL_ROUNDS = 5;
+
+const caseParts = (recipe: ImageRecipe): Part[] =>
+  CASES.map((each) => ({
+    image: recipe.name,
+    name: each.name,
+    rounds,
+    prepare: (world) => each.setup(world, recipe),
+    contestants: (world) => each.contestants(world, recipe),
+  }));
+
+const study = (
+  recipe: ImageRecipe,
+  name: string,
+  times: number,
+  contestants: (world: World, recipe: ImageRecipe) => readonly Contestant[],
+): Part => ({
+  image: recipe.name,
+  name,
+  rounds: times,
+  prepare: (world) => world.have('overlay2', recipe, ['v1']),
+  contestants: (world) => contestants(world, recipe),
+});
+
+/** The order in which a run that is cut short loses least: targets first, other tools and the small image last. */
+function parts(): Part[] {
+  const large = caseParts(LARGE);
+  const isLast = ({ name }: Part) => name === 'docker20' || name === 'others';
+  return [
+    ...large.filter((part) => !isLast(part)),
+    study(LARGE, 'startup', SMALL_ROUNDS, startupContestants),
+    study(LARGE, 'uplink', 1, uplinkContestants),
+    ...MEMORY_SIZES.map((recipe) => study(recipe, 'memory', 1, memoryContestants)),
+    ...large.filter(isLast),
+    ...caseParts(SIXTY),
+    study(SIXTY, 'startup', SMALL_ROUNDS, startupContestants),
+  ];
+}
+
+function chosen(): Part[] {
+  const only = options.only?.split(',');
+  const sizes = (options.small ? SIXTY.name : options.sizes)?.split(',');
+  const startupOnce = (part: Part) => part.name !== 'startup' || part.image === (options.small ? SIXTY : LARGE).name;
+  const found = parts()
+    .filter((part) => (only ? only.includes(part.name) : startupOnce(part)))
+    .filter((part) => !sizes || sizes.includes(part.image));
+  if (found.length === 0) {
+    const names = new Set(parts().map(({ name }) => name));
+    throw new Error(`nothing to measure: --only takes ${[...names].join(', ')}`);
+  }
+  return found;
+}
+
+async function main(): Promise<void> {
+  const began = new Date().toISOString().slice(0, 16).replace('T', ' ');
+  const missing = await setup([...TEST_PARTS, 'docker-sid']);
+  if (missing.length > 0) throw new Error(`the benchmark needs ${missing.join(', ')}`);
+  await setupTools();
+  const world = await World.start();
+  try {
+    let results: Results = { ...readResults(), versions: await versionsOf() };
+    for (const part of chosen()) {
+      console.error(`${part.image} ${part.name}: preparing ...`);
+      await part.prepare(world);
+      if (!options.prepare) results = await measurePart(world, part, began, results);
+    }
+  } finally {
+    await world.stop(options.keep);
+  }
+}
+
+async function measurePart(world: World, part: Part, began: string, before: Results): Promise<Results> {
+  let results = before;
+  for await (const { contestant, attempt } of inRounds(world, part.contestants(world), part.rounds)) {
+    results = withAttempt(results, `${part.image}/${part.name}/${contestant.name}`, began, attempt);
+    writeResults(results);
+    const outcome = attempt.failed === undefined ? '' : ` failed: ${attempt.failed}`;
+    console.error(`  ${attempt.seconds.toFixed(2).padStart(7)} s  ${contestant.name}${outcome}`);
+  }
+  return results;
+}
+
+if (!options.print) await main();
+const { markdown, plot } = documentOf(readResults(), options.small ? [SIXTY.name] : undefined);
+console.log(markdown);
+if (options.write) {
+  writeFileSync(fileURLToPath(new URL('../docs/benchmarks.md', import.meta.url)), markdown);
+  if (plot) writeFileSync(fileURLToPath(new URL('../docs/benchmarks-size.svg', import.meta.url)), plot);
+}
