@@ -54,12 +54,14 @@ const MANIFEST = Buffer.from(
 const TAG = '1';
 const BASE = 'team/base';
 
-/** ms until no answer is noticed, where that is the fault; elsewhere a busy machine must not look like one. */
-const SHORT_TIMEOUT = 1000;
-const LONG_TIMEOUT = 20_000;
+/**
+ * ms until no answer is noticed. Where that is the fault, short; but a busy machine must not look like one, unless the push
+ * is to fail anyway.
+ */
+const TIMEOUTS = { silent: 2500, hopeless: 400, other: 20_000 } as const;
 
 /** ms; a cell that takes longer hangs, which is an end that must not be. */
-export const CELL_DEADLINE = 20_000;
+export const CELL_DEADLINE = 60_000;
 
 /** Waits pass at once, and the clock knows that they did. */
 function quickClock(): Clock {
@@ -76,7 +78,7 @@ function quickClock(): Clock {
 }
 
 function clientOf({ target, kind }: Cell, host: string): Registry {
-  const timeout = kind.hangs ? SHORT_TIMEOUT : LONG_TIMEOUT;
+  const timeout = TIMEOUTS[kind.hangs ? (kind.times === 'always' ? 'hopeless' : 'silent') : 'other'];
   return new Registry({
     host,
     insecure: true,

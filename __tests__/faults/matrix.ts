@@ -23,7 +23,7 @@ export const cellsOf = (target: Target): Cell[] =>
   STEPS.flatMap((step) => KINDS.map((kind): Cell => ({ target, step, kind })));
 
 /** Cells that are under way at once: most of the time of a cell is waiting. */
-const AT_ONCE = 16;
+const AT_ONCE = 24;
 
 /** Runs cells of one target, several at once, and gives their results in the same order. */
 export async function runCells(target: Target, cells: readonly Cell[]): Promise<Result[]> {

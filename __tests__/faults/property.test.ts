@@ -68,7 +68,9 @@ async function trouble(server: Registry, seed: number, keeps: boolean): Promise<
     const { made } = proxy.faults.cuts();
     if (!keeps || bytesResent <= made * CHUNK) return undefined;
     // Three breaks in a row of one small chunk look like a session that takes no more: a new one is tried.
-    const sessions = server.requests.filter((one) => one.repository === repository && one.step === 'upload-post').length;
+    const sessions = server.requests.filter(
+      (one) => one.repository === repository && one.step === 'upload-post',
+    ).length;
     if (made >= 3 && sessions === 2 && bytesResent <= made * CHUNK + bytes.length) return undefined;
     return `${bytesResent} bytes were sent again for ${made} cuts`;
   } catch (error) {

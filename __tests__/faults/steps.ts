@@ -66,7 +66,7 @@ export const STEPS: readonly MatrixStep[] = [
     step: 'upload-put',
     where: ({ length }) => length === CONFIG_BYTES || length === LAYER_BYTES,
     has: ['body', 'session'],
-    says: /closing an upload/,
+    says: /closing an upload|takes no chunks/,
   },
   { name: 'PUT manifest', step: 'manifest-put', has: ['body'], says: /putting a manifest/ },
 ];
