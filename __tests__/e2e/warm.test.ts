@@ -9,6 +9,8 @@ import type { ImageRecipe } from '../support/images.ts';
 import { pullBack } from '../support/real/pull.ts';
 import { type DockerRegistry, startDockerRegistry } from '../support/real/registry.ts';
 import { describeWith } from '../support/real/suite.ts';
+import { refusal } from '../support/registry/answer.ts';
+import type { Quirk } from '../support/registry/quirk.ts';
 import { startRegistry } from '../support/registry/server.ts';
 import { type ActionRun, freshRunner, type RunActionOptions, runAction } from '../support/runner.ts';
 import { type CountedDocker, countDocker } from './counted-docker.ts';
@@ -141,6 +143,23 @@ for (const kind of ENGINES.filter(({ part }) => part !== 'podman')) {
       expect(metadataOf(again).blobs.filter(({ what }) => what === 'uploaded')).toMatchObject([
         { digest: lost?.digest },
       ]);
+      await embedded.close();
+    });
+
+    it('has the engine push what the registry does not take from us, where fallback says so', async () => {
+      const picky: Quirk = {
+        name: 'takes uploads from docker alone',
+        before: ({ method, headers }) =>
+          method === 'POST' && !headers['user-agent']?.includes('docker')
+            ? refusal(400, 'UNSUPPORTED', 'not in this way')
+            : undefined,
+      };
+      const embedded = await startRegistry({ quirks: [picky] });
+      const tags = `${embedded.host}/team/fallback:v1`;
+      const run = await push({ tags, cache: 'false', fallback: 'engine' });
+      expect(run.warnings.join()).toContain('not in this way');
+      expect(run.outputs.digest).toBe(embedded.manifest('team/fallback', 'v1')?.digest);
+      expect(metadataOf(run).tags).toEqual([{ reference: tags, digest: run.outputs.digest }]);
       await embedded.close();
     });
   });
