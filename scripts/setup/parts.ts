@@ -32,7 +32,7 @@ export const setup = async (parts: readonly PartName[]): Promise<readonly PartNa
   const asked = parts.filter((part) => !without.has(part));
   const isMissing = (part: PartName) => lackingCommands(part).length > 0;
   await installPackages(asked.filter(isMissing));
-  for (const part of asked.filter(isMissing)) await unpackEngine(part);
+  await Promise.all(asked.filter(isMissing).map(unpackEngine));
   const missing = asked.filter(isMissing);
   for (const part of missing) {
     console.error(
