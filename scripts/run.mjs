@@ -8,7 +8,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const tasks = ['test', 'demo', 'check', 'build', 'bench', 'setup', 'big-push'];
+const tasks = ['test', 'demo', 'check', 'build', 'bench', 'setup', 'big-push', 'faults'];
 
 const readJson = (path) => JSON.parse(readFileSync(join(root, path), 'utf8'));
 

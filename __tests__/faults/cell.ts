@@ -58,7 +58,7 @@ const BASE = 'team/base';
  * ms until no answer is noticed. Where that is the fault, short; but a busy machine must not look like one, unless the push
  * is to fail anyway.
  */
-const TIMEOUTS = { silent: 2500, hopeless: 400, other: 20_000 } as const;
+const TIMEOUTS = { silent: 2500, hopeless: 1500, other: 20_000 } as const;
 
 /** ms; a cell that takes longer hangs, which is an end that must not be. */
 export const CELL_DEADLINE = 60_000;

@@ -1,0 +1,57 @@
+/**
+ * `npm run faults [-- --only matrix,cuts,token] [--layer BYTES] [--cuts 4,12] [--write]`: measures what faults cost, beside what users
+ * would run instead, and prints Markdown. Results are kept, so that parts measured one by one make one document; `--write` puts it
+ * into docs/faults.md. The cuts need Linux with root or passwordless sudo, for the engine.
+ */
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { TEST_PARTS, unpackedRoot } from '../__tests__/support/real/parts.ts';
+import { measureCuts } from './faults/cuts.ts';
+import { documentOf, type Measured } from './faults/document.ts';
+import { measureMatrix } from './faults/matrix.ts';
+import { measureToken } from './faults/token.ts';
+import { setup } from './setup/parts.ts';
+
+const { values: options } = parseArgs({
+  options: {
+    only: { type: 'string', default: 'matrix,cuts,token' },
+    layer: { type: 'string', default: '500000000' },
+    chunk: { type: 'string', default: '20000000' },
+    cuts: { type: 'string', default: '4,12' },
+    write: { type: 'boolean', default: false },
+  },
+});
+
+const kept = join(unpackedRoot, 'faults.json');
+let measured: Measured = existsSync(kept) ? (JSON.parse(readFileSync(kept, 'utf8')) as Measured) : {};
+
+const keep = (part: Measured): void => {
+  measured = { ...measured, ...part };
+  mkdirSync(dirname(kept), { recursive: true });
+  writeFileSync(kept, JSON.stringify(measured));
+};
+
+const parts = new Set(options.only.split(','));
+await setup(TEST_PARTS);
+if (parts.has('cuts')) {
+  const layerBytes = Number(options.layer);
+  const cuts = options.cuts.split(',').map(Number);
+  const runs = await measureCuts({ layerBytes, chunkSize: options.chunk, cuts }, (run) => {
+    console.log(
+      `${run.registry}, ${run.tool}, ${run.made} of ${run.cuts} cuts: ${run.failed ?? 'pushed'}, sent again: ${run.resent}`,
+    );
+  });
+  keep({ layerBytes, chunkBytes: Number(options.chunk), cuts: runs });
+}
+if (parts.has('token')) keep({ token: await measureToken() });
+if (parts.has('matrix')) {
+  const matrix = await measureMatrix((name) => console.log(`The matrix on ${name} ...`));
+  keep({ matrix });
+  for (const complaint of matrix.complaints) console.error(`NOT AS STATED: ${complaint}`);
+  if (matrix.complaints.length > 0) process.exitCode = 1;
+}
+const text = documentOf(measured);
+if (options.write) writeFileSync(fileURLToPath(new URL('../docs/faults.md', import.meta.url)), text);
+else console.log(text);

@@ -1,0 +1,201 @@
+/** Cuts at random places of one layer, for us and for the tools that users would run instead. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { randomFrom } from '../../__tests__/support/fault-proxy/cuts.ts';
+import { cutAfter } from '../../__tests__/support/fault-proxy/faults.ts';
+import { type FaultProxy, startFaultProxy } from '../../__tests__/support/fault-proxy/proxy.ts';
+import type { SeenRequest } from '../../__tests__/support/fault-proxy/rules.ts';
+import { type ImageRecipe, loadImage, writeDockerArchive } from '../../__tests__/support/images.ts';
+import { type Docker, startDocker } from '../../__tests__/support/real/docker.ts';
+import { commandOf } from '../../__tests__/support/real/parts.ts';
+import { startDockerRegistry } from '../../__tests__/support/real/registry.ts';
+import { startRegistry } from '../../__tests__/support/registry/server.ts';
+import { runAction } from '../../__tests__/support/runner.ts';
+import { crane, runTool, setupTools, skopeo } from '../bench/tools.ts';
+
+/** One push of one tool. */
+export interface CutRun {
+  readonly tool: string;
+  readonly registry: string;
+  readonly cuts: number;
+  /** Those that happened: a tool that gives up does not meet the later ones. */
+  readonly made: number;
+  readonly seconds: number;
+  /** Bytes of request bodies that reached the registry. */
+  readonly sent: number;
+  /** Those beyond the image's blobs and manifest; undefined when the push failed. */
+  readonly resent: number | undefined;
+  readonly failed?: string;
+}
+
+/** Smaller bodies are not the layer's. */
+const LEAST_LAYER_BODY = 1_000_000;
+
+/** Cuts the layer's upload once at each of these offsets of the layer, in their order, wherever a request begins. */
+export function cutAt(proxy: FaultProxy, offsets: readonly number[]): () => number {
+  let next = 0;
+  for (const [index, offset] of offsets.entries()) {
+    let start = 0;
+    const where = ({ range, length }: SeenRequest): boolean => {
+      if (next !== index || (length > 0 && length < LEAST_LAYER_BODY)) return false;
+      start = range?.start ?? 0;
+      const end = length === 0 ? Number.POSITIVE_INFINITY : start + length;
+      if (offset < start || offset >= end) return false;
+      next += 1;
+      return true;
+    };
+    const rule = { step: ['upload-patch', 'upload-put'] as const, where, times: Number.POSITIVE_INFINITY };
+    // The fault is asked for after `where`: how far into the body the offset lies is known only then.
+    proxy.faults.add({
+      ...rule,
+      get fault() {
+        return cutAfter(offset - start);
+      },
+    });
+  }
+  return () => next;
+}
+
+const REPOSITORY = 'faults/app';
+const MANIFESTS = 'application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json';
+
+/** Bytes of everything that the pushed tag consists of; undefined when it is not there. */
+async function bytesOfImage(url: string): Promise<number | undefined> {
+  const answer = await fetch(`${url}/v2/${REPOSITORY}/manifests/1`, { headers: { accept: MANIFESTS } });
+  if (!answer.ok) return undefined;
+  const text = await answer.text();
+  const { config, layers } = JSON.parse(text) as { config: { size: number }; layers: { size: number }[] };
+  return text.length + config.size + layers.reduce((sum, { size }) => sum + size, 0);
+}
+
+interface Place {
+  readonly url: string;
+  stop(): Promise<void>;
+}
+
+const REGISTRIES: Readonly<Record<string, () => Promise<Place>>> = {
+  'a registry that can go on (profile distribution3)': async () => {
+    const registry = await startRegistry({ profile: 'distribution3' });
+    return { url: registry.url, stop: registry.close };
+  },
+  'docker-registry 2.8': async () => {
+    const registry = await startDockerRegistry();
+    return { url: `http://${registry.host}`, stop: registry.stop };
+  },
+};
+
+type Tool = (reference: string) => Promise<{ seconds: number; failed?: string | undefined }>;
+
+const byAction =
+  (image: string, chunkSize: string): Tool =>
+  async (reference) => {
+    const run = await runAction({ inputs: { image, tags: reference, 'chunk-size': chunkSize }, timeout: 1_800_000 });
+    return { seconds: run.seconds, ...(run.exitCode === 0 ? {} : { failed: run.errors[0] ?? 'no error line' }) };
+  };
+
+const NAME = 'faults.example/app:1';
+
+function toolsFor(archive: string, engine: Docker, chunkSize: string): Record<string, Tool> {
+  const docker = commandOf('docker', 'docker');
+  const craneCommand = crane();
+  const image = `docker-archive:${archive}`;
+  return {
+    'chunked-push': byAction(image, chunkSize),
+    'docker push': (to) =>
+      runTool(
+        [
+          [docker, 'tag', NAME, to],
+          [docker, 'push', '--quiet', to],
+        ],
+        engine.env,
+      ),
+    'skopeo copy': (to) =>
+      runTool(
+        [
+          [
+            ...skopeo(),
+            '--insecure-policy',
+            'copy',
+            '--retry-times=5',
+            '--dest-tls-verify=false',
+            image,
+            `docker://${to}`,
+          ],
+        ],
+        {},
+      ),
+    ...(craneCommand && {
+      'crane push': (to: string) => runTool([[...craneCommand, 'push', '--insecure', archive, to]], {}),
+    }),
+  };
+}
+
+async function measure(name: string, tool: Tool, registry: string, offsets: readonly number[]): Promise<CutRun> {
+  const place = await REGISTRIES[registry]!();
+  const proxy = await startFaultProxy({ target: place.url });
+  const made = cutAt(proxy, offsets);
+  try {
+    const { seconds, failed } = await tool(`${proxy.host}/${REPOSITORY}:1`);
+    const size = failed === undefined ? await bytesOfImage(place.url) : undefined;
+    const sent = proxy.stats.bodyBytes;
+    const resent = size === undefined ? undefined : Math.max(0, sent - size);
+    return {
+      tool: name,
+      registry,
+      cuts: offsets.length,
+      made: made(),
+      seconds,
+      sent,
+      resent,
+      ...(failed && { failed }),
+    };
+  } finally {
+    await proxy.close();
+    await place.stop();
+  }
+}
+
+/** Seeds the places of the cuts. */
+const SEED = 11;
+
+/** So many places of a layer, in their order. */
+export function placesIn(bytes: number, cuts: number): number[] {
+  const random = randomFrom(SEED);
+  return Array.from({ length: cuts }, () => Math.floor(random() * bytes)).sort((one, other) => one - other);
+}
+
+export interface CutOptions {
+  readonly layerBytes: number;
+  readonly chunkSize: string;
+  /** How many cuts each tool meets, and how many we meet beyond that. */
+  readonly cuts: readonly number[];
+}
+
+/** Pushes the same image by every tool into every registry, under the same cuts. */
+export async function measureCuts(options: CutOptions, onRun: (run: CutRun) => void): Promise<CutRun[]> {
+  await setupTools();
+  const folder = mkdtempSync(join(tmpdir(), 'chunked-push-faults-'));
+  const engine = await startDocker({ version: 'debian', store: 'overlay2' });
+  const runs: CutRun[] = [];
+  try {
+    const recipe: ImageRecipe = { seed: 'faults', layers: [{ bytes: options.layerBytes, content: 'random' }] };
+    const archive = join(folder, 'image.tar');
+    await writeDockerArchive(archive, NAME, recipe);
+    await loadImage({ command: commandOf('docker', 'docker'), env: engine.env }, NAME, recipe);
+    const tools = Object.entries(toolsFor(archive, engine, options.chunkSize));
+    for (const [index, cuts] of options.cuts.entries()) {
+      for (const registry of Object.keys(REGISTRIES)) {
+        for (const [name, tool] of index === 0 ? tools : tools.slice(0, 1)) {
+          const run = await measure(name, tool, registry, placesIn(options.layerBytes, cuts));
+          runs.push(run);
+          onRun(run);
+        }
+      }
+    }
+    return runs;
+  } finally {
+    await engine.stop();
+    rmSync(folder, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,122 @@
+/** docs/faults.md: what was measured, as Markdown. */
+import { CHUNK, LAYER_BYTES } from '../../__tests__/faults/steps.ts';
+import type { CutRun } from './cuts.ts';
+import { type Ended, type MatrixRun, ROWS } from './matrix.ts';
+import type { TokenRun } from './token.ts';
+
+export interface Measured {
+  readonly layerBytes?: number;
+  readonly chunkBytes?: number;
+  readonly matrix?: MatrixRun;
+  readonly cuts?: readonly CutRun[];
+  readonly token?: TokenRun;
+}
+
+const table = (head: readonly string[], rows: readonly (readonly string[])[]): string =>
+  [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
+
+const megabytes = (bytes: number): string => `${(bytes / 1_000_000).toFixed(1)} MB`;
+
+const GROUPS: Readonly<Record<Ended['group'], string>> = {
+  kept: 'sessions survive',
+  lost: 'sessions are lost',
+  whole: 'whole blobs',
+};
+
+/** One cell of the document: how a group of registries ended, the exceptions by name. */
+function groupCell(cells: readonly Ended[]): string {
+  const ends = new Map<string, string[]>();
+  for (const { end, registry } of cells) {
+    const words = typeof end === 'object' ? '–' : end === 'error' ? 'error' : `${end}`;
+    ends.set(words, [...(ends.get(words) ?? []), registry]);
+  }
+  const [most, ...others] = [...ends].sort(([, one], [, other]) => other.length - one.length);
+  if (most === undefined) return '–';
+  return [most[0], ...others.map(([words, names]) => `${words} (${names.join(', ')})`)].join('; ');
+}
+
+function matrixTable({ cells }: MatrixRun): string {
+  const groups = Object.keys(GROUPS) as Ended['group'][];
+  const rows = ROWS.map(({ step, fault }) => {
+    const row = cells.filter((cell) => cell.step === step && cell.fault === fault);
+    return [step, fault, ...groups.map((group) => groupCell(row.filter((cell) => cell.group === group)))];
+  });
+  return table(['step', 'fault', ...groups.map((group) => GROUPS[group])], rows);
+}
+
+const namesOf = ({ cells }: MatrixRun, group: Ended['group']): string =>
+  [...new Set(cells.filter((cell) => cell.group === group).map(({ registry }) => registry))].join(', ');
+
+function whyNot({ cells }: MatrixRun): string {
+  const reasons = new Map<string, number>();
+  for (const { end } of cells) {
+    if (typeof end === 'object') reasons.set(end.why, (reasons.get(end.why) ?? 0) + 1);
+  }
+  return [...reasons].map(([why, count]) => `${count} because ${why}`).join('; ');
+}
+
+function matrixPart(matrix: MatrixRun): string {
+  const run = matrix.cells.filter(({ end }) => typeof end !== 'object').length;
+  const groups = (Object.keys(GROUPS) as Ended['group'][]).map(
+    (group) => `- ${GROUPS[group]}: ${namesOf(matrix, group)}`,
+  );
+  return `## Every step under every fault
+
+Each cell is a push of one image (a layer of ${LAYER_BYTES} bytes in chunks of ${CHUNK}, a config, a manifest) through the fault
+proxy. A number: the push went through, every blob and the manifest were read back and are byte for byte right, and so many bytes
+were sent again. \`error\`: the push failed with an error that names the step and the cause. There is no third end: ${run} cells ran,
+${matrix.complaints.length} ended otherwise or cost more than their stated bound (\`__tests__/faults/expected.ts\`). \`–\`: a cell that can't be
+(${whyNot(matrix)}).
+
+The registries, by what becomes of an upload whose connection breaks:
+
+${groups.join('\n')}
+
+\`hub\` refuses every seventh request with 429 of its own, so its numbers hold those too. GET status comes after a 502 to the middle
+chunk, which costs that chunk.
+
+${matrixTable(matrix)}`;
+}
+
+function cutsPart(cuts: readonly CutRun[], { layerBytes = 0, chunkBytes = 0 }: Measured): string {
+  const rows = cuts.map((run) => [
+    run.registry,
+    run.tool,
+    `${run.made} of ${run.cuts}`,
+    run.failed === undefined ? 'pushed' : `failed: ${run.failed.replaceAll('|', '\\|').slice(0, 160)}`,
+    megabytes(run.sent),
+    run.resent === undefined ? '–' : megabytes(run.resent),
+    `${run.seconds.toFixed(0)} s`,
+  ]);
+  return `## Cuts at random places of a layer
+
+One layer of ${megabytes(layerBytes)} that does not shrink. The connection is cut whenever the upload passes one of the places, which
+come from a seed and are the same for every tool; chunked-push sends chunks of ${megabytes(chunkBytes)}. "Sent again" is all that
+reached the registry beyond the image's own bytes.
+
+${table(['registry', 'tool', 'cuts met', 'end', 'sent', 'sent again', 'time'], rows)}
+
+docker-registry 2.8 forgets an upload whose PATCH broke off: GET, PATCH and DELETE of it get 404, whatever Location is used. No
+client can go on there, so every cut costs what was sent of that layer since the last one; what chunked-push can do, and does, is
+to begin again and to tell. distribution 3 and every other registry in the first column of the matrix keep what came.`;
+}
+
+const tokenPart = (run: TokenRun): string => `## Tokens that run out
+
+A token that is good for ${run.lifetimeSeconds} seconds, a layer of ${megabytes(run.layerBytes)} over a link of 1 MB/s: ${
+  run.failed ?? 'pushed'
+} in ${run.seconds.toFixed(0)} s, with ${run.tokens} tokens, and at most ${run.most401} answer(s) 401 to any one of them.`;
+
+/** The document for what was measured. */
+export function documentOf(measured: Measured): string {
+  const { cuts, token, matrix } = measured;
+  const parts = [
+    `# What faults cost
+
+Made by \`npm run faults -- --write\`. \`npm test\` runs the same matrix and smaller versions of the rest (\`__tests__/faults\`).`,
+    ...(cuts === undefined ? [] : [cutsPart(cuts, measured)]),
+    ...(token === undefined ? [] : [tokenPart(token)]),
+    ...(matrix === undefined ? [] : [matrixPart(matrix)]),
+  ];
+  return `${parts.join('\n\n')}\n`;
+}
