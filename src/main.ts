@@ -23,6 +23,12 @@ async function pushWithLog(request: PushRequest, cancel: AbortSignal) {
   }
 }
 
+// An error that nobody awaited is a bug, but the log must tell it as it tells every other failure.
+process.once('uncaughtException', (error) => {
+  fail(error);
+  process.exit();
+});
+
 await main().catch(fail);
 // Nothing is left to do; a connection that is kept alive must not keep the job waiting.
 process.exit();

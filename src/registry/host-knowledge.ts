@@ -165,9 +165,9 @@ export class HostKnowledge {
     if (accepted * 2 > this.#suspected) this.#suspected = undefined;
   }
 
-  /** Half of a size that was refused; undefined when that is under every sensible limit or the registry's own minimum. */
+  /** Half of a size that was refused, rounded up so that two such chunks hold what was refused; undefined when that is under every sensible limit or the registry's own minimum. */
   #smaller(bytes: number): number | undefined {
-    const half = Math.floor(bytes / 2);
+    const half = Math.ceil(bytes / 2);
     return half < SMALLEST_LIMIT || half < this.#minimum ? undefined : half;
   }
 
