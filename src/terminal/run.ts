@@ -17,6 +17,8 @@ export async function runTerminal(args: readonly string[], process: NodeJS.Proce
   try {
     const command = parseFlags(args);
     if (command.show) return show(command.show, process);
+    // Standard output is for the result alone; @actions/io tells it about folders in PATH that it may not enter.
+    console.log = command.verbose ? console.error : () => {};
     const password = command.passwordFromStdin ? await readPassword(process.stdin) : '';
     const request = parseRequest(
       { ...command.inputs, password },

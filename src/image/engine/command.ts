@@ -84,7 +84,9 @@ export async function start(
   options: { env: NodeJS.ProcessEnv; listeners?: { stdout?: (data: Buffer) => void; stderr?: (data: Buffer) => void } },
 ): Promise<number> {
   try {
-    return await exec(`"${tool}"`, [...args], {
+    // By its path: @actions/io writes to standard output what it thinks of folders in PATH that it may not enter.
+    const path = tool.includes('/') ? tool : ((await findTool(tool, options.env)) ?? tool);
+    return await exec(`"${path}"`, [...args], {
       ...options,
       // ProcessEnv has undefined for what is not set; exec's type has not.
       env: options.env as Record<string, string>,
