@@ -125,6 +125,15 @@ describe('a cache service that works', () => {
     expect(cache.stats.download).toBeLessThanOrEqual(2);
   });
 
+  it('is not asked for what the registry explains', async () => {
+    const first = await job();
+    cache.stats.lookup = 0;
+    const { main, post } = await job({ 'cache-from': tagOn({ registry, cache }) });
+    expectPushed({ main, post }, registry, first.main.outputs.digest);
+    expect(metadataOf(main).bytesSent).toBe(0);
+    expect(cache.stats.lookup).toBe(0);
+  });
+
   it('adds no more than cache-max-size', async () => {
     expectPushed(await job({ 'cache-max-size': '210KB' }), registry);
     const layers = cache.entries().filter((entry) => entry.key.includes('layer'));

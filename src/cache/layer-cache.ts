@@ -116,6 +116,8 @@ export class LayerCache {
         if (removed) this.#options.log.debug(`layer cache: removed ${removed} layers that were not used for longest`);
         return nothing;
       }
+      // Nobody had to ask the service so far: there is nothing that it does not know, and asking takes half a second.
+      if (this.#remote === undefined && files.length === 0) return nothing;
       const pointers = await this.#planPointers(layers);
       return { ...nothing, pointers, ...(await this.#planLayers(files)) };
     } catch (error) {
