@@ -26,6 +26,8 @@ export interface RunActionOptions {
   readonly onOutput?: (text: string, signal: (name: NodeJS.Signals) => void) => void;
   /** Milliseconds until the process is killed; five minutes unless told. */
   readonly timeout?: number;
+  /** What the process is started by, such as strace: a command that takes another one as its last arguments. */
+  readonly prefix?: readonly string[];
   /** The folder of action.yml and dist; what `ACTION_VARIABLE` names, else this checkout, unless told. */
   readonly action?: string;
 }
@@ -172,7 +174,8 @@ const watch = (
 ): Promise<Watched> =>
   new Promise((resolve, reject) => {
     const started = performance.now();
-    const child = spawn(process.execPath, [script], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] });
+    const [program = '', ...args] = [...(options.prefix ?? []), process.execPath, script];
+    const child = spawn(program, args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] });
     const memory = peakMemoryOf(child.pid);
     const limit = setTimeout(() => child.kill('SIGKILL'), options.timeout ?? TIME_LIMIT);
     let log = '';

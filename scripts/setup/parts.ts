@@ -14,6 +14,8 @@ const PACKAGES: Readonly<Partial<Record<PartName, string>>> = {
   'docker-registry': 'docker-registry',
   nginx: 'nginx-light',
   skopeo: 'skopeo',
+  strace: 'strace',
+  sudo: 'sudo',
 };
 
 /** What makes an engine of its own out of a newer release: since Debian 13 the client is a package apart. */

@@ -10,7 +10,16 @@ import { fileURLToPath } from 'node:url';
  * `docker` is the system's own engine (Debian 12: 20.10); `docker-trixie` and `docker-sid` are those of newer Debian
  * releases unpacked beside the system, for the containerd image store.
  */
-export type PartName = 'docker' | 'docker-trixie' | 'docker-sid' | 'podman' | 'docker-registry' | 'nginx' | 'skopeo';
+export type PartName =
+  | 'docker'
+  | 'docker-trixie'
+  | 'docker-sid'
+  | 'podman'
+  | 'docker-registry'
+  | 'nginx'
+  | 'skopeo'
+  | 'strace'
+  | 'sudo';
 
 /** The parts that `npm test` needs: all. */
 export const TEST_PARTS: readonly PartName[] = [
@@ -21,6 +30,8 @@ export const TEST_PARTS: readonly PartName[] = [
   'docker-registry',
   'nginx',
   'skopeo',
+  'strace',
+  'sudo',
 ];
 
 /** Leaves parts out of a run, comma-separated: what needs them is reported as skipped instead of failing. */
@@ -39,6 +50,8 @@ const COMMANDS: Readonly<Record<PartName, readonly string[]>> = {
   'docker-registry': ['docker-registry'],
   nginx: ['nginx'],
   skopeo: ['skopeo'],
+  strace: ['strace'],
+  sudo: ['sudo'],
 };
 
 const executable = (path: string): boolean => {
