@@ -218,14 +218,23 @@ describeWith(['docker'], 'the overlay2 store of a running Docker', () => {
   it.each<[string, () => string, string, string]>([
     ['a config that is gone', config, 'rm "$1"', 'ENOENT'],
     ['a config with other bytes', config, 'echo >> "$1"', 'is damaged'],
-    ['a layer without a record of its tar', () => record('tar-split.json.gz'), 'rm "$1"', 'no record of its tar'],
-    ['a record of another layer', () => record('diff'), 'echo sha256:0 > "$1"', 'is of the layer sha256:0'],
-    ['a record that leads elsewhere', () => record('cache-id'), 'echo ../../etc > "$1"', 'names no folder'],
   ])('is not opened with %s', async (_, path, change, words) => {
     await spoiled(path(), change, async () => {
       const { source, debug } = await opened(facts);
       expect(source).toBeUndefined();
       expect(debug.at(-1)).toContain(words);
+    });
+  });
+
+  it.each<[string, () => string, string, string]>([
+    ['a layer without a record of its tar', () => record('tar-split.json.gz'), 'rm "$1"', 'no record of its tar'],
+    ['a record of another layer', () => record('diff'), 'echo sha256:0 > "$1"', 'is of the layer sha256:0'],
+    ['a record that leads elsewhere', () => record('cache-id'), 'echo ../../etc > "$1"', 'names no folder'],
+  ])('does not give %s', async (_, path, change, words) => {
+    await spoiled(path(), change, async () => {
+      const { source } = await opened(facts);
+      await expect(source!.open(facts.diffIds![0]!)).rejects.toThrow(words);
+      await source!.close();
     });
   });
 

@@ -5,9 +5,15 @@ import type { StoredBlob, StoreSource } from '../source.ts';
 import { StoreError } from './errors.ts';
 import { orMissing, type StoreFiles } from './files.ts';
 
-/** Where a layer lies. */
+/** A layer of the store. Nothing of it is looked at before it is asked for. */
 export interface UnpackedLayer {
   readonly diffId: Digest;
+  /** Finds its files. Throws StoreError when its record can't be read. */
+  locate(): Promise<LayerPlace>;
+}
+
+/** Where a layer lies. */
+export interface LayerPlace {
   /** The tar-split file, in gzip. */
   readonly tarSplit: string;
   /** The folder that the layer's tar was unpacked to. */
@@ -23,32 +29,34 @@ export function diffIdsOf(config: Buffer, digest: Digest): readonly Digest[] {
   return readConfig(config, what).rootfs.diff_ids;
 }
 
-/** The source that these layers (from the base up) and config make. Throws StoreError when a layer's record can't be read. */
-export async function composedStore(
+/** The source that these layers (from the base up) and config make. Opening a layer throws StoreError when it has no record. */
+export function composedStore(
   files: StoreFiles,
   description: string,
   config: Buffer,
   layers: readonly UnpackedLayer[],
-): Promise<StoreSource> {
+): StoreSource {
   const byDiffId = new Map(layers.map((layer) => [layer.diffId, layer]));
-  for (const { tarSplit, diffId } of byDiffId.values()) {
-    const size = await orMissing(files.size(tarSplit));
-    if (size === undefined) throw new StoreError(`the layer ${diffId} has no record of its tar at ${tarSplit}`);
-  }
   return {
     kind: 'store',
     description,
     tree: { kind: 'composed', config, diffIds: layers.map(({ diffId }) => diffId) },
     open: async (digest) => {
       const layer = byDiffId.get(digest);
-      return layer && unpacked(files, layer);
+      return layer && unpacked(files, await recorded(files, layer));
     },
     close: () => files.close(),
   };
 }
 
+async function recorded(files: StoreFiles, { diffId, locate }: UnpackedLayer): Promise<LayerPlace> {
+  const place = await locate();
+  if ((await orMissing(files.size(place.tarSplit))) !== undefined) return place;
+  throw new StoreError(`the layer ${diffId} has no record of its tar at ${place.tarSplit}`);
+}
+
 /** A layer that is put together as it is read: always the whole, for only tar-split knows where its files lie in it. */
-function unpacked(files: StoreFiles, { size, tarSplit, folder }: UnpackedLayer): StoredBlob {
+function unpacked(files: StoreFiles, { size, tarSplit, folder }: LayerPlace): StoredBlob {
   return {
     ...(size === undefined ? {} : { size }),
     form: 'tar',

@@ -4,7 +4,7 @@
  */
 import { type Digest, digestOf } from '../oci.ts';
 import type { StoreSource } from '../source.ts';
-import { composedStore, diffIdsOf, type UnpackedLayer } from './composed.ts';
+import { composedStore, diffIdsOf, type LayerPlace } from './composed.ts';
 import { StoreError } from './errors.ts';
 import { readDocument, type StoreFiles } from './files.ts';
 
@@ -15,7 +15,10 @@ export async function openOverlay2(files: StoreFiles, root: string, imageId: Dig
   const config = await readDocument(files, `${root}/image/overlay2/imagedb/content/sha256/${hexOf(imageId)}`);
   const diffIds = diffIdsOf(config, imageId);
   const chainIds = chainIdsOf(diffIds);
-  const layers = await Promise.all(diffIds.map((diffId, position) => locate(files, root, diffId, chainIds[position]!)));
+  const layers = diffIds.map((diffId, position) => ({
+    diffId,
+    locate: () => locate(files, root, diffId, chainIds[position]!),
+  }));
   return composedStore(files, `the overlay2 store of Docker (${root})`, config, layers);
 }
 
@@ -29,12 +32,12 @@ export function chainIdsOf(diffIds: readonly Digest[]): Digest[] {
   return chainIds;
 }
 
-async function locate(files: StoreFiles, root: string, diffId: Digest, chainId: Digest): Promise<UnpackedLayer> {
+async function locate(files: StoreFiles, root: string, diffId: Digest, chainId: Digest): Promise<LayerPlace> {
   const record = `${root}/image/overlay2/layerdb/sha256/${hexOf(chainId)}`;
   const [diff, cacheId] = await Promise.all(
     ['diff', 'cache-id'].map(async (name) => (await readDocument(files, `${record}/${name}`)).toString('utf8').trim()),
   );
   if (diff !== diffId) throw new StoreError(`${record} is of the layer ${diff}, not of ${diffId}`, { path: record });
   if (!/^[0-9a-z]+$/.test(cacheId!)) throw new StoreError(`${record}/cache-id names no folder`, { path: record });
-  return { diffId, tarSplit: `${record}/tar-split.json.gz`, folder: `${root}/overlay2/${cacheId}/diff` };
+  return { tarSplit: `${record}/tar-split.json.gz`, folder: `${root}/overlay2/${cacheId}/diff` };
 }

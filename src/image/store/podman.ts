@@ -74,11 +74,11 @@ function locate(root: string, diffIds: readonly Digest[], chain: readonly LayerR
       throw new StoreError(`a layer of Podman's storage has the ID ${JSON.stringify(id)}`);
     if (isDigest(stored) && stored !== diffId) throw new StoreError(`the layer ${id} is ${stored}, not ${diffId}`);
     const place = {
-      diffId,
       tarSplit: `${root}/overlay-layers/${id}.tar-split.gz`,
       folder: `${root}/overlay/${id}/diff`,
     };
-    return size !== undefined && size >= 0 ? { ...place, size } : place;
+    const known = size !== undefined && size >= 0 ? { ...place, size } : place;
+    return { diffId, locate: async () => known };
   });
 }
 
