@@ -37,7 +37,18 @@ const end: PushEvent = {
 
 describe('LineTeller', () => {
   it('tells when a blob starts and ends, with size, seconds and retries', () => {
-    expect(tellAll([start, end])).toEqual(['aaaa: uploading 200 MB', 'aaaa: uploaded, 200 MB in 21 s (1 retry)']);
+    expect(tellAll([start, progress(1), progress(2), end])).toEqual([
+      'aaaa: uploading 200 MB',
+      'aaaa: uploaded, 200 MB in 21 s (1 retry)',
+    ]);
+  });
+
+  it('does not say that it uploads what turns out to be there', () => {
+    const exists = { ...end, fate: 'exists', retries: 0 } as PushEvent;
+    expect(tellAll([start, exists, start, end])).toEqual([
+      'aaaa: exists already, 200 MB',
+      'aaaa: uploaded, 200 MB in 21 s (1 retry)',
+    ]);
   });
 
   it('tells progress at most every five seconds, with percent, rate and time left', () => {
@@ -56,18 +67,18 @@ describe('LineTeller', () => {
 
   it('is quiet when nothing moves', () => {
     const lines = tellAll([start, progress(0), 6000, progress(0), 6000, progress(0)]);
-    expect(lines).toEqual(['aaaa: uploading 200 MB', '0% of 200 MB sent']);
+    expect(lines).toEqual(['0% of 200 MB sent']);
   });
 
   it('says when all is sent and the registry has yet to confirm it', () => {
-    const lines = tellAll([start, progress(0), 6000, progress(200_000_000, 150_000_000)]);
+    const lines = tellAll([start, progress(1), 6000, progress(200_000_000, 150_000_000)]);
     expect(lines.slice(1)).toEqual(['200 MB sent, waiting for the registry to confirm 50 MB']);
   });
 
   it('tells how far compression is while sizes are not known', () => {
     const made: PushEvent = { type: 'made', read: 300_000_000, written: 120_000_000 };
     const lines = tellAll([{ ...start, size: undefined } as PushEvent, 6000, made]);
-    expect(lines).toEqual(['aaaa: uploading while it is read', '0 B sent, 300 MB read, 120 MB compressed so far']);
+    expect(lines).toEqual(['0 B sent, 300 MB read, 120 MB compressed so far']);
   });
 
   it('says why a try failed and how long it waits', () => {
@@ -83,7 +94,7 @@ describe('LineTeller', () => {
   });
 
   it('names the registry when there are several', () => {
-    expect(tellAll([start], true)).toEqual([`aaaa at ${HOST}: uploading 200 MB`]);
+    expect(tellAll([start, progress(1)], true)).toEqual([`aaaa at ${HOST}: uploading 200 MB`]);
   });
 
   it('says which limit was found', () => {

@@ -133,6 +133,7 @@ export class Target {
     this.#report({ type: 'blob-start', label, host, size: body.identity?.size });
     const mountFrom = source ?? parcel.mountFrom;
     let confirmed = 0;
+    let isMoving = false;
     const progress = (sent: number) =>
       this.#report({ type: 'blob-progress', label, host, sent, confirmed, size: body.identity?.size });
     const outcome = await repository.uploadBlob(body, {
@@ -141,11 +142,15 @@ export class Target {
       mayExist: true,
       force: source === undefined && parcel.isForced(destination),
       ...(mountFrom === undefined || mountFrom === repository.name ? {} : { mountFrom }),
-      onSent: progress,
+      onSent: (end) => {
+        isMoving = true;
+        progress(end);
+      },
       onProgress: (bytes) => {
         confirmed = bytes;
         parcel.onConfirmed(bytes);
-        progress(bytes);
+        // A blob that is there or was mounted is confirmed without having moved.
+        if (isMoving) progress(bytes);
       },
     });
     const seconds = (performance.now() - began) / 1000;

@@ -1,4 +1,4 @@
-/** A push told line by line, for logs: a line when a blob starts, at most one progress line every few seconds, a line when it ends. */
+/** A push told line by line, for logs: a line when the first bytes of a blob go, at most one progress line every few seconds, a line when it ends. */
 import type { PushEvent } from '../push/events.ts';
 import { formatBytes, formatSeconds, plural } from './format.ts';
 import { Progress } from './progress.ts';
@@ -17,6 +17,8 @@ export class LineTeller {
   readonly #progress: Progress;
   readonly #now: () => number;
   readonly #showHost: boolean;
+  /** Blobs of which no byte has been sent: many of them turn out to be there already. */
+  readonly #waiting = new Set<string>();
   #lastLineAt: number;
   #lastProgress = '';
 
@@ -31,9 +33,16 @@ export class LineTeller {
   /** The lines that an event is worth, mostly none or one. */
   tell(event: PushEvent): Line[] {
     this.#progress.note(event);
-    const line = this.#lineOf(event);
+    const line = this.#lineOf(event) ?? this.#startLine(event);
     if (line) return [line];
     return event.type === 'blob-progress' || event.type === 'made' ? this.#progressLine() : [];
+  }
+
+  #startLine(event: PushEvent): Line | undefined {
+    if (event.type === 'blob-start') this.#waiting.add(`${event.host} ${event.label}`);
+    if (event.type !== 'blob-progress' || event.sent === 0) return undefined;
+    if (!this.#waiting.delete(`${event.host} ${event.label}`)) return undefined;
+    return { level: 'info', text: `${this.#name(event)}: ${startWords(event.size)}` };
   }
 
   #progressLine(): Line[] {
@@ -52,9 +61,8 @@ export class LineTeller {
       case 'notice':
       case 'warning':
         return { level: event.type, text: event.text };
-      case 'blob-start':
-        return { level: 'info', text: `${this.#name(event)}: ${startWords(event.size)}` };
       case 'blob-end':
+        this.#waiting.delete(`${event.host} ${event.label}`);
         return { level: 'info', text: `${this.#name(event)}: ${endWords(event)}` };
       case 'retry':
         return { level: 'info', text: `${this.#name(event)}: ${retryWords(event)}` };

@@ -39,8 +39,8 @@ export class Bars {
     this.#progress.note(event);
     if (event.type === 'retry') this.#pauses.set(keyOf(event), performance.now() + event.waitMs);
     if (event.type === 'blob-progress' || event.type === 'blob-end') this.#pauses.delete(keyOf(event));
-    // That a blob starts is seen by its row.
-    if (event.type !== 'blob-start') for (const line of this.#teller.tell(event)) this.#write(line);
+    // How far a blob has come is seen by its row.
+    if (event.type !== 'blob-progress') for (const line of this.#teller.tell(event)) this.#write(line);
     if (event.type === 'blob-start' || event.type === 'blob-end') this.#arrange();
   }
 
