@@ -25,12 +25,11 @@ const { values: options } = parseArgs({
 });
 
 const kept = join(unpackedRoot, 'faults.json');
-let measured: Measured = existsSync(kept) ? (JSON.parse(readFileSync(kept, 'utf8')) as Measured) : {};
+const soFar = (): Measured => (existsSync(kept) ? (JSON.parse(readFileSync(kept, 'utf8')) as Measured) : {});
 
 const keep = (part: Measured): void => {
-  measured = { ...measured, ...part };
   mkdirSync(dirname(kept), { recursive: true });
-  writeFileSync(kept, JSON.stringify(measured));
+  writeFileSync(kept, JSON.stringify({ ...soFar(), ...part }));
 };
 
 const parts = new Set(options.only.split(','));
@@ -52,6 +51,6 @@ if (parts.has('matrix')) {
   for (const complaint of matrix.complaints) console.error(`NOT AS STATED: ${complaint}`);
   if (matrix.complaints.length > 0) process.exitCode = 1;
 }
-const text = documentOf(measured);
+const text = documentOf(soFar());
 if (options.write) writeFileSync(fileURLToPath(new URL('../docs/faults.md', import.meta.url)), text);
 else console.log(text);

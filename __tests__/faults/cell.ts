@@ -1,11 +1,10 @@
 /** One cell of the matrix: a push of one small image through the fault proxy, and how it ended. */
-import { setImmediate as turn } from 'node:timers/promises';
 import { MediaType } from '../../src/image/oci.ts';
 import { Registry } from '../../src/registry/registry.ts';
-import type { Clock } from '../../src/registry/sleep.ts';
 import { bytesOf, digestOfBytes, knownBody } from '../registry/upload/client.ts';
 import { startFaultProxy } from '../support/fault-proxy/proxy.ts';
 import { TEST_CREDENTIALS } from '../support/registry/profiles.ts';
+import { quickClock } from './clock.ts';
 import type { FaultKind } from './kinds.ts';
 import { CONFIG_BYTES, LAYER_BYTES, type MatrixStep } from './steps.ts';
 import type { Running, Site, Target } from './targets.ts';
@@ -62,20 +61,6 @@ const TIMEOUTS = { silent: 2500, hopeless: 1500, other: 20_000 } as const;
 
 /** ms; a cell that takes longer hangs, which is an end that must not be. */
 export const CELL_DEADLINE = 60_000;
-
-/** Waits pass at once, and the clock knows that they did. */
-function quickClock(): Clock {
-  let skipped = 0;
-  return {
-    now: () => Date.now() + skipped,
-    random: () => 0.5,
-    sleep: async (ms, signal) => {
-      signal.throwIfAborted();
-      skipped += ms;
-      await turn();
-    },
-  };
-}
 
 function clientOf({ target, kind }: Cell, host: string): Registry {
   const timeout = TIMEOUTS[kind.hangs ? (kind.times === 'always' ? 'hopeless' : 'silent') : 'other'];
