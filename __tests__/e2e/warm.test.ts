@@ -164,3 +164,22 @@ for (const kind of ENGINES.filter(({ part }) => part !== 'podman')) {
     });
   });
 }
+
+const containerd = ENGINES.find(({ keepsManifests }) => keepsManifests);
+
+describeWith(['docker-trixie'], 'an image that the containerd image store keeps uncompressed', () => {
+  it('is compressed once: its second push from a fresh runner sends nothing', async () => {
+    const registry = await startRegistry();
+    const image = 'e2e.example/warm/loaded:1';
+    const engine = await containerd?.start(image, recipe('loaded'), 'load');
+    const inputs = { image, tags: `${registry.host}/team/loaded:v1`, cache: 'false' };
+    const [first, again] = [
+      await runAction({ inputs, env: engine?.env ?? {} }),
+      await runAction({ inputs, env: engine?.env ?? {} }),
+    ];
+    expect(first.errors).toEqual([]);
+    expect(metadataOf(again).bytesSent).toBe(0);
+    expect(again.outputs.digest).toBe(first.outputs.digest);
+    await Promise.all([registry.close(), engine?.stop()]);
+  });
+});

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { gunzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import type { Digest } from '../../src/image/oci.ts';
+import { Spool } from '../../src/layer/spool.ts';
 import { commit, documentsOf } from '../../src/push/commit.ts';
 import { NOTHING_FORCED } from '../../src/push/force.ts';
 import type { Job } from '../../src/push/job.ts';
@@ -194,8 +195,9 @@ describe('a stream', () => {
   it('holds everything back until the tree tells what belongs, however little room the spool has', async () => {
     const registry = await registryForTest();
     const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
-    const of = layers(3);
-    const transfer = new Transfer(job, NOTHING_FORCED);
+    const of = layers(2, 20_000_000);
+    const spool = await Spool.open(job.spool.dir, { bound: 1000 });
+    const transfer = new Transfer({ ...job, spool }, NOTHING_FORCED);
     await transfer.fromStream(streamOf(of), { ...everything, hold: true });
     expect(registry.requests.filter(({ step }) => step === 'upload-put')).toEqual([]);
     await transfer.releaseHeld((key) => key === of[1]?.diffId);

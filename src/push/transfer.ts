@@ -3,14 +3,14 @@
  * made from the source while it is read, and sent while it is made.
  */
 import pLimit from 'p-limit';
-import { type Digest, MediaType } from '../image/oci.ts';
+import type { Digest } from '../image/oci.ts';
 import type { StoreSource, StreamedBlob, StreamSource } from '../image/source.ts';
 import { memoryBody, storedBody } from '../layer/bodies.ts';
 import { layerMediaType } from '../layer/compress/compression.ts';
 import { fileBody } from '../layer/file-body.ts';
 import { compressLayer, type MadeBlob, spoolBlob } from '../layer/make.ts';
-import { Deliveries, type Shipment, UNNAMED } from './deliveries.ts';
-import { entriesUntil } from './entries.ts';
+import { Deliveries, type Shipment } from './deliveries.ts';
+import { entriesUntil, pieceOfEntry, unnamedPiece } from './entries.ts';
 import type { Force } from './force.ts';
 import { type Job, livingTargets } from './job.ts';
 import type { Piece } from './pieces.ts';
@@ -239,26 +239,3 @@ export class Transfer {
  * memory, since all of them share the same threads.
  */
 const MAKERS = 2;
-
-function pieceOfEntry(entry: StreamedBlob): Piece | undefined {
-  if (!entry.digest) return undefined;
-  const plain = entry.form === 'tar';
-  const mediaType = plain
-    ? MediaType.ociLayer
-    : entry.form === 'zstd'
-      ? MediaType.ociLayerZstd
-      : MediaType.ociLayerGzip;
-  return { key: entry.digest, plain, mediaType, size: entry.size, diffId: plain ? entry.digest : undefined };
-}
-
-function unnamedPiece({ name, size }: StreamedBlob): Piece {
-  // `<id>/layer.tar`: the ID of the old form tells the layers apart, though it is no digest of theirs.
-  return {
-    key: UNNAMED,
-    plain: true,
-    mediaType: MediaType.ociLayer,
-    size,
-    diffId: undefined,
-    label: name.slice(0, 12),
-  };
-}
