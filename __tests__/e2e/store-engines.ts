@@ -19,6 +19,8 @@ export interface StoreFiles {
   readonly record: string | undefined;
   /** Everything that belongs to the top layer alone. */
   readonly layer: readonly string[];
+  /** Manifests and lists of the image: what any reader of it must look into, beside the config. */
+  readonly documents: readonly string[];
 }
 
 export interface StoreEngine {
@@ -78,6 +80,7 @@ const overlay2Files = async (root: string, { imageId, diffIds }: Inspected, file
     content: join(folder, 'diff', file),
     record: join(record, 'tar-split.json.gz'),
     layer: [record, folder],
+    documents: [],
   };
 };
 
@@ -85,9 +88,16 @@ const contentFiles = async (root: string, { imageId }: Inspected): Promise<Store
   const blobs = join(root, 'containerd/daemon/io.containerd.content.v1.content/blobs/sha256');
   const document = async (digest: string) => JSON.parse(await readAsRoot(join(blobs, hexOf(digest))));
   let manifest = (await document(imageId)) as Manifest & Partial<Index>;
+  const documents = [imageId, ...(manifest.manifests ?? []).map(({ digest }) => digest)];
   if (manifest.manifests) manifest = await document(manifest.manifests[0]!.digest);
-  const layer = join(blobs, hexOf(manifest.layers.at(-1)!.digest));
-  return { config: join(blobs, hexOf(manifest.config.digest)), content: layer, record: undefined, layer: [layer] };
+  const [config, layer] = [manifest.config, manifest.layers.at(-1)!].map(({ digest }) => join(blobs, hexOf(digest)));
+  return {
+    config: config!,
+    content: layer!,
+    record: undefined,
+    layer: [layer!],
+    documents: documents.map((digest) => join(blobs, hexOf(digest))),
+  };
 };
 
 const podmanFiles = async (root: string, { imageId, diffIds }: Inspected, file: string): Promise<StoreFiles> => {
@@ -99,6 +109,9 @@ const podmanFiles = async (root: string, { imageId, diffIds }: Inspected, file: 
     content: join(root, 'overlay', id, 'diff', file),
     record,
     layer: [record, join(root, 'overlay', id)],
+    documents: ['overlay-images/images.json', 'overlay-layers/layers.json', 'overlay-layers/volatile-layers.json'].map(
+      (name) => join(root, name),
+    ),
   };
 };
 

@@ -176,7 +176,7 @@ for (const kind of STORES) {
 }
 
 /** Only which of them there are. */
-const OUTLINE: StoreFiles = { config: 'config', content: 'content', record: 'record', layer: [] };
+const OUTLINE: StoreFiles = { config: 'config', content: 'content', record: 'record', layer: [], documents: [] };
 
 interface PushOptions {
   readonly engine: Pick<StoreEngine, 'env'>;
