@@ -7,8 +7,8 @@ import { asRoot, isRoot, privateFolder, run, type Server, startServer } from './
 export interface DockerOptions {
   /** `debian`: the system's own (Debian 12: 20.10); `trixie` (26.1) and `sid` (28.5): unpacked beside it. */
   readonly version: 'debian' | 'trixie' | 'sid';
-  /** `overlay2`: the classic store of uncompressed layers; `containerd`: the containerd image store. */
-  readonly store: 'overlay2' | 'containerd';
+  /** `overlay2`: the classic store of uncompressed layers; `vfs`: the same by plain copies; `containerd`: the containerd image store. */
+  readonly store: 'overlay2' | 'vfs' | 'containerd';
   /** An absolute folder for the engine's files that outlives it; one that goes with the engine without it. */
   readonly dataRoot?: string;
 }
@@ -83,7 +83,7 @@ const addressOf = (options: DockerOptions, part: PartName, folder: string): Omit
 /** Which store is the default differs by release: Docker 29 keeps fresh installs in containerd. */
 const configOf = ({ store }: DockerOptions): object => ({
   features: { 'containerd-snapshotter': store === 'containerd' },
-  ...(store === 'overlay2' ? { 'storage-driver': 'overlay2' } : {}),
+  ...(store === 'containerd' ? {} : { 'storage-driver': store }),
 });
 
 /** No bridge and no firewall rules: images are built, saved, pushed and pulled, never run. */
