@@ -34,28 +34,29 @@ export interface CutRun {
 /** Smaller bodies are not the layer's. */
 const LEAST_LAYER_BODY = 1_000_000;
 
-/** Cuts the layer's upload once at each of these offsets of the layer, in their order, wherever a request begins. */
+/** Cuts the layer's upload once at each of these offsets of the layer, in their order, one a request, wherever that begins. */
 export function cutAt(proxy: FaultProxy, offsets: readonly number[]): () => number {
   let next = 0;
-  for (const [index, offset] of offsets.entries()) {
-    let start = 0;
-    const where = ({ range, length }: SeenRequest): boolean => {
-      if (next !== index || (length > 0 && length < LEAST_LAYER_BODY)) return false;
-      start = range?.start ?? 0;
-      const end = length === 0 ? Number.POSITIVE_INFINITY : start + length;
-      if (offset < start || offset >= end) return false;
-      next += 1;
-      return true;
-    };
-    const rule = { step: ['upload-patch', 'upload-put'] as const, where, times: Number.POSITIVE_INFINITY };
-    // The fault is asked for after `where`: how far into the body the offset lies is known only then.
-    proxy.faults.add({
-      ...rule,
-      get fault() {
-        return cutAfter(offset - start);
-      },
-    });
-  }
+  let into = 0;
+  const where = ({ range, length }: SeenRequest): boolean => {
+    const offset = offsets[next];
+    if (offset === undefined || (length > 0 && length < LEAST_LAYER_BODY)) return false;
+    const start = range?.start ?? 0;
+    const end = length === 0 ? Number.POSITIVE_INFINITY : start + length;
+    if (offset < start || offset >= end) return false;
+    into = offset - start;
+    next += 1;
+    return true;
+  };
+  proxy.faults.add({
+    step: ['upload-patch', 'upload-put'],
+    where,
+    times: Number.POSITIVE_INFINITY,
+    // Asked for after `where`: only then is known how far into the body the offset lies.
+    get fault() {
+      return cutAfter(into);
+    },
+  });
   return () => next;
 }
 
