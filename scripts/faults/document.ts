@@ -96,9 +96,12 @@ reached the registry beyond the image's own bytes.
 
 ${table(['registry', 'tool', 'cuts met', 'end', 'sent', 'sent again', 'time'], rows)}
 
-docker-registry 2.8 forgets an upload whose PATCH broke off: GET, PATCH and DELETE of it get 404, whatever Location is used. No
-client can go on there, so every cut costs what was sent of that layer since the last one; what chunked-push can do, and does, is
-to begin again and to tell. distribution 3 and every other registry in the first column of the matrix keep what came.`;
+docker-registry is the real one; the other two are profiles of the test registry (\`__tests__/support/registry\`), one of which keeps
+the bytes of a chunk that broke, while the other takes the whole chunk back: k cuts cost k chunks at most, and never the layer.
+
+docker-registry 2.8 forgets an upload whose PATCH broke off after its first bytes: GET, PATCH and DELETE of it get 404, since the
+signed state in every Location that a client can have names another offset than the file has. Nobody can go on there, so each cut
+costs what was sent of the layer since the last one, for every tool alike.`;
 }
 
 const tokenPart = (run: TokenRun): string => `## Tokens that run out
