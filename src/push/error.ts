@@ -39,8 +39,9 @@ export function explain(error: unknown, step = 'Push'): Explanation {
   };
 }
 
-/** One line: `step: message (remedy)`. */
+/** One line: `step: message: remedy`. Errors of requests begin with their step already. */
 export function explainLine(error: unknown, step?: string): string {
   const { step: name, message, remedy } = explain(error, step);
-  return remedy ? `${name}: ${message}: ${remedy}` : `${name}: ${message}`;
+  const line = message.startsWith(`${name}: `) ? message : `${name}: ${message}`;
+  return remedy ? `${line}: ${remedy}` : line;
 }
