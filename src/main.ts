@@ -1,4 +1,5 @@
 /** The action's main step: inputs, push, outputs. */
+import './heap.ts';
 import { cancelSignal } from './action/cancel.ts';
 import { readRequest } from './action/inputs.ts';
 import { openLog } from './action/log.ts';

@@ -33,7 +33,7 @@ export interface Stored {
   /** Bytes. */
   readonly size: number;
   /** The bytes [start, end), all of them without arguments. */
-  read(start?: number, end?: number): Readable;
+  read(start?: number, end?: number): Readable & { recycle?(chunk: Buffer): void };
 }
 
 /**
@@ -78,6 +78,7 @@ async function verify(stored: Stored, identity: Identity, signal: AbortSignal): 
       for await (const chunk of input as AsyncIterable<Buffer>) {
         hash.update(chunk);
         size += chunk.length;
+        input.recycle?.(chunk);
       }
     } finally {
       signal.removeEventListener('abort', cancel);

@@ -6,6 +6,9 @@ import { Growth, type Identity } from './growth.ts';
 import type { SpoolFile } from './spool-file.ts';
 import { Times } from './times.ts';
 
+/** A layer's bytes. A stream that uses its buffers again learns when a chunk was copied. */
+export type Input = Readable & { recycle?(chunk: Buffer): void };
+
 export interface MakerOptions {
   /** What messages call it: "layer sha256:…". */
   readonly name: string;
@@ -18,12 +21,12 @@ export class Maker {
   readonly times = new Times();
   readonly file: SpoolFile;
   readonly name: string;
-  readonly #input: Readable;
+  readonly #input: Input;
   readonly #options: MakerOptions;
   readonly #digest = createHash('sha256');
   #read = 0;
 
-  constructor(input: Readable, file: SpoolFile, options: MakerOptions) {
+  constructor(input: Input, file: SpoolFile, options: MakerOptions) {
     this.#input = input;
     this.file = file;
     this.name = options.name;
@@ -81,6 +84,7 @@ export class Maker {
         block = take();
         filled = 0;
       }
+      this.#input.recycle?.(chunk);
     }
     if (filled > 0) yield this.#gathered(block.subarray(0, filled));
   }

@@ -4,12 +4,11 @@
  */
 import { closeSync, read as readCallback, readSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { BLOCK_SIZE, takeBlock } from './blocks.ts';
 import { StoreError, storeError } from './errors.ts';
 import type { Folder, OpenedFile } from './folder.ts';
 import type { Piece } from './tar-split.ts';
 
-/** Bytes a block: large reads for large files, hundreds of small files side by side. */
-const BLOCK_SIZE = 512 * 1024;
 /** Blocks read ahead of the one that is given out: the disk works while the layer is compressed. */
 const BLOCKS_AHEAD = 3;
 /** Files of one block opened at once. libuv has four threads; a short queue keeps them busy. */
@@ -82,7 +81,7 @@ async function* blocksOf(pieces: AsyncIterable<Piece[]>, folder: Folder, open: S
   if (block.used > 0) yield block;
 }
 
-const newBlock = (): Block => ({ buffer: Buffer.allocUnsafeSlow(BLOCK_SIZE), used: 0, fills: [] });
+const newBlock = (): Block => ({ buffer: takeBlock(), used: 0, fills: [] });
 
 /** Reads all that a block still lacks: small files at once while they come from memory, the others some at a time. */
 async function fill(block: Block, pace: Pace): Promise<Buffer> {

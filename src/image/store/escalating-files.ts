@@ -3,8 +3,9 @@
  * do not: in Podman's rootless storage that is seldom the first one, but some file of another user deep in a layer.
  */
 import type { Readable } from 'node:stream';
+import { blockStream } from './blocks.ts';
 import { StoreError } from './errors.ts';
-import { bytesStream, type StoreFiles } from './files.ts';
+import type { StoreFiles } from './files.ts';
 
 export class EscalatingFiles implements StoreFiles {
   readonly #own: StoreFiles;
@@ -29,11 +30,11 @@ export class EscalatingFiles implements StoreFiles {
   }
 
   range(path: string, start = 0, end?: number): Readable {
-    return bytesStream(this.#bytes((files, skipped) => files.range(path, start + skipped, end)));
+    return blockStream(this.#bytes((files, skipped) => files.range(path, start + skipped, end)));
   }
 
   layer(tarSplit: string, folder: string): Readable {
-    return bytesStream(this.#bytes((files, skipped) => without(files.layer(tarSplit, folder), skipped)));
+    return blockStream(this.#bytes((files, skipped) => without(files.layer(tarSplit, folder), skipped)));
   }
 
   async close(): Promise<void> {

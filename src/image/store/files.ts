@@ -1,15 +1,16 @@
 /** How a store's files are read: by this process, or by a helper that may do more (remote-files.ts). */
 import { closeSync, read as readCallback } from 'node:fs';
 import { isAbsolute, relative } from 'node:path';
-import { pipeline, Readable } from 'node:stream';
+import { pipeline, type Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { assemble } from './assemble.ts';
+import { BLOCK_SIZE, blockStream, takeBlock } from './blocks.ts';
 import { StoreError, storeError } from './errors.ts';
 import { Folder, type OpenedFile } from './folder.ts';
 import { piecesOf } from './tar-split.ts';
 
-/** Bytes a read: few calls, and little held. */
-const READ_SIZE = 512 * 1024;
+/** Bytes of a tar-split file at once: it is compressed text, and unpacked in small pieces it is gone with the next small collection. */
+const DOCUMENT_CHUNK = 64 * 1024;
 /** The longest document read into memory: Podman's list of all layers is the largest, some hundred bytes a layer. */
 const LONGEST_DOCUMENT = 64 * 2 ** 20;
 
@@ -67,11 +68,11 @@ export class LocalFiles implements StoreFiles {
   }
 
   range(path: string, start = 0, end?: number): Readable {
-    return bytesStream(rangeOf(() => this.#open(path), path, start, end));
+    return blockStream(rangeOf(() => this.#open(path), path, start, end));
   }
 
   layer(tarSplit: string, folder: string): Readable {
-    return bytesStream(this.#assemble(tarSplit, folder));
+    return blockStream(this.#assemble(tarSplit, folder));
   }
 
   async close(): Promise<void> {
@@ -84,7 +85,7 @@ export class LocalFiles implements StoreFiles {
     const opened = root.folder(name);
     try {
       // The callback takes what is also thrown out of the gunzip.
-      const plain = pipeline(this.range(tarSplit), createGunzip({ chunkSize: READ_SIZE }), () => {});
+      const plain = pipeline(this.range(tarSplit), createGunzip({ chunkSize: DOCUMENT_CHUNK }), () => {});
       yield* assemble(piecesOf(plain), opened);
     } catch (error) {
       throw storeError(error, tarSplit);
@@ -111,10 +112,6 @@ export class LocalFiles implements StoreFiles {
   }
 }
 
-/** A byte stream out of blocks, with some of them read ahead. */
-export const bytesStream = (blocks: AsyncIterable<Buffer>): Readable =>
-  Readable.from(blocks, { objectMode: false, highWaterMark: 2 * READ_SIZE });
-
 async function* rangeOf(
   open: () => Promise<OpenedFile>,
   path: string,
@@ -124,7 +121,7 @@ async function* rangeOf(
   const { fd, size } = await open();
   try {
     for (let position = start; position < (end ?? size); ) {
-      const block = await readBlock(fd, path, position, Math.min(READ_SIZE, (end ?? size) - position));
+      const block = await readBlock(fd, path, position, Math.min(BLOCK_SIZE, (end ?? size) - position));
       yield block;
       position += block.length;
     }
@@ -134,7 +131,7 @@ async function* rangeOf(
 }
 
 function readBlock(fd: number, path: string, position: number, length: number): Promise<Buffer> {
-  const buffer = Buffer.allocUnsafeSlow(length);
+  const buffer = length === BLOCK_SIZE ? takeBlock() : Buffer.allocUnsafeSlow(length);
   return new Promise((resolve, reject) => {
     readCallback(fd, buffer, 0, length, position, (error, count) => {
       if (error) reject(storeError(error, path));

@@ -37,6 +37,9 @@ const JOBS_PER_THREAD = 2;
 /** The one thread that reads, hashes and writes gets through about 550 MB/s, nine times what a thread compresses; and each takes about 25 MB. */
 const MOST_THREADS = 8;
 
+/** All that a thread makes on its heap is small and dead at the next message (heap.ts says the same of the main thread). */
+const THREAD_YOUNG_MB = 3;
+
 /** The bundler puts the thread's code beside the chunk that holds this file; in the source tree it is a file that Node runs as it is. */
 const WORKER_URL = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './compress-worker.js', import.meta.url);
 
@@ -151,7 +154,12 @@ export class CompressorPool {
       bufferBytes: this.#bufferBytes,
     };
     // The runner's NODE_OPTIONS and flags are of no use to a compressor, and some are not allowed in a thread.
-    const worker = new Worker(WORKER_URL, { workerData, name: 'compressor', execArgv: [] });
+    const worker = new Worker(WORKER_URL, {
+      workerData,
+      name: 'compressor',
+      execArgv: [],
+      resourceLimits: { maxYoungGenerationSizeMb: THREAD_YOUNG_MB },
+    });
     const thread: Thread = { worker, busy: 0 };
     worker.on('message', (finished: Finished) => this.#finish(thread, finished));
     worker.on('error', (cause) => this.#fail(new LayerError('a compressor thread failed', { cause })));
