@@ -1,7 +1,8 @@
 /**
  * `npm run bench [-- --small] [--only CASE,...] [--sizes 60mb,1.6gb] [--rounds N] [--keep] [--write]`: measures the push beside what
  * users would run instead, and prints Markdown. Results are kept, so that parts measured one by one make one document;
- * `--write` puts it into docs/benchmarks.md. Needs Linux with root or passwordless sudo, for the engines.
+ * `--write` puts it into docs/benchmarks.md, `--print` measures nothing. `--keep` leaves engines and images for the next run, `--prepare`
+ * only makes them. Needs Linux with root or passwordless sudo, for the engines.
  */
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -25,6 +26,7 @@ interface Part {
   readonly name: string;
   readonly rounds: number;
   prepare(world: World): Promise<void>;
+  begin?(world: World): Promise<void>;
   contestants(world: World): readonly Contestant[];
 }
 
@@ -52,6 +54,7 @@ const caseParts = (recipe: ImageRecipe): Part[] =>
     name: each.name,
     rounds,
     prepare: (world) => each.setup(world, recipe),
+    begin: async (world) => each.begin?.(world, recipe),
     contestants: (world) => each.contestants(world, recipe),
   }));
 
@@ -117,6 +120,7 @@ async function main(): Promise<void> {
 
 async function measurePart(world: World, part: Part, began: string, before: Results): Promise<Results> {
   let results = before;
+  await part.begin?.(world);
   for await (const { contestant, attempt } of inRounds(world, part.contestants(world), part.rounds)) {
     results = withAttempt(results, `${part.image}/${part.name}/${contestant.name}`, began, attempt);
     writeResults(results);

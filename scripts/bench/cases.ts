@@ -22,6 +22,8 @@ export interface Case {
   readonly reference: string;
   /** Brings the images where they are needed. */
   setup(world: World, recipe: ImageRecipe): Promise<void>;
+  /** Brings about what the registry must have had before, where no earlier case has left it. */
+  begin?(world: World, recipe: ImageRecipe): Promise<void>;
   contestants(world: World, recipe: ImageRecipe): readonly Contestant[];
 }
 
@@ -135,10 +137,8 @@ function warm(engine: EngineName, what: 'unchanged' | 'changed', title: string):
     name: `${engine}-${what}`,
     title: `Docker 28.5, ${store}, ${title}`,
     reference: 'docker push',
-    setup: async (world, recipe) => {
-      await world.have(engine, recipe, both);
-      await haveStates(world, recipe, engine);
-    },
+    setup: (world, recipe) => world.have(engine, recipe, both),
+    begin: (world, recipe) => haveStates(world, recipe, engine),
     contestants: (world, recipe) => {
       const push: Push = { world, recipe, engine, version: what === 'changed' ? 'v2' : 'v1' };
       const known: Push = { ...push, before: stateOf('ours', engine, recipe) };

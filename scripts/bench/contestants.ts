@@ -199,7 +199,7 @@ export const podmanPush = (push: Push): Contestant => ({
       'push',
       '--quiet',
       '--tls-verify=false',
-      `localhost/${nameOf(push.recipe, 'v1')}`,
+      `docker.io/${nameOf(push.recipe, 'v1')}`,
       referenceOf(push),
     ];
     return runTool([[commandOf('podman', 'podman'), ...command]], { ...env, TMPDIR: toolTemp(push.world) });
