@@ -3,11 +3,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { digestOf } from '../../../src/image/oci.ts';
-import { type Docker, type DockerOptions, docker, partOfDocker, startDocker } from '../../support/real/docker.ts';
+import { type DockerAddress, type DockerOptions, docker, partOfDocker } from '../../support/real/docker.ts';
 import { commandOf } from '../../support/real/parts.ts';
 import { type Podman, startPodman } from '../../support/real/podman.ts';
 import { type DockerRegistry, startDockerRegistry } from '../../support/real/registry.ts';
-import { describeWith } from '../../support/real/suite.ts';
+import { describeWith, sharedDocker } from '../../support/real/suite.ts';
 import { type Client, factsOf, readImage } from './reading.ts';
 import { archiveOf, manyFiles, paxSparse, variedTars } from './varied-tars.ts';
 
@@ -57,17 +57,14 @@ for (const options of engines) {
     [partOfDocker(options.version), 'docker-registry'],
     `store of Docker ${options.version} (${options.store})`,
     () => {
-      let engine: Docker;
+      let engine: DockerAddress;
       let registry: DockerRegistry;
       let client: Client;
       beforeAll(async () => {
-        [engine, registry] = await Promise.all([startDocker(options), startDockerRegistry()]);
+        [engine, registry] = await Promise.all([sharedDocker(options), startDockerRegistry()]);
         client = { engine: 'docker', command: commandOf(partOfDocker(options.version), 'docker'), env: engine.env };
       }, 120_000);
-      afterAll(async () => {
-        // The engine's folder with its many files is removed too.
-        await Promise.all([engine?.stop(), registry?.stop()]);
-      }, 240_000);
+      afterAll(() => registry?.stop());
 
       const expectWhole = async (image: string) => {
         const { asked, came } = await readImage(client, image);
@@ -76,46 +73,46 @@ for (const options of engines) {
       };
 
       it('gives what was built', async () => {
-        await docker(engine, 'build', '-q', '-t', 'built', context());
-        const facts = await factsOf(client, 'built');
-        const asked = await expectWhole('built');
+        await docker(engine, 'build', '-q', '-t', 'varied/built', context());
+        const facts = await factsOf(client, 'varied/built');
+        const asked = await expectWhole('varied/built');
         if (options.store === 'overlay2') expect(new Set(asked)).toEqual(new Set(facts.diffIds));
       });
 
       it('gives what was loaded, one layer for each special content', async () => {
-        await docker(engine, 'load', '-i', await loadable('loaded:1'));
-        const asked = await expectWhole('loaded:1');
+        await docker(engine, 'load', '-i', await loadable('varied/loaded:1'));
+        const asked = await expectWhole('varied/loaded:1');
         expect(asked).toHaveLength(Object.keys(tars).length);
         if (options.store === 'overlay2') expect(asked).toEqual(Object.values(tars).map(digestOf));
       });
 
       it('gives what was imported', async () => {
         for (const [i, tar] of Object.values(tars).entries()) {
-          await docker(engine, 'import', write(`import-${i}.tar`, tar), `imported:${i}`);
-          await expectWhole(`imported:${i}`);
+          await docker(engine, 'import', write(`import-${i}.tar`, tar), `varied/imported:${i}`);
+          await expectWhole(`varied/imported:${i}`);
         }
       }, 60_000);
 
       it('gives what was committed', async () => {
-        await docker(engine, 'load', '-i', await loadable('loaded:1'));
-        const container = (await docker(engine, 'create', 'loaded:1', '/none')).trim();
+        await docker(engine, 'load', '-i', await loadable('varied/loaded:1'));
+        const container = (await docker(engine, 'create', 'varied/loaded:1', '/none')).trim();
         await docker(engine, 'cp', write('added', 'by cp'), `${container}:/added`);
-        await docker(engine, 'commit', container, 'committed');
-        await expectWhole('committed');
+        await docker(engine, 'commit', container, 'varied/committed');
+        await expectWhole('varied/committed');
       });
 
       it('gives what was pulled', async () => {
-        await docker(engine, 'load', '-i', await loadable(`${registry.host}/pulled:1`));
-        await docker(engine, 'push', '-q', `${registry.host}/pulled:1`);
-        await docker(engine, 'image', 'rm', '-f', `${registry.host}/pulled:1`, 'loaded:1');
-        await docker(engine, 'pull', '-q', `${registry.host}/pulled:1`);
-        await expectWhole(`${registry.host}/pulled:1`);
+        await docker(engine, 'load', '-i', await loadable(`${registry.host}/varied:1`));
+        await docker(engine, 'push', '-q', `${registry.host}/varied:1`);
+        await docker(engine, 'image', 'rm', '-f', `${registry.host}/varied:1`, 'varied/loaded:1');
+        await docker(engine, 'pull', '-q', `${registry.host}/varied:1`);
+        await expectWhole(`${registry.host}/varied:1`);
       }, 60_000);
 
       if (options.store === 'overlay2') {
         it('has the wrong bytes for sparse entries of PAX, as the engine itself has, and the digest tells', async () => {
-          await docker(engine, 'import', write('sparse.tar', await paxSparse(work)), 'sparse');
-          const { asked, came } = await readImage(client, 'sparse');
+          await docker(engine, 'import', write('sparse.tar', await paxSparse(work)), 'varied/sparse');
+          const { asked, came } = await readImage(client, 'varied/sparse');
           expect(came).not.toEqual(asked);
         });
       }
@@ -123,9 +120,9 @@ for (const options of engines) {
       // Engines take half a minute to take 100,000 files in, so one of them does.
       const count = options.version === 'debian' ? 100_000 : 5000;
       it(`gives ${count} small files`, async () => {
-        await docker(engine, 'import', write('many.tar', await manyFiles(count)), 'many');
+        await docker(engine, 'import', write('many.tar', await manyFiles(count)), 'varied/many');
         rmSync(join(work, 'many.tar'));
-        await expectWhole('many');
+        await expectWhole('varied/many');
       }, 240_000);
     },
   );
