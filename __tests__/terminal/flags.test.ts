@@ -1,0 +1,76 @@
+import { describe, expect, it } from 'vitest';
+import { cacheFolder, parseFlags, USAGE, UsageError } from '../../src/terminal/flags.ts';
+
+describe('parseFlags', () => {
+  it('takes an image alone', () => {
+    expect(parseFlags(['app:1'])).toMatchObject({
+      inputs: { image: 'app:1', tags: '', cache: 'true', insecure: 'false', 'dry-run': 'false' },
+      passwordFromStdin: false,
+      json: false,
+      verbose: false,
+      show: undefined,
+    });
+  });
+
+  it('takes every flag, several destinations, and values with or without =', () => {
+    const args = ['--to', 'r.example.com/a:1', '--to=r.example.com/b:1', '--chunk-size=10MB', '--concurrency', '2'];
+    const flags = ['--no-cache', '--cache-from', 'r.example.com/a:0', '--insecure', '--dry-run', '--json', '--verbose'];
+    expect(parseFlags([...args, 'app:1', ...flags, '--password-stdin'])).toMatchObject({
+      inputs: {
+        image: 'app:1',
+        tags: 'r.example.com/a:1\nr.example.com/b:1',
+        'chunk-size': '10MB',
+        concurrency: '2',
+        cache: 'false',
+        'cache-from': 'r.example.com/a:0',
+        insecure: 'true',
+        'dry-run': 'true',
+      },
+      passwordFromStdin: true,
+      json: true,
+      verbose: true,
+    });
+  });
+
+  it.each([[[]], [['a', 'b']], [['a', '--nope']], [['a', '--to']], [['a', '--json=yes']], [['a', '--password', 'x']]])(
+    'refuses %j',
+    (args) => {
+      expect(() => parseFlags(args)).toThrow(UsageError);
+    },
+  );
+
+  it('needs no image to show its usage or version', () => {
+    expect(parseFlags(['--help']).show).toBe('usage');
+    expect(parseFlags(['-h', '--version']).show).toBe('usage');
+    expect(parseFlags(['--version']).show).toBe('version');
+  });
+});
+
+describe('the usage', () => {
+  it('fits a terminal of 80 columns', () => {
+    for (const line of USAGE.split('\n')) expect(line.length).toBeLessThan(80);
+  });
+
+  it('tells every flag that there is', () => {
+    for (const [flag] of USAGE.matchAll(/--[a-z-]+/g)) {
+      const takesNone = () => parseFlags(['app', flag]);
+      const takesOne = () => parseFlags(['app', `${flag}=1`]);
+      const fits = [takesNone, takesOne].some((parse) => {
+        try {
+          parse();
+          return true;
+        } catch {
+          return false;
+        }
+      });
+      expect(fits, flag).toBe(true);
+    }
+  });
+});
+
+describe('cacheFolder', () => {
+  it('follows the XDG base directories', () => {
+    expect(cacheFolder({ XDG_CACHE_HOME: '/cache' })).toBe('/cache/chunked-push');
+    expect(cacheFolder({})).toMatch(/\/\.cache\/chunked-push$/);
+  });
+});
