@@ -41,7 +41,8 @@ Numbers are medians. The registry is on loopback, on disk, and emptied before ea
 RUNNER_TEMP. A "fresh runner" is a machine that knows nothing of earlier pushes, while the registry has the image: for \`docker push\`
 the engine is restarted without its memory of pushes. Ratios compare what ran in one run of the benchmark, unless two rows name two runs.
 
-CPU is user + system, with all processes that were started: of the client, of the engine's daemons, and of the registry. Memory is the
+CPU is user + system, with all processes that were started: of the client, of the engine's daemons, and of the registry; "cores busy" is
+their sum by the seconds, so a row near the number of cores is bound by the processor and by nothing else. Memory is the
 resident set of the client's largest process; disk is what client and daemon hold in temporary files at most (looked at four times a
 second); stored is what the registry has more of blobs afterwards.`;
 
@@ -96,6 +97,7 @@ function table(
           : `fails after ${time.toFixed(2)}: ${failure.slice(0, 90)}`,
         failure === undefined && base !== undefined ? (time / base).toFixed(time / base < 0.1 ? 3 : 2) : '–',
         cpu.map((of) => middle(of).toFixed(1)).join(' + '),
+        middle((a) => (a.clientCpu + a.daemonCpu + a.registryCpu) / a.seconds).toFixed(2),
         ...bytes.map((of) =>
           Number.isNaN(middle(of)) ? '–' : (middle(of) / MB).toFixed(middle(of) < MB * 10 ? 1 : 0),
         ),
@@ -104,8 +106,8 @@ function table(
       return `| ${cells.join(' | ')} |`;
     });
   return [
-    `| tool | seconds | : ${reference} | CPU s, client + daemon + registry | peak MB | disk MB | stored MB | runs, when (UTC) |`,
-    '|---|---|---|---|---|---|---|---|',
+    `| tool | seconds | : ${reference} | CPU s, client + daemon + registry | cores busy | peak MB | disk MB | stored MB | runs, when (UTC) |`,
+    '|---|---|---|---|---|---|---|---|---|',
     ...lines,
   ].join('\n');
 }
@@ -128,9 +130,28 @@ function studies(results: Results, plotted: boolean): string[] {
     return [`## ${title}`, [head, ...lines].join('\n')];
   };
   return [
+    ...phases(results),
     ...section('Memory and time by size', 'memory'),
     ...(plotted ? ['![Seconds and peak memory by size of the image](benchmarks-size.svg)'] : []),
     ...section('An uplink of 200 Mbit/s', 'uplink'),
     ...section('Start-up', 'startup'),
   ];
+}
+
+const PHASES = ['resolve', 'waitingForExport', 'compressing', 'heldBack', 'sending', 'waitingForRegistry', 'manifest'];
+
+/** Our own rows by the phases of the `metadata` output. */
+function phases(results: Results): string[] {
+  const rows = Object.entries(results.rows).filter(
+    ([key, { attempts }]) => key.startsWith('1.6gb/') && attempts.some((attempt) => attempt.metadata?.seconds.total),
+  );
+  if (rows.length === 0) return [];
+  const lines = rows.map(([key, { attempts }]) => {
+    const of = (phase: string) => median(attempts.map((attempt) => attempt.metadata?.seconds[phase] ?? Number.NaN));
+    return `| ${[key.slice('1.6gb/'.length), ...['total', ...PHASES].map((phase) => of(phase).toFixed(2))].join(' | ')} |`;
+  });
+  const head = `| run | total | ${PHASES.join(' | ')} |\n|---|---|${'---|'.repeat(PHASES.length)}`;
+  const text =
+    'Seconds as the `metadata` output tells them; those between resolve and manifest are summed over layers, which overlap.';
+  return ['## Where our time goes', text, [head, ...lines].join('\n')];
 }
