@@ -15,6 +15,7 @@ export async function writeOutputs(result: PushResult): Promise<void> {
   const { digest, image, imageId, metadata, failures, savePlan } = result;
   core.setOutput('metadata', JSON.stringify(metadata));
   core.setOutput('imageid', imageId);
+  for (const tag of metadata.tags) if (tag.digest) core.info(`${tag.reference}: ${tag.digest}`);
   if (digest && image && failures.length === 0) {
     core.setOutput('digest', digest);
     core.setOutput('image', image);
