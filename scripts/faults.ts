@@ -1,5 +1,5 @@
 /**
- * `npm run faults [-- --only matrix,cuts,token] [--layer BYTES] [--cuts 4,12] [--write]`: measures what faults cost, beside what users
+ * `npm run faults [-- --only matrix,beside,cuts,token] [--layer BYTES] [--cuts 4,12] [--write]`: measures what faults cost, beside what users
  * would run instead, and prints Markdown. Results are kept, so that parts measured one by one make one document; `--write` puts it
  * into docs/faults.md. The cuts need Linux with root or passwordless sudo, for the engine.
  */
@@ -8,6 +8,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { TEST_PARTS, unpackedRoot } from '../__tests__/support/real/parts.ts';
+import { measureBeside } from './faults/beside.ts';
 import { measureCuts } from './faults/cuts.ts';
 import { documentOf, type Measured } from './faults/document.ts';
 import { measureMatrix } from './faults/matrix.ts';
@@ -16,7 +17,7 @@ import { setup } from './setup/parts.ts';
 
 const { values: options } = parseArgs({
   options: {
-    only: { type: 'string', default: 'matrix,cuts,token' },
+    only: { type: 'string', default: 'matrix,beside,cuts,token' },
     layer: { type: 'string', default: '500000000' },
     chunk: { type: 'string', default: '20000000' },
     cuts: { type: 'string', default: '4,12' },
@@ -43,6 +44,10 @@ if (parts.has('cuts')) {
     );
   });
   keep({ layerBytes, chunkBytes: Number(options.chunk), cuts: runs });
+}
+if (parts.has('beside')) {
+  const runs = await measureBeside(({ step, fault, tool, end }) => console.log(`${step}, ${fault}, ${tool}: ${end}`));
+  keep({ beside: runs });
 }
 if (parts.has('token')) keep({ token: await measureToken() });
 if (parts.has('matrix')) {

@@ -7,14 +7,14 @@ import { cutAfter } from '../../__tests__/support/fault-proxy/faults.ts';
 import { type FaultProxy, startFaultProxy } from '../../__tests__/support/fault-proxy/proxy.ts';
 import type { SeenRequest } from '../../__tests__/support/fault-proxy/rules.ts';
 import { type ImageRecipe, loadImage, writeDockerArchive } from '../../__tests__/support/images.ts';
-import { type Docker, startDocker } from '../../__tests__/support/real/docker.ts';
+import { startDocker } from '../../__tests__/support/real/docker.ts';
 import { commandOf } from '../../__tests__/support/real/parts.ts';
 import { run } from '../../__tests__/support/real/processes.ts';
 import { startDockerRegistry } from '../../__tests__/support/real/registry.ts';
 import { startRegistry } from '../../__tests__/support/registry/server.ts';
-import { runAction } from '../../__tests__/support/runner.ts';
 import { digestOf } from '../../src/image/oci.ts';
-import { crane, runTool, setupTools, skopeo } from '../bench/tools.ts';
+import { setupTools, skopeo } from '../bench/tools.ts';
+import { bytesOfImage, NAME, type Tool, toolsFor } from './tools.ts';
 
 /** One push of one tool. */
 export interface CutRun {
@@ -61,17 +61,6 @@ export function cutAt(proxy: FaultProxy, offsets: readonly number[]): () => numb
 }
 
 const REPOSITORY = 'faults/app';
-const MANIFESTS = 'application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json';
-
-/** Bytes of the layers and the manifest under the pushed tag; undefined when it is not there. */
-async function bytesOfImage(url: string): Promise<number | undefined> {
-  const answer = await fetch(`${url}/v2/${REPOSITORY}/manifests/1`, { headers: { accept: MANIFESTS } });
-  if (!answer.ok) return undefined;
-  const text = await answer.text();
-  const { layers } = JSON.parse(text) as { layers: { size: number }[] };
-  return text.length + layers.reduce((sum, { size }) => sum + size, 0);
-}
-
 /**
  * Puts the image's config where the push goes, so that the layer is all that is left to upload: some tools send both at once, and
  * neither says how long it is.
@@ -107,55 +96,6 @@ const REGISTRIES: Readonly<Record<string, () => Promise<Place>>> = {
   },
 };
 
-type Tool = (reference: string) => Promise<{ seconds: number; failed?: string | undefined }>;
-
-const byAction =
-  (image: string, chunkSize: string): Tool =>
-  async (reference) => {
-    const pushed = await runAction({ inputs: { image, tags: reference, 'chunk-size': chunkSize }, timeout: 1_800_000 });
-    return {
-      seconds: pushed.seconds,
-      ...(pushed.exitCode === 0 ? {} : { failed: pushed.errors[0] ?? 'no error line' }),
-    };
-  };
-
-const NAME = 'faults.example/app:1';
-
-function toolsFor(archive: string, engine: Docker, chunkSize: string): Record<string, Tool> {
-  const docker = commandOf('docker', 'docker');
-  const craneCommand = crane();
-  const image = `docker-archive:${archive}`;
-  return {
-    'chunked-push': byAction(image, chunkSize),
-    'docker push': (to) =>
-      runTool(
-        [
-          [docker, 'tag', NAME, to],
-          [docker, 'push', '--quiet', to],
-        ],
-        engine.env,
-      ),
-    'skopeo copy': (to) =>
-      runTool(
-        [
-          [
-            ...skopeo(),
-            '--insecure-policy',
-            'copy',
-            '--retry-times=5',
-            '--dest-tls-verify=false',
-            image,
-            `docker://${to}`,
-          ],
-        ],
-        {},
-      ),
-    ...(craneCommand && {
-      'crane push': (to: string) => runTool([[...craneCommand, 'push', '--insecure', archive, to]], {}),
-    }),
-  };
-}
-
 interface Attempt {
   readonly name: string;
   readonly tool: Tool;
@@ -171,7 +111,7 @@ async function measure({ name, tool, registry, offsets, config }: Attempt): Prom
   const made = cutAt(proxy, offsets);
   try {
     const { seconds, failed } = await tool(`${proxy.host}/${REPOSITORY}:1`);
-    const size = failed === undefined ? await bytesOfImage(place.url) : undefined;
+    const size = failed === undefined ? (await bytesOfImage(place.url, REPOSITORY))?.withoutConfig : undefined;
     const sent = proxy.stats.bodyBytes;
     const resent = size === undefined ? undefined : Math.max(0, sent - size);
     return {

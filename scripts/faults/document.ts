@@ -1,5 +1,6 @@
 /** docs/faults.md: what was measured, as Markdown. */
 import { CHUNK, LAYER_BYTES } from '../../__tests__/faults/steps.ts';
+import type { BesideRun } from './beside.ts';
 import type { CutRun } from './cuts.ts';
 import { type Ended, type MatrixRun, ROWS } from './matrix.ts';
 import type { TokenRun } from './token.ts';
@@ -8,6 +9,7 @@ export interface Measured {
   readonly layerBytes?: number;
   readonly chunkBytes?: number;
   readonly matrix?: MatrixRun;
+  readonly beside?: readonly BesideRun[];
   readonly cuts?: readonly CutRun[];
   readonly token?: TokenRun;
 }
@@ -104,6 +106,26 @@ signed state in every Location that a client can have names another offset than 
 costs what was sent of the layer since the last one, for every tool alike.`;
 }
 
+function besidePart(runs: readonly BesideRun[]): string {
+  const tools = [...new Set(runs.map(({ tool }) => tool))];
+  const rows = [...new Set(runs.map(({ step, fault }) => `${step}|${fault}`))].map((key) => {
+    const [step = '', fault = ''] = key.split('|');
+    const cells = tools.map((tool) => {
+      const run = runs.find((one) => one.step === step && one.fault === fault && one.tool === tool);
+      return run === undefined ? '–' : `${run.end}`;
+    });
+    return [step, fault, ...cells];
+  });
+  return `## The same faults, other tools
+
+A small image (one layer of 300000 bytes), the same fault once at the first request of the step, on the same registry (profile
+distribution3 of the test registry). A number: pushed, so many bytes were sent again. \`hangs\`: no end within half a minute; our own
+time-out for an answer is 130 s, longer than the 100 s after which Cloudflare gives up, so under "no answer" we are still waiting then,
+and go on later. \`unmet\`: the tool does not send this request.
+
+${table(['step', 'fault', ...tools], rows)}`;
+}
+
 const tokenPart = (run: TokenRun): string => `## Tokens that run out
 
 A token that is good for ${run.lifetimeSeconds} seconds, a layer of ${megabytes(run.layerBytes)} over a link of 1 MB/s: ${
@@ -112,13 +134,14 @@ A token that is good for ${run.lifetimeSeconds} seconds, a layer of ${megabytes(
 
 /** The document for what was measured. */
 export function documentOf(measured: Measured): string {
-  const { cuts, token, matrix } = measured;
+  const { beside, cuts, token, matrix } = measured;
   const parts = [
     `# What faults cost
 
 Made by \`npm run faults -- --write\`. \`npm test\` runs the same matrix and smaller versions of the rest (\`__tests__/faults\`).`,
     ...(cuts === undefined ? [] : [cutsPart(cuts, measured)]),
     ...(token === undefined ? [] : [tokenPart(token)]),
+    ...(beside === undefined ? [] : [besidePart(beside)]),
     ...(matrix === undefined ? [] : [matrixPart(matrix)]),
   ];
   return `${parts.join('\n\n')}\n`;
