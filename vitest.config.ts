@@ -7,8 +7,10 @@ export default defineConfig({
     // Much of the time is waiting for engines and registries: three keep two cores busy.
     maxWorkers: 3,
     sequence: { sequencer: LongestFirst },
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
+    // Time-outs end what hangs; no test may fail because the machine is slow.
+    testTimeout: 120_000,
+    hookTimeout: 300_000,
+    expect: { poll: { timeout: 60_000 } },
     globalSetup: ['__tests__/support/real/broker.ts'],
     include: ['__tests__/**/*.test.ts'],
   },

@@ -116,7 +116,8 @@ describe('restoring from a service that fails', () => {
     expect((await cache.known()).size).toBe(0);
     expect(await cache.restore(layer.diffId)).toBeUndefined();
     expect(await savePlan(await cache.record([]), runner.log)).toMatchObject({ saved: [], failed: [] });
-    expect(performance.now() - before).toBeLessThan(200);
+    // @actions/cache would wait ten seconds for each of these calls.
+    expect(performance.now() - before).toBeLessThan(10_000);
     expect(runner.log.lines).toEqual([]);
   });
 });

