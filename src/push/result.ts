@@ -21,7 +21,7 @@ export interface Metadata {
   /** Bytes of blobs sent in all, and those of them that were sent more than once. */
   readonly bytesSent: number;
   readonly bytesResent: number;
-  /** Where the bytes came from: "registry" when nothing was exported. */
+  /** Where the bytes came from; "nothing" when nothing was exported. */
   readonly export: string;
   /** The largest request body that each registry announced or was found to take, bytes. */
   readonly limits: Readonly<Record<string, number>>;
