@@ -8,6 +8,8 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { TEST_PARTS, unpackedRoot } from '../__tests__/support/real/parts.ts';
+import { privateFolder, removeFolder } from '../__tests__/support/real/processes.ts';
+import { ACTION_VARIABLE, copyAction } from '../__tests__/support/runner.ts';
 import { measureBeside } from './faults/beside.ts';
 import { measureCuts } from './faults/cuts.ts';
 import { documentOf, type Measured } from './faults/document.ts';
@@ -35,6 +37,11 @@ const keep = (part: Measured): void => {
 
 const parts = new Set(options.only.split(','));
 await setup(TEST_PARTS);
+// A build meanwhile must not pull the action out from under a push.
+const action = privateFolder('action');
+copyAction(action);
+process.env[ACTION_VARIABLE] = action;
+process.once('exit', () => removeFolder(action));
 if (parts.has('cuts')) {
   const layerBytes = Number(options.layer);
   const cuts = options.cuts.split(',').map(Number);

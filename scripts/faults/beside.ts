@@ -65,11 +65,13 @@ async function measure({ step, kind, name, tool }: Push, url: string, repository
   try {
     const ended = await Promise.race([tool(`${proxy.host}/${repository}:1`), patience]);
     const seconds = (performance.now() - started) / 1000;
+    const run = { step, fault: kind.name, tool: name, seconds };
+    if (ended === 'hangs') return { ...run, end: 'hangs' };
+    if (ended.failed !== undefined && rule.hits === 0)
+      throw new Error(`${name} failed without a fault: ${ended.failed}`);
     const size = (await bytesOfImage(url, repository))?.all;
-    const pushed =
-      ended === 'hangs' || ended.failed !== undefined || size === undefined ? 'failed' : proxy.stats.bodyBytes - size;
-    const end = ended === 'hangs' ? 'hangs' : rule.hits === 0 ? 'unmet' : pushed;
-    return { step, fault: kind.name, tool: name, seconds, end: typeof end === 'number' ? Math.max(0, end) : end };
+    if (ended.failed !== undefined || size === undefined) return { ...run, end: 'failed' };
+    return { ...run, end: rule.hits === 0 ? 'unmet' : Math.max(0, proxy.stats.bodyBytes - size) };
   } finally {
     clearTimeout(timer);
     // What still hangs ends with its connection.
