@@ -200,7 +200,6 @@ describeWith(['docker', 'sudo', 'skopeo'], 'the store of an engine, read', () =>
       env: {
         PATH: engine.env.PATH,
         DOCKER_HOST: `unix://${folder}/docker.sock`,
-        XDG_RUNTIME_DIR: runner.temp,
         NODE_OPTIONS: `--import=${DROP_RIGHTS}`,
         ...files,
         ...options.env,

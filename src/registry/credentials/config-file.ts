@@ -1,5 +1,5 @@
 /** Credential files: Docker's config.json and Podman's auth.json, which have one form. */
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { askHelper } from './helper.ts';
 import { canonicalHost, canonicalKey, DOCKER_HUB_KEY } from './hosts.ts';
 import { type Credentials, CredentialsError, fromPair } from './types.ts';
@@ -30,10 +30,18 @@ export async function readConfigFile(path: string): Promise<ConfigFile | undefin
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+    if (code === 'EACCES' && !(await isSeen(path))) return undefined;
     throw fileError(path, `can not be read (${code})`, error);
   }
   return text.trim() === '' ? undefined : parseConfig(path, text);
 }
+
+/** Whether there is something to be seen. A root's Podman closes /run/containers to everybody else, who has no credentials there then. */
+const isSeen = (path: string): Promise<boolean> =>
+  stat(path).then(
+    () => true,
+    () => false,
+  );
 
 /** The text of a config file. Throws CredentialsError with `path` in it, and nothing of the text. */
 export function parseConfig(path: string, text: string): ConfigFile {
