@@ -80,12 +80,16 @@ chunk, which costs that chunk.
 ${matrixTable(matrix)}`;
 }
 
+/** The end of an error's chain of causes, without the URLs before it. */
+const lastWords = (failed: string): string =>
+  (failed.split(': ').at(-1) ?? failed).replaceAll('|', '\\|').slice(0, 100);
+
 function cutsPart(cuts: readonly CutRun[], { layerBytes = 0, chunkBytes = 0 }: Measured): string {
   const rows = cuts.map((run) => [
     run.registry,
     run.tool,
     `${run.made} of ${run.cuts}`,
-    run.failed === undefined ? 'pushed' : `failed: ${run.failed.replaceAll('|', '\\|').slice(0, 160)}`,
+    run.failed === undefined ? 'pushed' : `failed: ${lastWords(run.failed)}`,
     megabytes(run.sent),
     run.resent === undefined ? '–' : megabytes(run.resent),
     `${run.seconds.toFixed(0)} s`,
@@ -119,7 +123,7 @@ function besidePart(runs: readonly BesideRun[]): string {
   return `## The same faults, other tools
 
 A small image (one layer of 300000 bytes), the same fault once at the first request of the step, on the same registry (profile
-distribution3 of the test registry). A number: pushed, so many bytes were sent again. \`hangs\`: no end within half a minute; our own
+distribution3 of the test registry). A number: pushed, and so many bytes reached the registry beyond the image's own. \`hangs\`: no end within half a minute; our own
 time-out for an answer is 130 s, longer than the 100 s after which Cloudflare gives up, so under "no answer" we are still waiting then,
 and go on later. \`unmet\`: the tool does not send this request.
 
