@@ -109,6 +109,21 @@ export const CASES: readonly Case[] = [
     },
   },
   {
+    name: 'level1',
+    title: 'gzip with compression-level 1: faster, and a little larger',
+    reference: 'chunked-push gzip, store, level 1',
+    setup: async (world, recipe) => void (await world.archive(recipe)),
+    contestants: (world, recipe) => {
+      const push: Push = { world, recipe, engine: 'overlay2' };
+      const inputs = { 'compression-level': '1' };
+      return [
+        ours(push, 'gzip', 'store', ', level 1', inputs),
+        oursFromArchive(push, 'gzip', ', archive, level 1', inputs),
+        ours(push, 'gzip', 'save', ', level 1', inputs),
+      ];
+    },
+  },
+  {
     name: 'docker20',
     title: 'Docker 20.10, overlay2, cold',
     reference: 'docker push',

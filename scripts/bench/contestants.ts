@@ -53,7 +53,13 @@ const common = (push: Push) => ({
 });
 
 /** Our action, in one of its ways. */
-export const ours = (push: Push, compression: Compression, way: 'save' | 'store', label = ''): Contestant => ({
+export const ours = (
+  push: Push,
+  compression: Compression,
+  way: 'save' | 'store',
+  label = '',
+  inputs: Readonly<Record<string, string>> = {},
+): Contestant => ({
   ...common(push),
   name: `chunked-push ${compression}, ${way}${label}`,
   prepare: () => prepareRegistry(push),
@@ -67,6 +73,7 @@ export const ours = (push: Push, compression: Compression, way: 'save' | 'store'
         engine: 'docker',
         compression,
         export: way,
+        ...inputs,
       },
       env,
       temp: runnerTemp(push.world),
@@ -75,8 +82,13 @@ export const ours = (push: Push, compression: Compression, way: 'save' | 'store'
 });
 
 /** Our action with an archive as its source. */
-export const oursFromArchive = ({ world, recipe }: Push, compression: Compression): Contestant => ({
-  name: `chunked-push ${compression}`,
+export const oursFromArchive = (
+  { world, recipe }: Push,
+  compression: Compression,
+  label = '',
+  inputs: Readonly<Record<string, string>> = {},
+): Contestant => ({
+  name: `chunked-push ${compression}${label}`,
   prepare: () => world.state.wipe(),
   run: async () =>
     pushByAction({
@@ -85,6 +97,7 @@ export const oursFromArchive = ({ world, recipe }: Push, compression: Compressio
         image: `docker-archive:${await world.archive(recipe)}`,
         tags: `${world.registry.host}/${REPOSITORY}`,
         compression,
+        ...inputs,
       },
       env: {},
       temp: runnerTemp(world),

@@ -3,6 +3,7 @@ import { CASES } from './cases.ts';
 import { notes } from './notes.ts';
 import { plotOf } from './plot.ts';
 import { type Attempt, median, medianSeconds, type Results, type Row } from './results.ts';
+import { MEMORY_SIZES, SIZE_WAYS, sizeKey } from './studies.ts';
 import { type Target, targetsOf } from './targets.ts';
 
 const IMAGES: Readonly<Record<string, string>> = {
@@ -74,6 +75,9 @@ function caseTables(results: Results, image: string): string[] {
 
 const MB = 1e6;
 
+/** The end of a tool's message: what the other side said. */
+const lastWords = (message: string): string => (message.split(': ').at(-1) ?? '').slice(-80);
+
 function table(
   rows: ReadonlyArray<readonly [string, Row]>,
   prefix: string,
@@ -94,7 +98,7 @@ function table(
         key.slice(prefix.length),
         failure === undefined
           ? `${time.toFixed(2)} (${spread})`
-          : `fails after ${time.toFixed(2)}: ${failure.slice(0, 90)}`,
+          : `fails after ${time.toFixed(2)}: ${lastWords(failure)}`,
         failure === undefined && base !== undefined ? (time / base).toFixed(time / base < 0.1 ? 3 : 2) : '–',
         cpu.map((of) => middle(of).toFixed(1)).join(' + '),
         middle((a) => (a.clientCpu + a.daemonCpu + a.registryCpu) / a.seconds).toFixed(2),
@@ -113,8 +117,8 @@ function table(
 }
 
 function studies(results: Results, plotted: boolean): string[] {
-  const section = (title: string, part: string): string[] => {
-    const rows = Object.entries(results.rows).filter(([key]) => key.split('/')[1] === part);
+  const section = (title: string, wanted: (key: string) => boolean): string[] => {
+    const rows = Object.entries(results.rows).filter(([key]) => wanted(key));
     if (rows.length === 0) return [];
     const lines = rows.map(([key, { run, attempts }]) => {
       const [image, , name] = key.split('/');
@@ -129,12 +133,14 @@ function studies(results: Results, plotted: boolean): string[] {
       '| image | | seconds | peak MB | spool MB | sent MB | runs, when (UTC) |\n|---|---|---|---|---|---|---|';
     return [`## ${title}`, [head, ...lines].join('\n')];
   };
+  const sizeKeys = new Set(MEMORY_SIZES.flatMap((recipe) => SIZE_WAYS.map((name) => sizeKey(results, recipe, name))));
+  const isSize = (key: string) => sizeKeys.has(key);
   return [
     ...phases(results),
-    ...section('Memory and time by size', 'memory'),
+    ...section('Memory and time by size', isSize),
     ...(plotted ? ['![Seconds and peak memory by size of the image](benchmarks-size.svg)'] : []),
-    ...section('An uplink of 200 Mbit/s', 'uplink'),
-    ...section('Start-up', 'startup'),
+    ...section('An uplink of 200 Mbit/s', (key) => key.includes('/uplink/')),
+    ...section('Start-up', (key) => key.includes('/startup/')),
   ];
 }
 

@@ -12,9 +12,11 @@ export async function* inRounds(
   world: World,
   contestants: readonly Contestant[],
   rounds: number,
+  isOnce: (contestant: Contestant) => boolean = () => false,
 ): AsyncGenerator<{ contestant: Contestant; attempt: Attempt }> {
   for (let round = 0; round < rounds; round++) {
     for (const contestant of contestants) {
+      if (round > 0 && isOnce(contestant)) continue;
       yield { contestant, attempt: await measure(world, contestant) };
       const { keepAs } = contestant;
       if (keepAs !== undefined && !world.state.has(keepAs)) await world.state.keep(keepAs);

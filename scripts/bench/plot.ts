@@ -1,6 +1,6 @@
 /** Time and memory by the image's size, as an SVG: two panels, one line for each way. */
 import { type Attempt, median, type Results } from './results.ts';
-import { MEMORY_SIZES } from './studies.ts';
+import { MEMORY_SIZES, SIZE_WAYS, sizeRow } from './studies.ts';
 
 const WIDTH = 360;
 const HEIGHT = 240;
@@ -15,13 +15,13 @@ interface Line {
 
 /** Undefined before the sizes were measured. */
 export function plotOf(results: Results): string | undefined {
-  const names = [...new Set(Object.keys(results.rows).flatMap((key) => key.split('/memory/')[1] ?? []))].sort();
+  const names = SIZE_WAYS.filter((name) => MEMORY_SIZES.some((recipe) => sizeRow(results, recipe, name)));
   if (names.length === 0) return undefined;
   const lines = (of: (attempt: Attempt) => number): Line[] =>
     names.map((name) => ({
       name: name.replace('chunked-push ', ''),
       points: MEMORY_SIZES.flatMap((recipe) => {
-        const row = results.rows[`${recipe.name}/memory/${name}`];
+        const row = sizeRow(results, recipe, name);
         const gigabytes = recipe.layers.reduce((sum, bytes) => sum + bytes, 0) / 1e9;
         return row ? [[gigabytes, median(row.attempts.map(of))] as const] : [];
       }),

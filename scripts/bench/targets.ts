@@ -1,6 +1,6 @@
 /** The figures that were asked for, and what was measured. All about the 1.6 GB image. */
 import { type Attempt, median, medianSeconds, type Results } from './results.ts';
-import { MEMORY_SIZES, ROUND_TRIPS_MS, UPLINK_BYTES } from './studies.ts';
+import { MEMORY_SIZES, ROUND_TRIPS_MS, SIZE_WAYS, sizeRow, UPLINK_BYTES } from './studies.ts';
 
 export interface Target {
   /** Which group of figures it belongs to. */
@@ -194,8 +194,8 @@ export function firstByteSeconds(results: Results): number | undefined {
 
 /** The largest of all sizes and ways. */
 function peakMemory(results: Results): Target {
-  const rows = MEMORY_SIZES.flatMap(({ name }) =>
-    Object.entries(results.rows).flatMap(([key, row]) => (key.startsWith(`${name}/memory/`) ? row.attempts : [])),
+  const rows = MEMORY_SIZES.flatMap((recipe) =>
+    SIZE_WAYS.flatMap((name) => sizeRow(results, recipe, name)?.attempts ?? []),
   );
   const peaks = rows.map((attempt) => attempt.peakMemory ?? 0);
   const measured = peaks.length === 0 ? undefined : Math.max(...peaks) / 1e6;

@@ -1,14 +1,14 @@
 /**
- * Buffers that files are read into, used again. A layer of a gigabyte is two thousand of them: left to the garbage collector, which does not
+ * Buffers that files are read into, used again. A layer of a gigabyte is four thousand of them: left to the garbage collector, which does not
  * feel their size, dozens are in memory at once, and each new one costs the system fresh pages.
  */
 import { Readable } from 'node:stream';
 
 /** Bytes of a block: large reads for large files, hundreds of small files side by side. */
-export const BLOCK_SIZE = 512 * 1024;
+export const BLOCK_SIZE = 256 * 1024;
 
 /** More than the streams of a push give back before they take again. */
-const MOST_SPARE = 8;
+const MOST_SPARE = 16;
 
 const spare: Buffer[] = [];
 
