@@ -1,6 +1,5 @@
 /** As much of a terminal as progress bars need: what a person sees after all that was written. ECMA-48, sections 8.3.39 to 8.3.41. */
 
-// biome-ignore lint/suspicious/noControlCharactersInRegex: escape sequences begin with one.
 const SEQUENCE = /\x1b\[(\??)(\d*)([A-Za-z])/y;
 
 export class Screen {
