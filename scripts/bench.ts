@@ -108,6 +108,10 @@ async function main(): Promise<void> {
   if (missing.length > 0) throw new Error(`the benchmark needs ${missing.join(', ')}`);
   await setupTools();
   const world = await World.start();
+  // What was measured so far is in the results; the next run begins with the images as they are.
+  for (const signal of ['SIGINT', 'SIGTERM']) {
+    process.once(signal, () => void world.stop(true).finally(() => process.exit(1)));
+  }
   try {
     let results: Results = { ...readResults(), versions: await versionsOf() };
     for (const part of chosen()) {
