@@ -121,11 +121,9 @@ export async function goOnAt(upload: Upload, bytes: number | undefined, doubt: D
     return { at: 'send' };
   }
   if (error.status === 416) {
+    if (doubt.refusedWithoutNeed && !upload.host.takesChunks) return goWhole(upload, error);
     session.refusals += 1;
-    if (session.refusals >= MOST_REFUSALS) {
-      if (doubt.refusedWithoutNeed && !upload.host.takesChunks) return goWhole(upload, error);
-      return { at: 'reopen', error, counted };
-    }
+    if (session.refusals >= MOST_REFUSALS) return { at: 'reopen', error, counted };
   }
   if (!counted) await upload.failed(error);
   return { at: 'send' };
