@@ -1,7 +1,8 @@
-/** Builds dist from src: the action's two steps, the terminal's command, and what they start in threads and processes. */
+/** Builds dist from src: the action's two steps, the terminal's command, what they start in threads and processes, and the compressor. */
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { main as asc } from 'assemblyscript/asc';
 import { build, type Metafile } from 'esbuild';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
@@ -39,6 +40,17 @@ const result = await build({
   logLevel: 'warning',
 });
 writeFileSync(join(outdir, 'licenses.txt'), licenses(result.metafile));
+await compileDeflate(join(outdir, 'deflate.wasm'));
+
+/** AssemblyScript to WebAssembly: no allocator, no imports, and exactly the memory that layout.ts lays out (44 pages of 64 KiB). */
+async function compileDeflate(outFile: string): Promise<void> {
+  const options = ['-O3', '--converge', '--noAssert', '--runtime', 'stub', '--use', 'abort=', '--enable', 'simd'];
+  const pages = ['--initialMemory', '44', '--maximumMemory', '44'];
+  // The compiler takes paths from the project's folder, and names none of them in what it makes.
+  const files = ['src/layer/compress/deflate/index.ts', '--outFile', relative(root, outFile), '--baseDir', root];
+  const { error, stderr } = await asc([...files, ...options, ...pages]);
+  if (error || `${stderr}` !== '') throw new Error(`deflate could not be compiled: ${stderr}`, { cause: error });
+}
 
 /** The licence texts of every package that the bundle holds, by package name. */
 function licenses(metafile: Metafile): string {

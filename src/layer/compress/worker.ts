@@ -4,7 +4,7 @@ import { codecFor } from './codec.ts';
 import type { Finished, Job, WorkerSettings } from './pool.ts';
 
 const { compression, level, bufferBytes } = workerData as WorkerSettings;
-const codec = codecFor(compression, level);
+const codec = await codecFor(compression, level);
 const port = parentPort!;
 
 /** What the next block is compressed into: it goes away with the result, and the block's own buffer takes its place. */
