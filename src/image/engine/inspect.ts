@@ -1,8 +1,9 @@
 /** Asking an engine for an image by name or ID. */
 import { messageOf } from '../error.ts';
 import { type Digest, isDigest } from '../oci.ts';
-import { type Answer, type CommandOptions, type EngineName, findTool, firstWords, run } from './command.ts';
-import { askSocket, imagePath, socketOf } from './socket.ts';
+import { type Answer, type CommandOptions, type EngineName, firstWords, run } from './command.ts';
+import { askSocket, INFO_PATH, imagePath, socketOf } from './socket.ts';
+import { findTool } from './tool.ts';
 
 /** One object of an engine's JSON. */
 type Inspect = Readonly<Record<string, unknown>>;
@@ -78,7 +79,7 @@ async function inspectOverSocket(asked: Asked): Promise<EngineImage | undefined>
   const { env, signal } = asked.options;
   const socket = path && (await socketOf(asked.tool, env).catch(() => undefined));
   const inspect = socket && (await askSocket(socket, path, signal));
-  return inspect ? read(asked, inspect, () => askSocket(socket, '/info', signal)) : undefined;
+  return inspect ? read(asked, inspect, () => askSocket(socket, INFO_PATH, signal)) : undefined;
 }
 
 /** An image out of what `inspect` said; `ask` may give the answer of `info`. Undefined without a digest and layers. */

@@ -3,9 +3,10 @@
  * that is over in 200. Whatever is unusual is left to the command: nothing is told here that it would not tell, and no error.
  */
 import { open, readFile } from 'node:fs/promises';
-import { request } from 'node:http';
+import { type IncomingMessage, request } from 'node:http';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { untilAborted } from './abort.ts';
 
 const DEFAULT_SOCKET = '/var/run/docker.sock';
 
@@ -27,15 +28,37 @@ export async function socketOf(tool: string, env: NodeJS.ProcessEnv): Promise<st
   return context === '' || context === 'default' ? socket : undefined;
 }
 
+/** A question that is on its way, and what comes back. */
+interface Question {
+  /** Settles when it was sent, or can't be. */
+  readonly sent: Promise<unknown>;
+  readonly answer: Promise<string>;
+}
+
+/** Questions that were asked before the rest of the program was there to read the answers, each for one reader. */
+const early = new Map<string, Question>();
+
+const keyOf = (socket: string, path: string): string => `${socket} ${path}`;
+
+/** Asks what `askSocket` will soon be asked. Resolves when the question is on its way; never rejects. */
+export async function askEarly(socket: string, path: string): Promise<void> {
+  const question = ask(socket, path);
+  early.set(keyOf(socket, path), question);
+  question.answer.catch(() => {});
+  await question.sent;
+}
+
 /** The JSON object that the engine answers; undefined for any other answer, and when there is none. Throws the signal's reason. */
 export async function askSocket(
-  socketPath: string,
+  socket: string,
   path: string,
   signal: AbortSignal,
 ): Promise<Record<string, unknown> | undefined> {
   signal.throwIfAborted();
   try {
-    const answer: unknown = JSON.parse(await get(socketPath, path, signal));
+    const asked = early.get(keyOf(socket, path)) ?? ask(socket, path);
+    early.delete(keyOf(socket, path));
+    const answer: unknown = JSON.parse(await untilAborted(asked.answer, signal));
     return typeof answer === 'object' && answer !== null ? (answer as Record<string, unknown>) : undefined;
   } catch {
     signal.throwIfAborted();
@@ -43,33 +66,38 @@ export async function askSocket(
   }
 }
 
+/** The path of what `docker info` tells. */
+export const INFO_PATH = '/info';
+
 /** The path of an image in the API; undefined for a name that would be another path. */
 export const imagePath = (name: string): string | undefined =>
   /^[\w.:@/-]+$/.test(name) && !/(^|\/)\.*(\/|$)/.test(name) ? `/images/${name}/json` : undefined;
 
-const get = (socketPath: string, path: string, signal: AbortSignal): Promise<string> =>
-  new Promise((resolve, reject) => {
-    const headers = { host: 'docker' };
-    const asked = request({ socketPath, path, headers, agent: false, signal }, (response) => {
-      const chunks: Buffer[] = [];
-      let bytes = 0;
-      response.on('data', (chunk: Buffer) => {
-        bytes += chunk.length;
-        chunks.push(chunk);
-        if (bytes > MAX_BYTES) response.destroy(new Error('the answer is too large'));
-      });
-      response.once('error', reject);
-      response.once('close', () => reject(new Error('the answer broke off')));
-      response.once('end', () => {
-        // Podman answers here too, in its own way.
-        const isDocker = String(response.headers.server).startsWith('Docker/');
-        if (response.statusCode === 200 && isDocker) resolve(Buffer.concat(chunks).toString('utf8'));
-        else reject(new Error(`${response.statusCode} by ${response.headers.server}`));
-      });
-    });
+function ask(socketPath: string, path: string): Question {
+  const asked = request({ socketPath, path, headers: { host: 'docker' }, agent: false });
+  const answer = new Promise<string>((resolve, reject) => {
     asked.once('error', reject);
-    asked.end();
+    asked.once('response', (response) => read(response).then(resolve, reject));
   });
+  const sent = new Promise((resolve) => asked.once('finish', resolve).once('close', resolve));
+  asked.end();
+  return { sent, answer };
+}
+
+/** The text of an answer by Docker. Podman has an API like this one, whose answers differ from its command's. */
+async function read(response: IncomingMessage): Promise<string> {
+  const { server } = response.headers;
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of response) {
+    bytes += chunk.length;
+    chunks.push(chunk);
+    if (bytes > MAX_BYTES) throw new Error('the answer is too large');
+  }
+  if (response.statusCode === 200 && String(server).startsWith('Docker/'))
+    return Buffer.concat(chunks).toString('utf8');
+  throw new Error(`${response.statusCode} by ${server}`);
+}
 
 /** Whether a command is a script: that may ask any engine anywhere (podman-docker's is one). */
 async function isScript(tool: string): Promise<boolean> {
