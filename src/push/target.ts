@@ -97,7 +97,6 @@ export class Target {
     size: number | undefined,
   ): Promise<Presence | undefined> {
     const { repository, signal } = destination;
-    if (destination.lacks(digest)) return undefined;
     const head = await repository.headBlob(digest, signal);
     if (head.state === 'present')
       return head.size === undefined ? { fate: 'exists' } : { fate: 'exists', size: head.size };
