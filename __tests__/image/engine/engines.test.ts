@@ -74,11 +74,8 @@ for (const options of engines) {
 
     it('tells over its socket what its command tells', async () => {
       const socket = await socketOf(commandOf(partOfDocker(options.version), 'docker'), env);
-      const [told] = JSON.parse(await docker(engine, 'image', 'inspect', image.toLowerCase())) as Record<
-        string,
-        unknown
-      >[];
-      const asked = await askSocket(socket ?? '', imagePath(image.toLowerCase()) ?? '', never);
+      const [told] = JSON.parse(await docker(engine, 'image', 'inspect', image)) as Record<string, unknown>[];
+      const asked = await askSocket(socket ?? '', imagePath(image) ?? '', never);
       for (const name of ['Id', 'RepoDigests', 'RootFS', 'Descriptor']) expect(asked?.[name]).toEqual(told?.[name]);
       const info = await askSocket(socket ?? '', INFO_PATH, never);
       const command = JSON.parse(await docker(engine, 'info', '--format', '{{json .}}'));
