@@ -11,7 +11,7 @@ export async function askEngineEarly(
   env: NodeJS.ProcessEnv,
 ): Promise<void> {
   const path = imagePath(inputs.image.trim());
-  if (!path || inputs.engine === 'podman') return;
+  if (!path || inputs.engine === 'podman' || /^(docker-archive|oci-archive|oci):/.test(inputs.image.trim())) return;
   try {
     const tool = await findTool('docker', env);
     const socket = tool && (await socketOf(tool, env));
