@@ -1,61 +1,60 @@
 /** Builds dist from src: the action's two steps, the terminal's command, what they start in threads and processes, and the compressor. */
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join, relative } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { main as asc } from 'assemblyscript/asc';
-import { build, type Metafile } from 'esbuild';
+import { build } from 'esbuild';
+import { builtins } from './build/builtins.ts';
+import { compileDeflate } from './build/deflate.ts';
+import { lean } from './build/lean.ts';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const outdir = process.argv[2] ?? join(root, 'dist');
 
-/** Dependencies that are CommonJS call `require` for Node's own modules; an ES module has none of its own. */
-const REQUIRE_BANNER = `import { createRequire as __createRequire } from 'node:module';
-const require = __createRequire(import.meta.url);`;
+/**
+ * The push and what is started beside it, each bundled by itself: what all of them shared would be a dozen files more to read at the
+ * start of each. Only main and cli, which are the same program, share their files.
+ */
+const PROGRAMS: readonly Readonly<Record<string, string>>[] = [
+  { main: 'src/main.ts', cli: 'src/cli.ts' },
+  { post: 'src/post.ts' },
+  { 'cache-service': 'src/cache/service-process.ts' },
+  { 'compress-worker': 'src/layer/compress/worker.ts' },
+  { 'store-helper': 'src/image/store/helper.ts' },
+];
 
 rmSync(outdir, { recursive: true, force: true });
-const result = await build({
-  absWorkingDir: root,
-  entryPoints: {
-    main: 'src/main.ts',
-    post: 'src/post.ts',
-    cli: 'src/cli.ts',
-    'cache-service': 'src/cache/service-process.ts',
-    'compress-worker': 'src/layer/compress/worker.ts',
-    'store-helper': 'src/image/store/helper.ts',
-  },
-  outdir,
-  bundle: true,
-  splitting: true,
-  format: 'esm',
-  platform: 'node',
-  target: 'node24',
-  banner: { js: REQUIRE_BANNER },
-  // The names of chunks follow from their contents, so the same source gives the same dist on every machine.
-  chunkNames: 'chunk-[hash]',
-  legalComments: 'none',
-  // Names are kept for stack traces; white space is what makes a bundle large.
-  minifyWhitespace: true,
-  minifySyntax: true,
-  metafile: true,
-  logLevel: 'warning',
-});
-writeFileSync(join(outdir, 'licenses.txt'), licenses(result.metafile));
-await compileDeflate(join(outdir, 'deflate.wasm'));
+const built = await Promise.all(PROGRAMS.map(bundle));
+writeFileSync(join(outdir, 'licenses.txt'), licenses(built.flatMap(({ metafile }) => Object.keys(metafile.inputs))));
+await compileDeflate(root, join(outdir, 'deflate.wasm'));
 
-/** AssemblyScript to WebAssembly: no allocator, no imports, and exactly the memory that layout.ts lays out (44 pages of 64 KiB). */
-async function compileDeflate(outFile: string): Promise<void> {
-  const options = ['-O3', '--converge', '--noAssert', '--runtime', 'stub', '--use', 'abort=', '--enable', 'simd'];
-  const pages = ['--initialMemory', '44', '--maximumMemory', '44'];
-  // The compiler takes paths from the project's folder, and names none of them in what it makes.
-  const files = ['src/layer/compress/deflate/index.ts', '--outFile', relative(root, outFile), '--baseDir', root];
-  const { error, stderr } = await asc([...files, ...options, ...pages]);
-  if (error || `${stderr}` !== '') throw new Error(`deflate could not be compiled: ${stderr}`, { cause: error });
+function bundle(entryPoints: Readonly<Record<string, string>>) {
+  return build({
+    absWorkingDir: root,
+    entryPoints,
+    outdir,
+    bundle: true,
+    splitting: true,
+    format: 'esm',
+    platform: 'node',
+    target: 'node24',
+    plugins: [builtins, lean],
+    // By this undici leaves out its second, experimental parser, as it does in Node itself.
+    define: { esbuildDetection: 'true' },
+    // The names of chunks follow from their contents, so the same source gives the same dist on every machine.
+    chunkNames: 'chunk-[hash]',
+    legalComments: 'none',
+    // Names are kept for stack traces; white space is what makes a bundle large.
+    minifyWhitespace: true,
+    minifySyntax: true,
+    metafile: true,
+    logLevel: 'warning',
+  });
 }
 
 /** The licence texts of every package that the bundle holds, by package name. */
-function licenses(metafile: Metafile): string {
+function licenses(inputs: readonly string[]): string {
   const packages = new Set<string>();
-  for (const path of Object.keys(metafile.inputs)) {
+  for (const path of inputs) {
     const match = /^(.*node_modules\/(?:@[^/]+\/)?[^/]+)\//.exec(path);
     if (match?.[1]) packages.add(match[1]);
   }

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { digestOf } from '../../src/image/oci.ts';
 import type { Destination } from '../../src/push/destination.ts';
 import { tagRecords } from '../../src/push/result.ts';
@@ -56,5 +56,20 @@ describe('a destination', () => {
     destination.confirm(two, DIGEST);
     expect(destination.alive).toBe(true);
     expect(destination.failures).toEqual([]);
+  });
+
+  it('remembers for a second, and until it is sent, that the registry lacks a blob', async () => {
+    const { destination } = await twoTags();
+    vi.useFakeTimers({ toFake: ['performance'] });
+    onTestFinished(() => void vi.useRealTimers());
+    expect(destination.lacks(DIGEST)).toBe(false);
+    destination.noteAbsent(DIGEST);
+    vi.advanceTimersByTime(999);
+    expect(destination.lacks(DIGEST)).toBe(true);
+    vi.advanceTimersByTime(1);
+    expect(destination.lacks(DIGEST)).toBe(false);
+    destination.noteAbsent(DIGEST);
+    destination.sending(DIGEST);
+    expect(destination.lacks(DIGEST)).toBe(false);
   });
 });

@@ -251,4 +251,16 @@ describe('a store', () => {
     expect(most).toBeGreaterThan(4);
     expect(ms).toBeLessThan((101 * delay) / 2);
   });
+
+  it('is asked about once, when a blob is sent as soon as the registry has said that it lacks it', async () => {
+    const registry = await registryForTest();
+    const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
+    const tree = composed([]);
+    const transfer = new Transfer(job, NOTHING_FORCED);
+    await transfer.settle(piecesOf(tree));
+    transfer.fromMemory(piecesOf(tree), documentsAtHand(tree));
+    await transfer.delivered();
+    expect(registry.requests.filter(({ step }) => step === 'blob-head')).toHaveLength(1);
+    expect(registry.blobs('team/app')).toHaveLength(1);
+  });
 });

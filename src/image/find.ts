@@ -1,10 +1,8 @@
 /** Finding the image that the user named: in a container engine, in an archive, in a layout. */
 import type { EngineName } from './engine/command.ts';
 import { type EngineImage, inspectImage, isFound, type NoImage } from './engine/inspect.ts';
-import { enginePush } from './engine/push.ts';
-import { saveStream } from './engine/save.ts';
 import { ImageError, messageOf } from './error.ts';
-import { findInFile, type Transport } from './find-file.ts';
+import type { Transport } from './find-file.ts';
 import { parseReference, splitReference } from './reference.ts';
 import type { FoundImage, OpenOptions, Source, StoreSource } from './source.ts';
 
@@ -33,7 +31,7 @@ export interface FindOptions {
 export async function findImage(options: FindOptions): Promise<FoundImage> {
   const { image } = options;
   const file = /^(docker-archive|oci-archive|oci):(.*)$/s.exec(image);
-  if (file) return findInFile(image, file[1] as Transport, file[2]!, options);
+  if (file) return inFile(image, file[1] as Transport, file[2]!, options);
   const transport = /^(docker-daemon|containers-storage|dir|docker):/.exec(image)?.[1];
   // `dir:latest` is an image called dir; `docker://…` and absolute paths are skopeo's.
   if (transport && /^[a-z-]+:\//.test(image)) {
@@ -63,6 +61,13 @@ async function findInEngine(options: FindOptions): Promise<FoundImage> {
   throw notFound(options.image, refusals);
 }
 
+/** Archives, layouts and `save` take time to load, and most pushes need none of them: each is loaded where it is needed. */
+const inFile = async (...file: Parameters<typeof import('./find-file.ts').findInFile>): Promise<FoundImage> =>
+  (await import('./find-file.ts')).findInFile(...file);
+
+const save = async (image: EngineImage, options: OpenOptions): Promise<Source> =>
+  (await import('./engine/save.ts')).saveStream(image, options);
+
 /** Engines know no upper-case repositories, and refuse to look for one. Tags and IDs stay as they are. */
 function lowerRepository(image: string): string {
   try {
@@ -83,13 +88,14 @@ function foundInEngine(image: EngineImage, options: FindOptions): FoundImage {
     ...(root ? { root } : {}),
     engine,
     open: (openOptions) => openEngineImage(image, options, openOptions),
-    push: (reference, pushOptions) => enginePush(image, reference, pushOptions),
+    push: async (reference, pushOptions) =>
+      (await import('./engine/push.ts')).enginePush(image, reference, pushOptions),
   };
 }
 
 async function openEngineImage(image: EngineImage, options: FindOptions, openOptions: OpenOptions): Promise<Source> {
   const { export: way = 'auto', storeOpener } = options;
-  if (way === 'save' || openOptions.withoutStore) return saveStream(image, openOptions);
+  if (way === 'save' || openOptions.withoutStore) return save(image, openOptions);
   try {
     const store = await storeOpener?.(image, openOptions);
     if (store) return store;
@@ -99,7 +105,7 @@ async function openEngineImage(image: EngineImage, options: FindOptions, openOpt
     if (way === 'store') throw error;
     openOptions.debug(`the store of ${image.engine} is not used: ${messageOf(error)}`);
   }
-  if (way === 'auto') return saveStream(image, openOptions);
+  if (way === 'auto') return save(image, openOptions);
   throw new ImageError('Export', `the store of ${image.engine} can't be read for ${options.image}`, {
     remedy: 'run as root on the machine of the engine, or set export to auto',
   });

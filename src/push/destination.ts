@@ -10,6 +10,9 @@ export interface DestinationFailure {
   readonly error: unknown;
 }
 
+/** How long a registry's word that it lacks a blob is not asked for again: the next step of the same push. Milliseconds. */
+const JUST_NOW_MS = 1000;
+
 export class Destination {
   /** `registry/repository`, as references write it. */
   readonly name: string;
@@ -20,6 +23,7 @@ export class Destination {
   readonly #ended = new AbortController();
   readonly #committed = new Map<Reference, Digest>();
   readonly #refused = new Map<Reference, unknown>();
+  readonly #absent = new Map<Digest, number>();
   #failure: unknown;
 
   constructor(repository: Repository, references: readonly Reference[], signal: AbortSignal) {
@@ -42,6 +46,21 @@ export class Destination {
     if (this.#failure !== undefined) return;
     this.#failure = reason;
     this.#ended.abort(reason);
+  }
+
+  /** Notes that the registry has just said that it lacks a blob. */
+  noteAbsent(digest: Digest): void {
+    this.#absent.set(digest, performance.now());
+  }
+
+  /** Whether the registry has said just now that it lacks a blob. */
+  lacks(digest: Digest): boolean {
+    return performance.now() - (this.#absent.get(digest) ?? Number.NEGATIVE_INFINITY) < JUST_NOW_MS;
+  }
+
+  /** A blob is about to be sent: what was said of it before counts no more. */
+  sending(digest: Digest): void {
+    this.#absent.delete(digest);
   }
 
   /** Notes that the registry (or the engine's own push to it) has confirmed a tag. */

@@ -135,6 +135,7 @@ async function drainStore(job: Job, source: StoreSource, transfer: Transfer): Pr
   const tree = selected(job, source.tree);
   const pieces = piecesOf(tree);
   transfer.fromMemory(pieces, documentsAtHand(tree));
+  await transfer.settle(pieces);
   await transfer.fromStore(source, pieces);
   await transfer.delivered();
   return tree;

@@ -91,17 +91,19 @@ export class Target {
   }
 
   async #hasOne(
-    { repository, signal }: Destination,
+    destination: Destination,
     digest: Digest,
     from: readonly string[],
     size: number | undefined,
   ): Promise<Presence | undefined> {
+    const { repository, signal } = destination;
     const head = await repository.headBlob(digest, signal);
     if (head.state === 'present')
       return head.size === undefined ? { fate: 'exists' } : { fate: 'exists', size: head.size };
     for (const source of mountSources([...new Set(from)], repository.name, size)) {
       if ((await repository.mountBlob(digest, source, signal)) === 'mounted') return { fate: 'mounted' };
     }
+    if (head.state === 'absent') destination.noteAbsent(digest);
     return undefined;
   }
 
@@ -130,6 +132,8 @@ export class Target {
     const { repository, signal } = destination;
     const host = this.host;
     const began = performance.now();
+    const isAbsent = body.identity !== undefined && destination.lacks(body.identity.digest);
+    if (body.identity) destination.sending(body.identity.digest);
     this.#report({ type: 'blob-start', label, host, size: body.identity?.size });
     const mountFrom = source ?? parcel.mountFrom;
     let confirmed = 0;
@@ -139,7 +143,7 @@ export class Target {
     const outcome = await repository.uploadBlob(body, {
       signal,
       label,
-      mayExist: true,
+      mayExist: !isAbsent,
       force: source === undefined && parcel.isForced(destination),
       ...(mountFrom === undefined || mountFrom === repository.name ? {} : { mountFrom }),
       onSent: (end) => {

@@ -65,6 +65,16 @@ export class Transfer {
     return true;
   }
 
+  /** The same for one whose turn has come: somebody else may have pushed it while it waited for its turn. */
+  #settleLate(piece: Piece): Promise<boolean> {
+    const { targets, known } = this.#job;
+    const candidates = piece.plain ? known.candidates(piece.key).map(({ digest }) => digest) : [piece.key];
+    const lack = candidates.every((digest) =>
+      targets.every((target) => target.living.every((one) => one.lacks(digest))),
+    );
+    return candidates.length > 0 && lack ? Promise.resolve(false) : this.#settle(piece);
+  }
+
   /** Sends the plain layers that the cache has in compressed form; the others stay for the source. */
   async fromCache(pieces: readonly Piece[]): Promise<void> {
     const { cache, signal } = this.#job;
@@ -107,7 +117,7 @@ export class Transfer {
       bySize.map((piece) =>
         limit(async () => {
           livingTargets(this.#job);
-          if (await this.#settle(piece)) return;
+          if (await this.#settleLate(piece)) return;
           this.#deliveries.take(piece.key);
           await this.#fromStored(source, piece);
         }),

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { askSocket, INFO_PATH, imagePath, socketOf } from '../../../src/image/engine/socket.ts';
 import { ImageError } from '../../../src/image/error.ts';
 import { findImage } from '../../../src/image/find.ts';
 import { type Digest, digestOf } from '../../../src/image/oci.ts';
@@ -70,6 +71,17 @@ for (const options of engines) {
       expect(tree.kind).toBe(options.store === 'containerd' ? 'manifests' : 'composed');
       expect(found.root).toBe(options.store === 'containerd' ? id : undefined);
     }, 120_000);
+
+    it('tells over its socket what its command tells', async () => {
+      const socket = await socketOf(commandOf(partOfDocker(options.version), 'docker'), env);
+      const [told] = JSON.parse(await docker(engine, 'image', 'inspect', image)) as Record<string, unknown>[];
+      const asked = await askSocket(socket ?? '', imagePath(image) ?? '', never);
+      for (const name of ['Id', 'RepoDigests', 'RootFS', 'Descriptor']) expect(asked?.[name]).toEqual(told?.[name]);
+      const info = await askSocket(socket ?? '', INFO_PATH, never);
+      const command = JSON.parse(await docker(engine, 'info', '--format', '{{json .}}'));
+      for (const name of ['Driver', 'DriverStatus', 'DockerRootDir', 'OperatingSystem', 'Containerd'])
+        expect(info?.[name]).toEqual(command[name]);
+    });
 
     it('reads an image that was loaded, with an empty and a repeated layer', async () => {
       const loaded = `finding-loaded-${options.version}-${options.store}:1`;

@@ -1,9 +1,8 @@
 /** Running an engine's command-line tool through @actions/exec, silently, and reading its answer. */
-import { constants } from 'node:fs';
-import { access } from 'node:fs/promises';
-import { delimiter, join } from 'node:path';
 import { exec } from '@actions/exec';
 import { ImageError } from '../error.ts';
+import { untilAborted } from './abort.ts';
+import { findTool } from './tool.ts';
 
 export type EngineName = 'docker' | 'podman';
 
@@ -47,20 +46,6 @@ export class Tail {
   toString(): string {
     return Buffer.concat(this.#chunks).subarray(-this.#limit).toString('utf8');
   }
-}
-
-/** Where a tool is, by the PATH of `env`; undefined when it is not installed. */
-export async function findTool(tool: string, env: NodeJS.ProcessEnv): Promise<string | undefined> {
-  for (const folder of (env.PATH ?? '').split(delimiter)) {
-    const path = join(folder || '.', tool);
-    try {
-      await access(path, constants.X_OK);
-      return path;
-    } catch {
-      // Not there, or not for us: the next one.
-    }
-  }
-  return undefined;
 }
 
 /**
@@ -116,21 +101,6 @@ export function firstWords(stderr: string): string {
   const lines = stderr.split('\n').filter((text) => text.trim() !== '');
   const line = lines.find((text) => !/^time="[^"]*" level=/.test(text)) ?? lines[0] ?? '';
   return line.trim().replace(/^(error|fatal)( response from daemon)?:\s*/i, '');
-}
-
-/** A tool that is asked something small may end by itself after a cancel: nobody waits for it. */
-async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  let stop = () => {};
-  const aborted = new Promise<never>((_, reject) => {
-    stop = () => reject(signal.reason);
-    signal.addEventListener('abort', stop, { once: true });
-  });
-  try {
-    return await Promise.race([work, aborted]);
-  } finally {
-    signal.removeEventListener('abort', stop);
-    work.catch(() => {});
-  }
 }
 
 function signalProcess(pid: number, signal: NodeJS.Signals): void {

@@ -1,7 +1,12 @@
 /** Asking an engine for an image by name or ID. */
 import { messageOf } from '../error.ts';
 import { type Digest, isDigest } from '../oci.ts';
-import { type Answer, type CommandOptions, type EngineName, findTool, firstWords, run } from './command.ts';
+import { type Answer, type CommandOptions, type EngineName, firstWords, run } from './command.ts';
+import { askSocket, INFO_PATH, imagePath, socketOf } from './socket.ts';
+import { findTool } from './tool.ts';
+
+/** One object of an engine's JSON. */
+type Inspect = Readonly<Record<string, unknown>>;
 
 /** An image as its engine knows it: what `image inspect` said, and on demand what `info` says. */
 export interface EngineImage {
@@ -15,9 +20,9 @@ export interface EngineImage {
   /** The manifest or index that the engine keeps and pushes byte for byte: Docker with the containerd image store. */
   readonly root?: Digest;
   /** The one object of `image inspect`. */
-  readonly inspect: Readonly<Record<string, unknown>>;
+  readonly inspect: Inspect;
   /** The object of `docker info` or `podman info`, asked for once. Throws ImageError. */
-  info(): Promise<Readonly<Record<string, unknown>>>;
+  info(): Promise<Inspect>;
   readonly env: NodeJS.ProcessEnv;
 }
 
@@ -39,9 +44,13 @@ export async function inspectImage(
   const tool = await findTool(engine, options.env);
   if (!tool) return { engine, why: 'not installed', words: `${engine} is not installed` };
   try {
+    const asked = { engine, tool, name, options };
+    const told = engine === 'docker' ? await inspectOverSocket(asked) : undefined;
+    if (told) return told;
     const answer = await run(tool, ['image', 'inspect', name], options);
     if (answer.code !== 0) return refusal(engine, answer);
-    return read(engine, tool, name, answer.stdout, options);
+    const inspect = (JSON.parse(answer.stdout) as Inspect[])[0] ?? {};
+    return read(asked, inspect) ?? unreadable(asked);
   } catch (error) {
     options.signal.throwIfAborted();
     return { engine, why: 'failed', words: messageOf(error) };
@@ -57,21 +66,33 @@ function refusal(engine: EngineName, { code, stderr }: Answer): NoImage {
   return { engine, why: !unreachable && NO_SUCH_IMAGE.test(stderr) ? 'no such image' : 'failed', words };
 }
 
+interface Asked {
+  readonly engine: EngineName;
+  readonly tool: string;
+  readonly name: string;
+  readonly options: CommandOptions;
+}
+
+/** The same as the command tells; undefined when it must be asked itself, if only for its words about what is wrong. */
+async function inspectOverSocket(asked: Asked): Promise<EngineImage | undefined> {
+  const path = imagePath(asked.name);
+  const { env, signal } = asked.options;
+  const socket = path && (await socketOf(asked.tool, env).catch(() => undefined));
+  const inspect = socket && (await askSocket(socket, path, signal));
+  return inspect ? read(asked, inspect, () => askSocket(socket, INFO_PATH, signal)) : undefined;
+}
+
+/** An image out of what `inspect` said; `ask` may give the answer of `info`. Undefined without a digest and layers. */
 function read(
-  engine: EngineName,
-  tool: string,
-  name: string,
-  stdout: string,
-  options: CommandOptions,
-): EngineImage | NoImage {
-  const inspect = (JSON.parse(stdout) as Record<string, unknown>[])[0] ?? {};
+  { engine, tool, name, options }: Asked,
+  inspect: Inspect,
+  ask: () => Promise<Inspect | undefined> = async () => undefined,
+): EngineImage | undefined {
   const imageId = withPrefix(inspect.Id);
   const layers = (inspect.RootFS as { Layers?: unknown[] } | undefined)?.Layers ?? [];
-  if (!isDigest(imageId) || !layers.every(isDigest)) {
-    return { engine, why: 'failed', words: `${engine} image inspect ${name} gave no sha256 Id and layers` };
-  }
+  if (!isDigest(imageId) || !layers.every(isDigest)) return undefined;
   const root = rootOf(inspect, imageId);
-  let info: Promise<Record<string, unknown>> | undefined;
+  let info: Promise<Inspect> | undefined;
   return {
     engine,
     tool,
@@ -80,10 +101,15 @@ function read(
     diffIds: layers,
     ...(root ? { root } : {}),
     inspect,
-    info: () => (info ??= askInfo(tool, options)),
+    info: () => (info ??= ask().then((told) => told ?? askInfo(tool, options))),
     env: options.env,
   };
 }
+
+const unreadable = ({ engine, name }: Asked): NoImage => {
+  const words = `${engine} image inspect ${name} gave no sha256 Id and layers`;
+  return { engine, why: 'failed', words };
+};
 
 /** Podman shows IDs without their algorithm. */
 const withPrefix = (id: unknown): unknown =>
@@ -93,15 +119,15 @@ const withPrefix = (id: unknown): unknown =>
  * The containerd image store tells itself by `Descriptor` (Docker 28), and before that by a repository digest that is
  * the image's own ID, which a classic store can't have: there one is the config's digest and the other a manifest's.
  */
-function rootOf(inspect: Record<string, unknown>, imageId: Digest): Digest | undefined {
+function rootOf(inspect: Inspect, imageId: Digest): Digest | undefined {
   const described = (inspect.Descriptor as { digest?: unknown } | null | undefined)?.digest;
   if (isDigest(described)) return described;
   const names = Array.isArray(inspect.RepoDigests) ? inspect.RepoDigests : [];
   return names.some((name) => typeof name === 'string' && name.endsWith(`@${imageId}`)) ? imageId : undefined;
 }
 
-async function askInfo(tool: string, options: CommandOptions): Promise<Record<string, unknown>> {
+async function askInfo(tool: string, options: CommandOptions): Promise<Inspect> {
   const { stdout, stderr, code } = await run(tool, ['info', '--format', '{{json .}}'], options);
   if (code !== 0) throw new Error(`${tool} info ended with exit code ${code}: ${firstWords(stderr)}`);
-  return JSON.parse(stdout) as Record<string, unknown>;
+  return JSON.parse(stdout) as Inspect;
 }

@@ -1,4 +1,5 @@
 /** A compressor thread: takes a block, gives back its compressed form. Buffers change hands, no byte is copied between threads. */
+import './wasm.ts';
 import { parentPort, workerData } from 'node:worker_threads';
 import { codecFor } from './codec.ts';
 import type { Finished, Job, WorkerSettings } from './pool.ts';

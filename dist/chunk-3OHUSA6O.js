@@ -1,3 +1,0 @@
-import { createRequire as __createRequire } from 'node:module';
-const require = __createRequire(import.meta.url);
-import"./chunk-HLGDRLGW.js";import{readFileSync}from"node:fs";var{Module,Instance}=globalThis.WebAssembly,MODULE_URL=new URL(import.meta.url.endsWith(".ts")?"../../../dist/deflate.wasm":"./deflate.wasm",import.meta.url);function fastDeflate(){let{exports}=new Instance(new Module(readFileSync(MODULE_URL))),{memory,input,output,capacity,deflate}=exports,source=new Uint8Array(memory.buffer,input(),capacity()),result=new Uint8Array(memory.buffer,output());return(block,into)=>{source.set(block);let size=deflate(block.length);return into.set(result.subarray(0,size)),size}}export{fastDeflate};

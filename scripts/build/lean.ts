@@ -1,0 +1,45 @@
+/** Leaves out of the bundle what is loaded with a dependency and never used: loading takes time at the start of each push. */
+import { fileURLToPath } from 'node:url';
+import type { Plugin } from 'esbuild';
+
+const UNDICI = fileURLToPath(new URL('undici.cjs', import.meta.url));
+
+/** Parts of undici, by what asks for them: each says so if it is wanted after all. */
+const ABSENT = [
+  // Loaded whether it is allowed or not; here it never is (src/registry/dispatcher.ts).
+  {
+    importer: /dispatcher[\\/]client\.js$/,
+    path: /^\.\/client-h2/,
+    contents: 'module.exports = () => absent("HTTP/2");',
+  },
+  // Only for a request body that is a form or a Blob: ours are bytes and streams.
+  {
+    importer: /(core[\\/]request|dispatcher[\\/]client-h1)\.js$/,
+    path: /^\.\.\/web\//,
+    contents: 'absent("a form as a body");',
+  },
+];
+
+const SAYING_SO = 'function absent(what) { throw new Error(what + " is not part of this bundle: see scripts/build"); }';
+
+export const lean: Plugin = {
+  name: 'lean',
+  setup({ onResolve, onLoad, resolve }) {
+    onResolve({ filter: /^undici$/ }, () => ({ path: UNDICI }));
+    onResolve({ filter: /^\.\.?\// }, ({ path, importer }) => {
+      if (!/[\\/]undici[\\/]lib[\\/]/.test(importer)) return undefined;
+      const absent = ABSENT.find((part) => part.importer.test(importer) && part.path.test(path));
+      return absent && { path, namespace: 'absent', pluginData: absent.contents };
+    });
+    onLoad({ filter: /.*/, namespace: 'absent' }, ({ pluginData }) => ({ contents: `${SAYING_SO}\n${pluginData}` }));
+    // @actions/core needs them for OIDC tokens only; their packages do not say that loading them does nothing.
+    onResolve(
+      { filter: /^@actions\/http-client|^\.\/oidc-utils\.js$|^tunnel$/ },
+      async ({ path, pluginData, importer, kind, resolveDir }) => {
+        if (pluginData === lean) return undefined;
+        const found = await resolve(path, { importer, kind, resolveDir, pluginData: lean });
+        return { ...found, sideEffects: false };
+      },
+    );
+  },
+};
