@@ -109,17 +109,17 @@ export const CASES: readonly Case[] = [
     },
   },
   {
-    name: 'level1',
-    title: 'gzip with compression-level 1: faster, and a little larger',
-    reference: 'chunked-push gzip, store, level 1',
+    name: 'level3',
+    title: 'gzip with compression-level 3: smaller, and slower',
+    reference: 'chunked-push gzip, store, level 3',
     setup: async (world, recipe) => void (await world.archive(recipe)),
     contestants: (world, recipe) => {
       const push: Push = { world, recipe, engine: 'overlay2' };
-      const inputs = { 'compression-level': '1' };
+      const inputs = { 'compression-level': '3' };
       return [
-        ours(push, 'gzip', 'store', ', level 1', inputs),
-        oursFromArchive(push, 'gzip', ', archive, level 1', inputs),
-        ours(push, 'gzip', 'save', ', level 1', inputs),
+        ours(push, 'gzip', 'store', ', level 3', inputs),
+        oursFromArchive(push, 'gzip', ', archive, level 3', inputs),
+        ours(push, 'gzip', 'save', ', level 3', inputs),
       ];
     },
   },
