@@ -36,7 +36,7 @@ export async function* blocksOfFile(fd: number, start: number, end: number): Asy
     const length = Math.min(BLOCK_SIZE, end - position);
     const buffer = length === BLOCK_SIZE ? takeBlock() : Buffer.allocUnsafeSlow(length);
     const count = await readSome(fd, buffer, position);
-    if (count === 0) throw new Error(`it ends at byte ${position}`);
+    if (count === 0) throw new Error(`it ends at ${position} bytes`);
     yield buffer.subarray(0, count);
     position += count;
   }
