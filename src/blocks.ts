@@ -30,13 +30,30 @@ export type BlockStream = Readable & { recycle(chunk: Buffer): void };
 export const blockStream = (blocks: AsyncIterable<Buffer>): BlockStream =>
   Object.assign(Readable.from(blocks, { objectMode: false, highWaterMark: 1 }), { recycle: giveBack });
 
+/** A file's bytes as a stream, or, in its place, read straight into whatever the reader has: less than fit in only at the end. */
+export type FileStream = BlockStream & { fill(into: Uint8Array): Promise<number> };
+
+/** The bytes [start, end) of an open file, which the caller closes afterwards. */
+export function openFileStream(fd: number, start: number, end: number): FileStream {
+  let position = start;
+  const fill = async (into: Uint8Array): Promise<number> => {
+    const wanted = into.subarray(0, Math.max(0, end - position));
+    for (let filled = 0; filled < wanted.length; ) {
+      const count = await readSome(fd, wanted.subarray(filled), position);
+      filled += count;
+      position += count;
+    }
+    return wanted.length;
+  };
+  return Object.assign(blockStream(blocksOfFile(fd, start, end)), { fill });
+}
+
 /** The bytes [start, end) of an open file, in blocks. Throws what the system says, and an Error when the file ends before. */
 export async function* blocksOfFile(fd: number, start: number, end: number): AsyncGenerator<Buffer> {
   for (let position = start; position < end; ) {
     const length = Math.min(BLOCK_SIZE, end - position);
     const buffer = length === BLOCK_SIZE ? takeBlock() : Buffer.allocUnsafeSlow(length);
     const count = await readSome(fd, buffer, position);
-    if (count === 0) throw new Error(`it ends at ${position} bytes`);
     yield buffer.subarray(0, count);
     position += count;
   }
@@ -59,8 +76,12 @@ async function* blocksOfPath(path: string, start: number, end: number): AsyncGen
   }
 }
 
-function readSome(fd: number, buffer: Buffer, position: number): Promise<number> {
+function readSome(fd: number, into: Uint8Array, position: number): Promise<number> {
   return new Promise((resolve, reject) => {
-    read(fd, buffer, 0, buffer.length, position, (error, count) => (error ? reject(error) : resolve(count)));
+    read(fd, into, 0, into.length, position, (error, count) => {
+      if (error) reject(error);
+      else if (count === 0) reject(new Error(`it ends at ${position} bytes`));
+      else resolve(count);
+    });
   });
 }
