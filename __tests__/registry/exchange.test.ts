@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { EventEmitter, once } from 'node:events';
 import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -55,6 +56,33 @@ describe('bodies', () => {
     expect(given).toBeLessThan(24 * 1024 * 1024);
     expect((await sent).status).toBe(200);
     expect(given).toBe(total);
+  });
+
+  it('are given back piece by piece, each when the connection has taken all of it', async () => {
+    const pieces = Array.from({ length: 40 }, (_, at) => Buffer.alloc(256 * 1024, at + 1));
+    const wanted = createHash('sha256').update(Buffer.concat(pieces)).digest('hex');
+    const got = createHash('sha256');
+    const server = await serve(async (request, response) => {
+      for await (const piece of request) {
+        got.update(piece);
+        await sleep(1);
+      }
+      response.end();
+    });
+    const { transport, url } = connect(server.host);
+    let given = 0;
+    // Whoever overwrites a piece that is still to be sent is found out.
+    const recycle = (piece: Buffer) => {
+      given += 1;
+      piece.fill(0xff);
+    };
+    const blocks = async function* () {
+      yield* pieces;
+    };
+    const open = () => Object.assign(Readable.from(blocks(), { objectMode: false, highWaterMark: 1 }), { recycle });
+    await transport.send({ method: 'PATCH', url: url('/a'), body: { size: 40 * 256 * 1024, open }, signal: never() });
+    expect(got.digest('hex')).toBe(wanted);
+    expect(given).toBe(40);
   });
 
   it("that can not be read are not the network's fault", async () => {
