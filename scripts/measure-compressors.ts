@@ -69,6 +69,7 @@ const CANDIDATES: readonly Candidate[] = [
   ...[1, 3, 4, 6].flatMap((level) => candidates('Node gzipSync', level, 1)),
   ...[1, 4].flatMap((level) => candidates('Node deflateRawSync, one member', level, 1)),
   ...[1, 2, 3, 4, 5].flatMap((level) => candidates('ours, zstd', level, 2)),
+  ...[1, 2].flatMap((level) => candidates('ours, zstd', level, 1)),
   ...candidates('ours, zstd', 3, 1, 4, 8),
 ];
 
@@ -179,6 +180,7 @@ const PUSHED: ReadonlyArray<readonly [Compression, number]> = [
   ['gzip', 1],
   ['gzip', 3],
   ['gzip', 4],
+  ['zstd', 2],
   ['zstd', 3],
 ];
 

@@ -31,6 +31,30 @@ for (const compression of ['gzip', 'zstd'] as const) {
   }
 }
 
+test('an input that fills blocks by itself gives the same layer, and its error to those who wait', async () => {
+  const plain = bytesOf('mixed', 3 * MIB + 5);
+  const [pool, spool] = [newPool(), await newSpool()];
+  let at = 0;
+  const fill = async (block: Uint8Array) => {
+    const part = plain.subarray(at, at + block.length);
+    block.set(part);
+    at += part.length;
+    return part.length;
+  };
+  const filling = Object.assign(new Readable({ read: () => undefined }), { fill });
+  const [one, other] = [filling, streamOf(plain)].map((input) => compressLayer(input, { pool, spool, signal: never }));
+  expect(await one!.whole()).toEqual(await other!.whole());
+  expect(await one!.diffId).toBe(digestOf(plain));
+  const broken = Object.assign(new Readable({ read: () => undefined }), {
+    fill: () => Promise.reject(new Error('gone')),
+  });
+  const layer = compressLayer(broken, { pool, spool, signal: never });
+  await expect(layer.whole()).rejects.toMatchObject({
+    what: 'reading the layer',
+    message: expect.stringContaining('gone'),
+  });
+});
+
 test('the same layer gives the same bytes, however many threads and layers there are', async () => {
   const plain = bytesOf('mixed', 12 * MIB);
   const spool = await newSpool();

@@ -1,8 +1,16 @@
+import { createHash } from 'node:crypto';
 import { EventEmitter, once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { createServer, type RequestListener } from 'node:http';
+import { createServer as createHttpsServer } from 'node:https';
 import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import { bodyOf, caught, connect, never, read, serve, serveRaw } from './helpers/loopback.ts';
+import { bodyOf, caught, connect, listen, never, read, serve, serveRaw } from './helpers/loopback.ts';
+
+const fixture = (name: string): string => readFileSync(new URL(`../fixtures/tls/${name}`, import.meta.url), 'utf8');
+const CA = fixture('ca.pem');
+const TLS = { key: fixture('server.key'), cert: fixture('server.pem') };
 
 describe('bodies', () => {
   it('go with Content-Length, never chunked, and are opened anew for each try', async () => {
@@ -56,6 +64,37 @@ describe('bodies', () => {
     expect((await sent).status).toBe(200);
     expect(given).toBe(total);
   });
+
+  it.each(['http', 'https'])(
+    'are given back piece by piece, each when the connection has taken all of it: %s',
+    async (protocol) => {
+      const pieces = Array.from({ length: 40 }, (_, at) => Buffer.alloc(256 * 1024, at + 1));
+      const wanted = createHash('sha256').update(Buffer.concat(pieces)).digest('hex');
+      const got = createHash('sha256');
+      const taking: RequestListener = async (request, response) => {
+        for await (const piece of request) {
+          got.update(piece);
+          await sleep(1);
+        }
+        response.end();
+      };
+      const server = protocol === 'http' ? createServer(taking) : createHttpsServer(TLS, taking);
+      const { transport, url } = connect(await listen(server), { ca: CA });
+      let given = 0;
+      // Whoever overwrites a piece that is still to be sent is found out.
+      const recycle = (piece: Buffer) => {
+        given += 1;
+        piece.fill(0xff);
+      };
+      const blocks = async function* () {
+        yield* pieces;
+      };
+      const open = () => Object.assign(Readable.from(blocks(), { objectMode: false, highWaterMark: 1 }), { recycle });
+      await transport.send({ method: 'PATCH', url: url('/a'), body: { size: 40 * 256 * 1024, open }, signal: never() });
+      expect(got.digest('hex')).toBe(wanted);
+      expect(given).toBe(40);
+    },
+  );
 
   it("that can not be read are not the network's fault", async () => {
     const server = await serve(

@@ -13,7 +13,7 @@ export interface OpenFile {
   /** Bytes. */
   readonly size: number;
   /** The bytes [start, end), all of them without arguments. */
-  read(start?: number, end?: number): Readable;
+  read(start?: number, end?: number): Readable & { recycle?(chunk: Buffer): void };
 }
 
 export interface Files {

@@ -5,6 +5,7 @@ import type { Digest } from '../image/oci.ts';
 import { OrderedCompressor } from './compress/ordered.ts';
 import type { CompressorPool } from './compress/pool.ts';
 import { LayerError } from './errors.ts';
+import type { Input } from './gather.ts';
 import type { Identity, Reach } from './growth.ts';
 import { Maker } from './maker.ts';
 import type { Spool } from './spool.ts';
@@ -61,7 +62,7 @@ export interface SpoolOptions extends CommonOptions {
 }
 
 /** Compresses a plain layer. Returns at once; the work goes on until the input ends, something fails, or `release`. */
-export function compressLayer(input: Readable, options: CompressOptions): MadeLayer {
+export function compressLayer(input: Input, options: CompressOptions): MadeLayer {
   const { pool, spool, diffId: expected } = options;
   const maker = new Maker(input, spool.file(options.path), {
     name: expected ? `the layer with diffID ${expected}` : 'the layer',
@@ -90,7 +91,7 @@ export function compressLayer(input: Readable, options: CompressOptions): MadeLa
 }
 
 /** Passes a blob through byte for byte (a layer that came compressed, an artifact). Returns at once, like `compressLayer`. */
-export function spoolBlob(input: Readable, options: SpoolOptions): MadeBlob {
+export function spoolBlob(input: Input, options: SpoolOptions): MadeBlob {
   const maker = new Maker(input, options.spool.file(options.path), {
     name: options.digest ? `the blob ${options.digest}` : 'the blob',
     signal: options.signal,

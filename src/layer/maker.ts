@@ -1,13 +1,10 @@
 /** What compressing a layer and passing one through have in common: gathered input, a spool file, those who wait, and one way to fail. */
 import { createHash } from 'node:crypto';
-import type { Readable } from 'node:stream';
 import { LayerError, layerError } from './errors.ts';
+import { Gatherer, type Input } from './gather.ts';
 import { Growth, type Identity } from './growth.ts';
 import type { SpoolFile } from './spool-file.ts';
 import { Times } from './times.ts';
-
-/** A layer's bytes. A stream that uses its buffers again learns when a chunk was copied. */
-export type Input = Readable & { recycle?(chunk: Buffer): void };
 
 export interface MakerOptions {
   /** What messages call it: "layer sha256:…". */
@@ -71,22 +68,17 @@ export class Maker {
 
   /** The input in blocks as long as those that `take` gives, but for the last one. No empty block. */
   async *blocks(take: () => Uint8Array<ArrayBuffer>): AsyncGenerator<Uint8Array<ArrayBuffer>> {
-    let block = take();
-    let filled = 0;
-    for await (const chunk of this.times.waitingForInput(this.#input)) {
-      for (let at = 0; at < chunk.length; ) {
-        const part = chunk.subarray(at, at + block.length - filled);
-        block.set(part, filled);
-        filled += part.length;
-        at += part.length;
-        if (filled < block.length) continue;
-        yield this.#gathered(block);
-        block = take();
-        filled = 0;
+    const input = new Gatherer(this.#input, this.times);
+    try {
+      for (let ended = false; !ended; ) {
+        const block = take();
+        const filled = await input.fill(block);
+        ended = filled < block.length;
+        if (filled > 0) yield this.#gathered(ended ? block.subarray(0, filled) : block);
       }
-      this.#input.recycle?.(chunk);
+    } finally {
+      await input.end();
     }
-    if (filled > 0) yield this.#gathered(block.subarray(0, filled));
   }
 
   /** Resolves when the spool has room for more. */

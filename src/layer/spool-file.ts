@@ -1,13 +1,10 @@
 /** One blob on disk: appended to by its maker, read at any offset by its uploads. */
-import { createReadStream } from 'node:fs';
 import { type FileHandle, mkdir, open, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { Readable } from 'node:stream';
+import type { Readable } from 'node:stream';
+import { fileStream } from '../blocks.ts';
 import { LayerError, layerError } from './errors.ts';
 import type { SpoolSpace } from './spool-space.ts';
-
-/** Large enough for several GB/s; larger reads only leave larger buffers to the garbage collector: 40 MB more at 1 MiB. */
-const READ_BYTES = 256 * 1024;
 
 export class SpoolFile {
   readonly path: string;
@@ -79,8 +76,7 @@ export class SpoolFile {
 
   /** The bytes [start, end), which must exist. */
   read(start: number, end: number): Readable {
-    if (end <= start) return Readable.from([]);
-    return createReadStream(this.path, { start, end: end - 1, highWaterMark: READ_BYTES });
+    return fileStream(this.path, start, end);
   }
 
   /** Leaves the file where it is, now and when the spool is disposed of. */

@@ -36,19 +36,13 @@ export class Times {
     }
   }
 
-  /** Passes the input's chunks on and counts the time until each comes. */
-  async *waitingForInput(input: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-    const chunks = input[Symbol.asyncIterator]();
+  /** Passes a promise of the input's on and counts its time as waiting for it. */
+  async waitedForInput<T>(promise: Promise<T>): Promise<T> {
+    const since = performance.now();
     try {
-      while (true) {
-        const since = performance.now();
-        const { done, value } = await chunks.next();
-        this.#waiting += performance.now() - since;
-        if (done) return;
-        yield value;
-      }
+      return await promise;
     } finally {
-      await chunks.return?.();
+      this.#waiting += performance.now() - since;
     }
   }
 }

@@ -1,12 +1,15 @@
 /** One request and the head of its answer over undici: bodies, deadlines, errors; nothing of registries. */
-import { PassThrough, type Readable } from 'node:stream';
+import { getDefaultHighWaterMark, type Readable } from 'node:stream';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Dispatcher } from 'undici';
 import { Deadline, type Timeouts } from './deadline.ts';
 import { type Attempt, bodyError, cancelledError, networkError } from './network.ts';
 
+/** The bytes of a body. A stream that uses its buffers again learns when the connection has taken a piece. */
+export type BodySource = Readable & { recycle?(piece: Buffer): void };
+
 /** Bytes in memory, or as many bytes as `size` from a stream that is opened anew for each try. */
-export type RequestBody = Uint8Array | { readonly size: number; open(): Readable };
+export type RequestBody = Uint8Array | { readonly size: number; open(): BodySource };
 
 export interface RawRequest extends Attempt {
   readonly headers: Readonly<Record<string, string>>;
@@ -26,19 +29,23 @@ export async function exchange(dispatcher: Dispatcher, request: RawRequest): Pro
   await nextTurn();
   const source = openBody(request);
   const deadline = new Deadline(request.timeouts, request.signal);
+  const over = () => {
+    deadline.done();
+    source.close();
+  };
   deadline.enter('connect');
   try {
-    return await watched(dispatcher, deadline).request({
+    return await watched(dispatcher, deadline, over).request({
       origin: request.url.origin,
       path: `${request.url.pathname}${request.url.search}`,
       method: request.method as Dispatcher.HttpMethod,
       headers: { ...request.headers },
-      body: source.body,
+      // undici takes iterables, its types do not.
+      body: source.body as Readable | null,
       signal: deadline.signal,
     });
   } catch (error) {
-    deadline.done();
-    source.body?.destroy?.();
+    over();
     if (request.signal.aborted) throw cancelledError(request.signal.reason, request);
     if (source.failure() !== undefined) throw bodyError(source.failure()!, request);
     throw networkError(deadline.signal.aborted ? deadline.signal.reason : error, request);
@@ -46,12 +53,12 @@ export async function exchange(dispatcher: Dispatcher, request: RawRequest): Pro
 }
 
 /** A dispatcher that tells the deadline how far each request has come. */
-function watched(dispatcher: Dispatcher, deadline: Deadline): Dispatcher {
-  return dispatcher.compose((dispatch) => (options, handler) => dispatch(options, watch(handler, deadline)));
+function watched(dispatcher: Dispatcher, deadline: Deadline, over: () => void): Dispatcher {
+  return dispatcher.compose((dispatch) => (options, handler) => dispatch(options, watch(handler, deadline, over)));
 }
 
 /** undici's handler with a step of the deadline before each of its calls. */
-function watch(handler: Dispatcher.DispatchHandler, deadline: Deadline): Dispatcher.DispatchHandler {
+function watch(handler: Dispatcher.DispatchHandler, deadline: Deadline, over: () => void): Dispatcher.DispatchHandler {
   return {
     onRequestStart: (controller, context) => {
       deadline.enter('send');
@@ -74,41 +81,54 @@ function watch(handler: Dispatcher.DispatchHandler, deadline: Deadline): Dispatc
       handler.onResponseData?.(controller, chunk);
     },
     onResponseEnd: (controller, trailers) => {
-      deadline.done();
+      over();
       handler.onResponseEnd?.(controller, trailers);
     },
     onResponseError: (controller, error) => {
-      deadline.done();
+      over();
       handler.onResponseError?.(controller, error);
     },
   };
 }
 
 interface OpenedBody {
-  readonly body: (Buffer & { destroy?: undefined }) | PassThrough | null;
+  readonly body: Buffer | AsyncIterable<Buffer> | null;
   /** The error of the bytes' own source, if that is what ended the request. */
   failure(): Error | undefined;
+  /** The request is over, well or not. */
+  close(): void;
 }
 
-/** A stream goes through a PassThrough (no copy): undici destroys what it is given with the network's error, which must not look like the source's. */
 function openBody({ body, ...attempt }: RawRequest): OpenedBody {
-  if (body === undefined || bodySize(body) === 0) return { body: null, failure: () => undefined };
+  const inMemory = { failure: () => undefined, close: () => {} };
+  if (body === undefined || bodySize(body) === 0) return { body: null, ...inMemory };
   if (body instanceof Uint8Array) {
-    return { body: Buffer.from(body.buffer, body.byteOffset, body.byteLength), failure: () => undefined };
+    return { body: Buffer.from(body.buffer, body.byteOffset, body.byteLength), ...inMemory };
   }
   let failure: Error | undefined;
   const source = opened(body, attempt);
-  const relay = new PassThrough({ highWaterMark: source.readableHighWaterMark });
-  source.on('error', (error) => {
+  // Whoever counts the pieces as they go by listens to `data`, which would set them off before there is a connection.
+  source.pause().on('error', (error) => {
     failure ??= error;
-    relay.destroy(error);
   });
-  relay.on('error', () => {}).on('close', () => source.destroy());
-  source.pipe(relay);
-  return { body: relay, failure: () => failure };
+  return { body: piecesOf(source), failure: () => failure, close: () => source.destroy() };
 }
 
-function opened(body: { open(): Readable }, attempt: Attempt): Readable {
+/**
+ * Not the stream itself: undici would destroy it with the network's error, which must not look like the source's. And it asks an
+ * iterable for the next piece when the connection has taken the last one to its end, if that filled the connection's buffer.
+ */
+async function* piecesOf(source: BodySource): AsyncGenerator<Buffer> {
+  for await (const piece of source as AsyncIterable<Buffer>) {
+    yield piece;
+    if (piece.length >= SOCKET_BUFFER) source.recycle?.(piece);
+  }
+}
+
+/** Bytes from which on a write to a socket makes its writer wait. */
+const SOCKET_BUFFER = getDefaultHighWaterMark(false);
+
+function opened(body: { open(): BodySource }, attempt: Attempt): BodySource {
   try {
     return body.open();
   } catch (error) {

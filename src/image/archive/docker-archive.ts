@@ -101,7 +101,11 @@ function treeOf(config: Buffer, diffIds: readonly Digest[], layers: readonly Arc
 
 async function hash(file: OpenFile): Promise<Digest> {
   const sha = createHash('sha256');
-  for await (const chunk of file.read()) sha.update(chunk as Buffer);
+  const input = file.read();
+  for await (const chunk of input as AsyncIterable<Buffer>) {
+    sha.update(chunk);
+    input.recycle?.(chunk);
+  }
   return `sha256:${sha.digest('hex')}`;
 }
 

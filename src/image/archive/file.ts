@@ -1,7 +1,7 @@
 /** A file on disk that any range of is read, for as long as it is open, whatever becomes of its name. */
-import { close, createReadStream, fstat, open, read } from 'node:fs';
-import { Readable } from 'node:stream';
+import { close, fstat, open, read } from 'node:fs';
 import { promisify } from 'node:util';
+import { type FileStream, openFileStream } from '../../blocks.ts';
 
 const openFile = promisify(open);
 const statFile = promisify(fstat);
@@ -40,11 +40,9 @@ export class RandomFile {
     return buffer.subarray(0, done);
   }
 
-  /** The bytes [start, end) as a stream. */
-  stream(start: number, end: number): Readable {
-    if (end <= start) return Readable.from([], { objectMode: false });
-    const files = { read, close: leaveOpen };
-    return createReadStream('', { fd: this.#fd, start, end: end - 1, highWaterMark: READ_BYTES, fs: files });
+  /** The bytes [start, end) as a stream, which fails when the file ends before. */
+  stream(start: number, end: number): FileStream {
+    return openFileStream(this.#fd, start, end);
   }
 
   close(): Promise<void> {
@@ -52,9 +50,3 @@ export class RandomFile {
     return this.#closed;
   }
 }
-
-/** A stream that is destroyed closes its descriptor even with `autoClose: false`; this one is the whole file's. */
-const leaveOpen = (_: number, done: (error: Error | null) => void): void => done(null);
-
-/** Bytes a read: larger ones cost no more time and fewer turns. */
-const READ_BYTES = 256 * 1024;

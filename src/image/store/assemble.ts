@@ -4,7 +4,7 @@
  */
 import { closeSync, read as readCallback, readSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { BLOCK_SIZE, takeBlock } from './blocks.ts';
+import { BLOCK_SIZE, takeBlock } from '../../blocks.ts';
 import { StoreError, storeError } from './errors.ts';
 import type { Folder, OpenedFile } from './folder.ts';
 import type { Piece } from './tar-split.ts';

@@ -3,7 +3,7 @@
  * do not: in Podman's rootless storage that is seldom the first one, but some file of another user deep in a layer.
  */
 import type { Readable } from 'node:stream';
-import { blockStream } from './blocks.ts';
+import { blockStream } from '../../blocks.ts';
 import { StoreError } from './errors.ts';
 import type { StoreFiles } from './files.ts';
 

@@ -1,10 +1,10 @@
 /** How a store's files are read: by this process, or by a helper that may do more (remote-files.ts). */
-import { closeSync, read as readCallback } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { isAbsolute, relative } from 'node:path';
 import { pipeline, type Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
+import { blockStream, blocksOfFile } from '../../blocks.ts';
 import { assemble } from './assemble.ts';
-import { BLOCK_SIZE, blockStream, takeBlock } from './blocks.ts';
 import { StoreError, storeError } from './errors.ts';
 import { Folder, type OpenedFile } from './folder.ts';
 import { piecesOf } from './tar-split.ts';
@@ -120,23 +120,10 @@ async function* rangeOf(
 ): AsyncGenerator<Buffer> {
   const { fd, size } = await open();
   try {
-    for (let position = start; position < (end ?? size); ) {
-      const block = await readBlock(fd, path, position, Math.min(BLOCK_SIZE, (end ?? size) - position));
-      yield block;
-      position += block.length;
-    }
+    yield* blocksOfFile(fd, start, end ?? size);
+  } catch (error) {
+    throw storeError(error, path);
   } finally {
     closeSync(fd);
   }
-}
-
-function readBlock(fd: number, path: string, position: number, length: number): Promise<Buffer> {
-  const buffer = length === BLOCK_SIZE ? takeBlock() : Buffer.allocUnsafeSlow(length);
-  return new Promise((resolve, reject) => {
-    readCallback(fd, buffer, 0, length, position, (error, count) => {
-      if (error) reject(storeError(error, path));
-      else if (count === 0) reject(new StoreError(`${path} ends at ${position} bytes`, { path }));
-      else resolve(buffer.subarray(0, count));
-    });
-  });
 }
