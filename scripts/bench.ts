@@ -116,8 +116,11 @@ async function main(): Promise<void> {
   await setupTools();
   const world = await World.start();
   // What was measured so far is in the results; the next run begins with the images as they are.
-  for (const signal of ['SIGINT', 'SIGTERM']) {
-    process.once(signal, () => void world.stop(true).finally(() => process.exit(1)));
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+    process.once(signal, () => {
+      console.error(`ended by ${signal}; what was measured before is kept`);
+      void world.stop(true).finally(() => process.exit(1));
+    });
   }
   try {
     let results: Results = { ...readResults(), versions: await versionsOf() };
