@@ -8,8 +8,8 @@
 /** The largest blob, and one beside it that goes while the registry is busy with the first. */
 const AT_ONCE = 2;
 
-/** A link that takes longer than this for a body, answer included, is slow: 800 Mbit/s … */
-const FAST_BYTES_PER_MS = 100_000;
+/** A link that takes longer than this for a body, answer included, is slow: 400 Mbit/s … */
+const FAST_BYTES_PER_MS = 50_000;
 
 /** … and what a round trip and a registry's own work take. */
 const ANSWER_MS = 100;
