@@ -85,15 +85,22 @@ function parts(): Part[] {
     ...large.filter(isLast),
     ...caseParts(SIXTY),
     study(SIXTY, 'startup', SMALL_ROUNDS, startupContestants),
+    ...[SIXTY, ...MEMORY_SIZES.filter((recipe) => recipe !== LARGE)].map((recipe) =>
+      study(recipe, 'uplink', 1, uplinkContestants),
+    ),
   ];
 }
 
 function chosen(): Part[] {
   const only = options.only?.split(',');
   const sizes = (options.small ? SIXTY.name : options.sizes)?.split(',');
-  const startupOnce = (part: Part) => part.name !== 'startup' || part.image === (options.small ? SIXTY : LARGE).name;
+  // Studies that say little more at another size, and are there for whoever asks for it.
+  const isExtra = ({ name, image }: Part) =>
+    (name === 'startup' && !only && image !== (options.small ? SIXTY : LARGE).name) ||
+    (name === 'uplink' && !options.sizes && image !== LARGE.name);
   const found = parts()
-    .filter((part) => (only ? only.includes(part.name) : startupOnce(part)))
+    .filter((part) => !only || only.includes(part.name))
+    .filter((part) => !isExtra(part))
     .filter((part) => !sizes || sizes.includes(part.image));
   if (found.length === 0) {
     const names = new Set(parts().map(({ name }) => name));
@@ -109,8 +116,11 @@ async function main(): Promise<void> {
   await setupTools();
   const world = await World.start();
   // What was measured so far is in the results; the next run begins with the images as they are.
-  for (const signal of ['SIGINT', 'SIGTERM']) {
-    process.once(signal, () => void world.stop(true).finally(() => process.exit(1)));
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+    process.once(signal, () => {
+      console.error(`ended by ${signal}; what was measured before is kept`);
+      void world.stop(true).finally(() => process.exit(1));
+    });
   }
   try {
     let results: Results = { ...readResults(), versions: await versionsOf() };

@@ -45,8 +45,8 @@ test('the user is never exceeded, and never exceeds the registry', () => {
   expect(known.knownLimit).toBe(10_000_000);
 });
 
-test('a blob that is still being made has chunks of 32 MiB, or what fits', () => {
-  expect(host('auto').known.chunkSize(true)).toBe(32 * MIB);
+test('a blob that is still being made has chunks of 16 MiB, or what fits', () => {
+  expect(host('auto').known.chunkSize(true)).toBe(16 * MIB);
   expect(host(MIB).known.chunkSize(true)).toBe(MIB);
   const { known } = host('auto');
   known.announce(announce(undefined, String(40 * MIB)));

@@ -3,12 +3,12 @@ import { spawn } from 'node:child_process';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { startFaultProxy } from '../../__tests__/support/fault-proxy/proxy.ts';
 import { freshRunner, runAction } from '../../__tests__/support/runner.ts';
 import { type Contestant, ours, type Push } from './contestants.ts';
 import { giant, type ImageRecipe, nameOf } from './images.ts';
 import type { Results, Row } from './results.ts';
 import type { Told } from './tools.ts';
+import { startUplink } from './uplink.ts';
 import type { World } from './world.ts';
 
 const MB = 1_000_000;
@@ -58,11 +58,11 @@ export const uplinkContestants = (world: World, recipe: ImageRecipe): readonly C
         engine: 'overlay2',
         prepare,
         run: async () => {
-          const proxy = await startFaultProxy({ target: world.registry.host, bandwidth: UPLINK_BYTES, roundTripMs });
+          const link = await startUplink({ target: world.registry.host, bytesPerSecond: UPLINK_BYTES, roundTripMs });
           try {
-            return await over(proxy.host).run();
+            return await over(link.host).run();
           } finally {
-            await proxy.close();
+            await link.close();
           }
         },
       };

@@ -7,12 +7,15 @@ import type { RegistryResponse } from './response.ts';
 import { isTransientStatus } from './status.ts';
 import type { Transport } from './transport.ts';
 import { UploadError } from './upload/error.ts';
+import type { Turns } from './upload/turns.ts';
 
 export interface HostContext {
   readonly transport: Pick<Transport, 'origin' | 'send'>;
   readonly backoff: Backoff;
   readonly host: HostKnowledge;
   readonly sleep: BackoffClock['sleep'];
+  /** The order of the bodies of all uploads. */
+  readonly turns: Turns;
   /** Failed tries in a row of one request, without progress, before the push fails. */
   readonly maxRetries: number;
   readonly onEvent: (event: RegistryEvent) => void;

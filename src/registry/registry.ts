@@ -10,6 +10,7 @@ import { Repository } from './repository.ts';
 import { OpenSessions } from './sessions.ts';
 import { type Clock, systemSleep } from './sleep.ts';
 import { Transport, type TransportEvent } from './transport.ts';
+import { Turns } from './upload/turns.ts';
 
 export type { RegistryEvent } from './events.ts';
 
@@ -64,6 +65,7 @@ export class Registry {
       backoff,
       host: new HostKnowledge({ host, profile: options.profile ?? profileFor(host), chunkSize, onEvent }),
       sleep: clock === undefined ? systemSleep : (ms, signal) => clock.sleep(ms, signal),
+      turns: new Turns(),
       maxRetries,
       onEvent,
     };

@@ -66,15 +66,21 @@ const startOn = async (port: number, options: NginxOptions): Promise<Nginx> => {
 
 const TEMPORARY = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'] as const;
 
-/** Started as root, nginx would drop to a user who may not enter the private folder. */
+/**
+ * What Debian's nginx.conf sets is set here too (workers, sendfile, tcp_nopush, gzip), all else is nginx's default.
+ * Started as root, nginx would drop to a user who may not enter the private folder.
+ */
 const configOf = (folder: string, port: number, options: NginxOptions): string => `
 daemon off;
 ${isRoot() ? 'user root;' : ''}
-worker_processes 1;
+worker_processes auto;
 pid ${folder}/nginx.pid;
 error_log stderr notice;
-events {}
+events { worker_connections 768; }
 http {
+  sendfile on;
+  tcp_nopush on;
+  gzip on;
   log_format requests '$request_method $status $request_length $request_uri';
   access_log ${folder}/access.log requests;
 ${TEMPORARY.map((name) => `  ${name}_temp_path ${folder}/${name};`).join('\n')}

@@ -13,7 +13,7 @@ const MOST_CORRUPT = 2;
 export async function close(upload: Upload, piece: Piece, identity: BlobIdentity): Promise<State> {
   const { session, body, traffic, signal } = upload;
   const size = piece.end - piece.start;
-  const answer = await upload.tried(() => session.close(body, piece, identity, traffic, signal));
+  const answer = await upload.sent(piece, identity.size, () => session.close(body, piece, identity, traffic, signal));
   if (answer instanceof RegistryError) return broken(upload, piece, answer);
   const verdict = judgeClose(answer, size);
   if (verdict.is === 'closed' && !otherDigest(answer, identity)) return closed(upload, size);

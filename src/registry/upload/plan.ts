@@ -36,13 +36,15 @@ export async function plan(upload: Upload): Promise<Next> {
 
 /** The blob's end is known: what there is to do but another chunk; undefined for a chunk. */
 async function ending(upload: Upload, size: number): Promise<Next | undefined> {
-  const { session, host } = upload;
-  const identity = await upload.whole();
-  const left = identity.size - session.offset;
+  const { session, host, body } = upload;
+  const { size: whole } = body.identity ?? (await upload.whole());
+  const left = whole - session.offset;
   const fitsInOne = session.offset === 0 && session.chunkSize === undefined && left <= host.largestBody;
   const endsNow = left === 0 || fitsInOne || (host.lastChunkInPut && left <= size);
   if (!upload.looked && (endsNow || left > size)) return { is: 'look' };
-  return endsNow ? { is: 'close', piece: { start: session.offset, end: identity.size }, identity } : undefined;
+  if (!endsNow) return undefined;
+  // Chunks need no more than the length: a blob out of a store is still being verified while they go. What is closed is verified.
+  return { is: 'close', piece: { start: session.offset, end: whole }, identity: await upload.whole() };
 }
 
 /** Chunks of a session are equal; only the blob's end makes one smaller. */

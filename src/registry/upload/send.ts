@@ -32,7 +32,7 @@ export async function send(upload: Upload): Promise<State> {
 async function sendChunk(upload: Upload, piece: Piece): Promise<State> {
   const { session, body, traffic, signal } = upload;
   const before = session.location;
-  const answer = await upload.tried(() => session.patch(body, piece, traffic, signal));
+  const answer = await upload.sent(piece, body.identity?.size, () => session.patch(body, piece, traffic, signal));
   if (answer instanceof RegistryError) return broken(upload, piece, answer);
   const verdict = judgePatch(answer, piece, upload.host.takesChunks);
   if (verdict.is === 'stored') return stored(upload, piece);

@@ -8,6 +8,7 @@ import { Budget } from './budget.ts';
 import type { UploadError } from './error.ts';
 import type { Session } from './session.ts';
 import { Traffic } from './traffic.ts';
+import type { Piece } from './verdict.ts';
 
 export interface UploadOptions {
   readonly signal: AbortSignal;
@@ -149,6 +150,18 @@ export class Upload {
   /** One request of the session, its time taken: its answer, or the temporary trouble in its place. */
   tried<T>(request: () => Promise<T>): Promise<T | RegistryError> {
     return answerOrTrouble(() => this.traffic.timed(request));
+  }
+
+  /** One request with the bytes of `piece`, in its turn. */
+  async sent<T>(piece: Piece, size: number | undefined, request: () => Promise<T>): Promise<T | RegistryError> {
+    const left = (size ?? Number.POSITIVE_INFINITY) - piece.start;
+    const turn = this.context.turns.take(piece.end - piece.start, left);
+    try {
+      await untilAborted(turn, this.signal);
+      return await this.tried(request);
+    } finally {
+      void turn.then((end) => end());
+    }
   }
 
   /** Whether the registry says that it has the blob. */

@@ -1,0 +1,68 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expect, test } from 'vitest';
+import { Turns } from '../../../src/registry/upload/turns.ts';
+import { MIB } from './client.ts';
+
+/** Takes turns by name, and notes in which order they began. */
+function takers(turns: Turns) {
+  const begun: string[] = [];
+  const ends = new Map<string, () => void>();
+  const take = (name: string, bytes: number, left = bytes) =>
+    void turns.take(bytes, left).then((end) => {
+      begun.push(name);
+      ends.set(name, end);
+    });
+  const settled = async () => {
+    await sleep(5);
+    return begun.join(' ');
+  };
+  return { take, settled, end: (name: string) => ends.get(name)?.() };
+}
+
+test('two bodies go at once, the largest rests first; the next one when one was answered', async () => {
+  const { take, settled, end } = takers(new Turns());
+  take('small', 2 * MIB);
+  take('large', 50 * MIB, 400 * MIB);
+  take('middle', 50 * MIB);
+  expect(await settled()).toBe('large middle');
+  end('middle');
+  expect(await settled()).toBe('large middle small');
+});
+
+test('a blob with another chunk at hand keeps its place', async () => {
+  const { take, settled, end } = takers(new Turns());
+  take('large 1', 50 * MIB, 400 * MIB);
+  take('middle', 50 * MIB, 60 * MIB);
+  take('other', 50 * MIB, 55 * MIB);
+  expect(await settled()).toBe('large 1 middle');
+  end('large 1');
+  take('large 2', 50 * MIB, 350 * MIB);
+  expect(await settled()).toBe('large 1 middle large 2');
+});
+
+test('a body that ends twice frees one place', async () => {
+  const { take, settled, end } = takers(new Turns());
+  for (const name of ['a', 'b', 'c', 'd']) take(name, 50 * MIB);
+  expect(await settled()).toBe('a b');
+  end('a');
+  end('a');
+  expect(await settled()).toBe('a b c');
+});
+
+test('small bodies wait for nobody', async () => {
+  const { take, settled } = takers(new Turns());
+  for (const name of ['a', 'b', 'c']) take(name, 50 * MIB);
+  take('config', 3000);
+  expect(await settled()).toBe('config a b');
+});
+
+test('a link that takes its time gets all bodies at once, from then on', async () => {
+  const { take, settled, end } = takers(new Turns());
+  for (const name of ['a', 'b', 'c', 'd']) take(name, MIB);
+  expect(await settled()).toBe('a b');
+  await sleep(150);
+  expect(await settled()).toBe('a b c d');
+  end('a');
+  take('e', 50 * MIB);
+  expect(await settled()).toBe('a b c d e');
+});
