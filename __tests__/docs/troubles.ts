@@ -7,7 +7,7 @@ import { writeDockerArchive } from '../support/images.ts';
 import { absentDigest, LayoutFolder } from '../support/layout.ts';
 import { startNginx } from '../support/real/nginx.ts';
 import { type Podman, startPodman } from '../support/real/podman.ts';
-import { freePort } from '../support/real/processes.ts';
+import { freePort, rootPrefix } from '../support/real/processes.ts';
 import { REGISTRY_LOGIN, startDockerRegistry } from '../support/real/registry.ts';
 import { loopbackCertificate } from '../support/registry/certificate.ts';
 import { type RegistryOptions, startRegistry } from '../support/registry/server.ts';
@@ -206,6 +206,16 @@ export const TROUBLES: Readonly<Record<string, (bench: Bench) => Promise<string>
   'a size that is none': (bench) => failed(bench, { 'chunk-size': '12 parsecs' }),
   'a secret that is empty': (bench) => failed(bench, { username: 'me', password: '' }),
   'an unreadable CA file': (bench) => failed(bench, { 'ca-file': 'corporate-ca.pem' }),
+  'a full disk': async (bench) => {
+    const registry = await startRegistry();
+    const smallDisk = 'mount -t tmpfs -o size=400k none "$RUNNER_TEMP"; exec "$@"';
+    const run = await runAction({
+      inputs: { image: bench.image, tags: `${registry.host}/team/app:1` },
+      prefix: [...rootPrefix(), 'unshare', '--mount', 'sh', '-ec', smallDisk, 'sh'],
+    });
+    await registry.close();
+    return firstError(run);
+  },
   'a cancel': async (bench) => {
     const registry = await startRegistry();
     const proxy = await startFaultProxy({ target: registry.host, bandwidth: 100_000 });

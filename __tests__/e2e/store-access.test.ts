@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { commandOf } from '../support/real/parts.ts';
-import { isRoot, run } from '../support/real/processes.ts';
+import { isRoot, rootPrefix, run } from '../support/real/processes.ts';
 import { pullBack } from '../support/real/pull.ts';
 import { describeWith } from '../support/real/suite.ts';
 import { type Registry, startRegistry } from '../support/registry/server.ts';
@@ -34,7 +34,7 @@ const expectPushed = async (run: ActionRun, engine: StoreEngine, kind: StoreKind
 };
 
 /** What runs a command as root, its environment kept. */
-const ROOT: readonly string[] = isRoot() ? [] : ['sudo', '-n', '-E', 'env', `PATH=${process.env.PATH}`];
+const ROOT = rootPrefix();
 
 /** Runs the action as root under strace; gives the run and every file that it opened, but not what engines' clients open. */
 const traced = async (options: RunActionOptions): Promise<{ run: ActionRun; opened: string[] }> => {

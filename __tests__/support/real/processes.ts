@@ -28,6 +28,10 @@ export const run = (command: string, args: readonly string[], options: RunOption
 
 export const isRoot = (): boolean => process.getuid?.() === 0;
 
+/** What comes before a command that must run as root in the environment that it is given. */
+export const rootPrefix = (): readonly string[] =>
+  isRoot() ? [] : ['sudo', '-n', '-E', 'env', `PATH=${process.env.PATH}`];
+
 /** A command line with what makes it run as root: nothing for root; `sudo -n`, which keeps only `path`, for everybody else. */
 export const asRoot = (command: readonly string[], path = process.env.PATH ?? ''): readonly string[] =>
   isRoot() ? command : ['sudo', '-n', 'env', `PATH=${path}`, ...command];
