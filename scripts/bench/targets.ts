@@ -17,6 +17,13 @@ export interface Target {
 
 const IMAGE = '1.6gb';
 
+/** Whom a push out of overlay2 by gzip is compared with beside its own engine, by `save` and out of the store alike. */
+const OTHERS: ReadonlyArray<readonly [text: string, limit: number, theirs: string]> = [
+  ['overlay2, gzip : `skopeo copy docker-daemon:`', 0.85, 'overlay2-cold/skopeo copy docker-daemon:'],
+  ['overlay2 of 28.5, gzip : `docker push` of 20.10', 0.4, 'docker20/docker push'],
+  ['overlay2, gzip : `docker save` + `crane push`', 0.5, 'others/docker save + crane push'],
+];
+
 /** All targets with what is known. */
 export function targetsOf(results: Results): readonly Target[] {
   const seconds = (key: string) => medianSeconds(results.rows[`${IMAGE}/${key}`]);
@@ -32,21 +39,7 @@ export function targetsOf(results: Results): readonly Target[] {
   const gzipSave = `${cold}chunked-push gzip, save`;
   return [
     towards('export by save', 'overlay2, gzip : `docker push` 28.5', 0.9, gzipSave, `${cold}docker push`),
-    towards(
-      'export by save',
-      'overlay2, gzip : `skopeo copy docker-daemon:`',
-      0.85,
-      gzipSave,
-      `${cold}skopeo copy docker-daemon:`,
-    ),
-    towards('export by save', 'overlay2 of 28.5, gzip : `docker push` of 20.10', 0.4, gzipSave, 'docker20/docker push'),
-    towards(
-      'export by save',
-      'overlay2, gzip : `docker save` + `crane push`',
-      0.5,
-      gzipSave,
-      'others/docker save + crane push',
-    ),
+    ...OTHERS.map(([text, limit, theirs]) => towards('export by save', text, limit, gzipSave, theirs)),
     towards(
       'export by save',
       'overlay2, zstd : `docker push` 28.5',
@@ -132,6 +125,9 @@ export function targetsOf(results: Results): readonly Target[] {
       0.6,
       `${cold}chunked-push gzip, store`,
       `${cold}docker push`,
+    ),
+    ...OTHERS.map(([text, limit, theirs]) =>
+      towards("the engine's store", text, limit, `${cold}chunked-push gzip, store`, theirs),
     ),
     towards(
       "the engine's store",
