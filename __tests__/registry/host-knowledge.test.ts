@@ -45,15 +45,12 @@ test('the user is never exceeded, and never exceeds the registry', () => {
   expect(known.knownLimit).toBe(10_000_000);
 });
 
-test('a blob that is still being made has chunks of 16 MiB, or what fits, and of 32 when others have gone', () => {
+test('a blob that is still being made has chunks of 16 MiB, or what fits', () => {
   expect(host('auto').known.chunkSize(true)).toBe(16 * MIB);
   expect(host(MIB).known.chunkSize(true)).toBe(MIB);
   const { known } = host('auto');
   known.announce(announce(undefined, String(40 * MIB)));
   expect([known.growingChunk, known.chunkSize(true)]).toEqual([40 * MIB, 40 * MIB]);
-  const { known: later } = host('auto');
-  later.takesChunks = true;
-  expect([later.growingChunk, later.chunkSize(true)]).toEqual([32 * MIB, 32 * MIB]);
 });
 
 test.each([['0'], ['-1'], ['12.5'], ['1e9'], ['many'], ['']])('an announced length of %j says nothing', (header) => {

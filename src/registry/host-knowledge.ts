@@ -7,16 +7,11 @@ import { UploadError } from './upload/error.ts';
 export const DEFAULT_CHUNK_SIZE = 95 * 2 ** 20;
 
 /**
- * Chunks of a blob that is still being made, while the host has taken no chunk: its sending starts as soon as so much exists, and
- * until then the link is idle. On two cores with other work the first body left after 2 s with 16 MiB, after 4 to 5 s with 32.
+ * Chunks of a blob that is still being made: its sending starts as soon as so much exists, and a failed chunk costs no more
+ * than this. Until then the link is idle: on two cores with other work the first body left after 2 s with 16 MiB, after 4 to 5 s with 32.
+ * A round trip of 30 ms between chunks is 5 % of a blob that has a link of 200 Mbit/s to itself, and nothing where two share it.
  */
-export const FIRST_GROWING_CHUNK_SIZE = 16 * 2 ** 20;
-
-/**
- * Chunks of those that come after: the link has something to carry until so much exists, and a blob that is alone on a link of
- * 200 Mbit/s waits 2 % of its time for answers, at a round trip of 30 ms, not 5 %. A failed chunk costs no more than this.
- */
-export const GROWING_CHUNK_SIZE = 32 * 2 ** 20;
+export const GROWING_CHUNK_SIZE = 16 * 2 ** 20;
 
 /** Under the default limit of every known proxy (nginx 1 MiB): whoever refuses even this refuses for another reason than size. */
 const SMALLEST_LIMIT = 64 * 2 ** 10;
@@ -101,16 +96,12 @@ export class HostKnowledge {
   chunkSize(growing: boolean): number {
     const limit = this.largestBody;
     if (this.#minimum > limit) throw this.#absurdMinimum(limit);
-    return Math.max(growing ? Math.min(limit, this.#growing) : limit, this.#minimum);
+    return Math.max(growing ? Math.min(limit, GROWING_CHUNK_SIZE) : limit, this.#minimum);
   }
 
   /** The size (bytes) of the chunks of a blob that is still being made, as far as it is known before a session is open. */
   get growingChunk(): number {
-    return Math.max(Math.min(this.largestBody, this.#growing), Math.min(this.#minimum, LARGEST_MINIMUM));
-  }
-
-  get #growing(): number {
-    return this.takesChunks ? GROWING_CHUNK_SIZE : FIRST_GROWING_CHUNK_SIZE;
+    return Math.max(Math.min(this.largestBody, GROWING_CHUNK_SIZE), Math.min(this.#minimum, LARGEST_MINIMUM));
   }
 
   /** Takes note of OCI-Chunk-Max-Length and OCI-Chunk-Min-Length. distribution-spec, "Pushing a blob in chunks". */
