@@ -1,7 +1,7 @@
 /** Where one deflate block ends and the next begins: each pays for its codes, and different data is better off with codes of its own. */
 import { writeBlock } from './block';
 import { beginBlock, countLiterals, countPart, entropy, joinBlock } from './counts';
-import { BLOCK_COUNTS, COUNTS_BYTES, INPUT, MOST_SEQUENCES, NO_COUNTS, PART_COUNTS, SEQUENCES } from './layout';
+import { BLOCK_COUNTS, INPUT, MOST_SEQUENCES, NO_COUNTS, PART_COUNTS, SEQUENCES, SYMBOLS_BYTES } from './layout';
 import { putSequence } from './sequences';
 
 /** Parts are measured one by one; where one differs from the block before it by more than a header costs, a new block begins. */
@@ -25,7 +25,7 @@ export function startBlocks(): void {
   sequences = 0;
   measured = 0;
   blockBits = 0;
-  memory.fill(BLOCK_COUNTS, 0, COUNTS_BYTES);
+  memory.fill(BLOCK_COUNTS, 0, SYMBOLS_BYTES);
 }
 
 /** One more sequence: `literals` bytes from `from` on, and a match that ends at `end`. */

@@ -1,5 +1,5 @@
 /** How often each symbol is in some sequences, and how many bits a perfect code would take for them. */
-import { BLOCK_COUNTS, COUNTS_BYTES, DISTANCES, LITERALS, LOGARITHMS, PART_COUNTS, SEQUENCES } from './layout';
+import { BLOCK_COUNTS, DISTANCES, LITERALS, LOGARITHMS, PART_COUNTS, SEQUENCES, SYMBOLS_BYTES } from './layout';
 import { distanceCodeOf, lengthOf, literalsOf } from './sequences';
 import { lengthCode } from './symbols';
 
@@ -19,7 +19,7 @@ function within(at: i32, count: i32): u32 {
 
 /** Counts the sequences [first, end), the bytes of which begin at `from`, into PART_COUNTS, which is emptied. */
 export function countPart(first: i32, end: i32, from: usize): void {
-  memory.fill(PART_COUNTS, 0, COUNTS_BYTES);
+  memory.fill(PART_COUNTS, 0, SYMBOLS_BYTES);
   for (let i = first; i < end; i++) {
     const sequence = load<u64>(SEQUENCES + ((<usize>i) << 3));
     const literals = literalsOf(sequence);
@@ -37,17 +37,17 @@ export function countPart(first: i32, end: i32, from: usize): void {
 
 /** Counts the literals [from, end) into PART_COUNTS, which is emptied. */
 export function countLiterals(from: usize, end: usize): void {
-  memory.fill(PART_COUNTS, 0, COUNTS_BYTES);
+  memory.fill(PART_COUNTS, 0, SYMBOLS_BYTES);
   for (; from < end; from++) count(load<u8>(from), 1);
 }
 
 /** The part becomes the first of a new block, or one more of this block. */
 export function beginBlock(): void {
-  memory.copy(BLOCK_COUNTS, PART_COUNTS, COUNTS_BYTES);
+  memory.copy(BLOCK_COUNTS, PART_COUNTS, SYMBOLS_BYTES);
 }
 
 export function joinBlock(): void {
-  for (let at: usize = 0; at < COUNTS_BYTES; at += 16) {
+  for (let at: usize = 0; at < SYMBOLS_BYTES; at += 16) {
     v128.store(BLOCK_COUNTS + at, i32x4.add(v128.load(BLOCK_COUNTS + at), v128.load(PART_COUNTS + at)));
   }
 }
@@ -62,10 +62,6 @@ function entropyOf(one: usize, other: usize, symbols: usize): f32 {
   let all: u32 = 0;
   for (let at: usize = 0; at < symbols << 2; at += 4) {
     const times = load<u32>(one + at) + load<u32>(other + at);
-    if (times < 2) {
-      all += times;
-      continue;
-    }
     all += times;
     sum += weighted(times);
   }

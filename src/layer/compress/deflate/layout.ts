@@ -12,9 +12,9 @@ const TABLE_BYTES: usize = 2 << HASH_BITS;
 /** Literal and length codes 0 to 287 (RFC 1951, section 3.2.6), then distance codes 0 to 31: one array of u32. */
 export const LITERALS: i32 = 288;
 export const DISTANCES: i32 = 32;
-const SYMBOLS_BYTES: usize = 4 * (LITERALS + DISTANCES);
+export const SYMBOLS_BYTES: usize = 4 * (LITERALS + DISTANCES);
 
-/** Static data of the compiler lies below; build.ts tells it so. */
+/** The compiler puts its static data (tables of symbols.ts and of log2, some 3 KiB) from 1024 on: all of ours lies above. */
 export const STATIC_BYTES: usize = 16384;
 
 export const SHORT_TABLE: usize = STATIC_BYTES;
@@ -25,7 +25,6 @@ export const TABLES_BYTES: usize = 2 * TABLE_BYTES;
 export const BLOCK_COUNTS: usize = SHORT_TABLE + TABLES_BYTES;
 export const PART_COUNTS: usize = BLOCK_COUNTS + SYMBOLS_BYTES;
 export const NO_COUNTS: usize = PART_COUNTS + SYMBOLS_BYTES;
-export const COUNTS_BYTES: usize = SYMBOLS_BYTES;
 
 /** Huffman codes: u32, the code's bits (first bit lowest) with their number above bit 24. */
 export const CODES: usize = NO_COUNTS + SYMBOLS_BYTES;
