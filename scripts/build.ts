@@ -6,16 +6,18 @@ import { build } from 'esbuild';
 import { builtins } from './build/builtins.ts';
 import { compileDeflate } from './build/deflate.ts';
 import { lean } from './build/lean.ts';
+import { programs } from './build/programs.ts';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const outdir = process.argv[2] ?? join(root, 'dist');
 
 /**
  * The push and what is started beside it, each bundled by itself: what all of them shared would be a dozen files more to read at the
- * start of each. Only main and cli, which are the same program, share their files.
+ * start of each. Only the action's step and cli, which are the same program, share their files.
  */
 const PROGRAMS: readonly Readonly<Record<string, string>>[] = [
-  { main: 'src/main.ts', cli: 'src/cli.ts' },
+  { main: 'src/main.ts' },
+  { step: 'src/action/step.ts', cli: 'src/cli.ts' },
   { post: 'src/post.ts' },
   { 'cache-service': 'src/cache/service-process.ts' },
   { 'compress-worker': 'src/layer/compress/worker.ts' },
@@ -37,7 +39,7 @@ function bundle(entryPoints: Readonly<Record<string, string>>) {
     format: 'esm',
     platform: 'node',
     target: 'node24',
-    plugins: [builtins, lean],
+    plugins: [programs, lean, builtins],
     // By this undici leaves out its second, experimental parser, as it does in Node itself.
     define: { esbuildDetection: 'true' },
     // The names of chunks follow from their contents, so the same source gives the same dist on every machine.

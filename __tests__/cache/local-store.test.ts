@@ -23,7 +23,7 @@ test('processes that write, read and prune one folder at the same time never see
   const writers = ['1', '2', '3', '4'].map((seed) => fork(program, [dir, seed], { execArgv: [] }));
   const codes = await Promise.all(writers.map(async (writer) => (await once(writer, 'exit'))[0]));
   expect(codes).toEqual([0, 0, 0, 0]);
-  const store = await LocalStore.open(dir, FORMAT);
+  const store = new LocalStore(dir, FORMAT);
   const known = await store.known();
   expect(known.length).toBeGreaterThan(0);
   for (const layer of known) {
@@ -34,7 +34,7 @@ test('processes that write, read and prune one folder at the same time never see
 
 test('a note is replaced by a newer one, and notes come newest first', async () => {
   const dir = await folder();
-  const store = await LocalStore.open(dir, FORMAT);
+  const store = new LocalStore(dir, FORMAT);
   const [a, b] = [testLayer(100), testLayer(100)];
   await store.note(a);
   const notes = join(dir, 'v1/gzip-6/known');
@@ -48,18 +48,19 @@ test('a note is replaced by a newer one, and notes come newest first', async () 
 
 test('the folder of a process that was killed is removed after a day, a living one is left alone', async () => {
   const dir = await folder();
-  const [dead, living] = [await LocalStore.open(dir, FORMAT), await LocalStore.open(dir, FORMAT)];
+  const [dead, living] = [new LocalStore(dir, FORMAT), new LocalStore(dir, FORMAT)];
+  await Promise.all([dead.make(), living.make()]);
   await writeFile(join(dead.session, 'part'), 'x');
   const yesterday = Date.now() / 1000 - 25 * 60 * 60;
   await utimes(dead.session, yesterday, yesterday);
-  await LocalStore.open(dir, FORMAT);
+  await new LocalStore(dir, FORMAT).make();
   await expect(stat(dead.session)).rejects.toThrow('ENOENT');
   expect((await stat(living.session)).isDirectory()).toBe(true);
 });
 
 test('a file is taken over from another folder, and a foreign or broken note is passed over', async () => {
   const dir = await folder();
-  const store = await LocalStore.open(dir, FORMAT);
+  const store = new LocalStore(dir, FORMAT);
   const layer = testLayer(1000);
   const spool = join(await folder(), 'spool');
   await writeFile(spool, layer.blob);

@@ -28,6 +28,44 @@ describe('connections', () => {
     expect(ports.size).toBe(1);
   });
 
+  it('are kept after HEAD too, also where a server says nothing of keeping them (Go)', async () => {
+    let connections = 0;
+    const host = await serveRaw((socket) => {
+      connections++;
+      const answers = { HEAD: 'Content-Length: 100\r\n\r\n', GET: 'Content-Length: 2\r\n\r\nok' };
+      socket.on('data', (head) =>
+        socket.write(`HTTP/1.1 200 OK\r\n${answers[`${head}`.startsWith('HEAD') ? 'HEAD' : 'GET']}`),
+      );
+    });
+    const { transport, url } = connect(host);
+    for (const method of ['HEAD', 'HEAD', 'GET', 'HEAD']) {
+      const response = await transport.send({ method, url: url('/a'), signal: never() });
+      await response.discard();
+    }
+    expect(connections).toBe(1);
+  });
+
+  it.each(['at once', 'later'])(
+    'end by a body that a server sends after HEAD, %s: a temporary error at most',
+    async (when) => {
+      const host = await serveRaw((socket) => {
+        const send = (text: string) => socket.write(`HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\n${text}`);
+        socket.on('data', (head) => {
+          if (!`${head}`.startsWith('HEAD')) return send('none');
+          if (when === 'at once') return send('none');
+          send('');
+          return setTimeout(() => socket.write('none'), 1);
+        });
+      });
+      const { transport, url } = connect(host);
+      const ask = (method: string) => transport.send({ method, url: url('/a'), signal: never() });
+      for (let n = 0; n < 10; n++) {
+        const answers = [await caught(ask('HEAD')), await caught(ask('POST'))].filter((error) => error !== undefined);
+        for (const error of answers) expect(error).toMatchObject({ kind: 'protocol', temporary: true });
+      }
+    },
+  );
+
   it('that the server closes just as they are used again are a temporary error', async () => {
     // Answers the first request, and closes at the first byte of the second.
     const host = await serveRaw((socket) => {

@@ -70,7 +70,7 @@ export async function makeRunner(server?: CacheServer): Promise<TestRunner & Asy
   const log = new TestLog();
   const caches: LayerCache[] = [];
   const open = async (options: Partial<LayerCacheOptions> = {}) => {
-    const cache = await LayerCache.open({ ...defaults(temp, log), ...options });
+    const cache = new LayerCache({ ...defaults(temp, log), ...options });
     caches.push(cache);
     return cache;
   };

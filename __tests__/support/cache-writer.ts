@@ -6,7 +6,8 @@ import { LocalStore } from '../../src/cache/local-store.ts';
 import { type Digest, digestOf } from '../../src/image/oci.ts';
 
 const [dir = '', seed = ''] = process.argv.slice(2);
-const store = await LocalStore.open(dir, { compression: 'gzip', level: 6 });
+const store = new LocalStore(dir, { compression: 'gzip', level: 6 });
+await store.make();
 
 for (let round = 0; round < 40; round++) {
   // All processes note blobs for the same five layers, each with bytes of its own every other round.

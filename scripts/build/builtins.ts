@@ -28,7 +28,7 @@ export const builtins: Plugin = {
 const moduleOf = (path: string): string => `process.getBuiltinModule(${JSON.stringify(path)})`;
 
 /** Modules that many a push never needs, and that take milliseconds to load: each is loaded when one of its functions is called. */
-const LATE: ReadonlySet<string> = new Set(['child_process', 'readline', 'tls', 'worker_threads', 'zlib']);
+const LATE: ReadonlySet<string> = new Set(['child_process', 'readline', 'tls', 'v8', 'worker_threads', 'zlib']);
 
 /** An ES module with every export of a module of Node's; the bundler leaves out those that nobody imports. */
 function importedBy(path: string): string {

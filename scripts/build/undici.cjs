@@ -4,8 +4,11 @@
  */
 const Dispatcher = require('undici/lib/dispatcher/dispatcher.js');
 
-// As undici's index does it.
-Object.assign(Dispatcher.prototype, require('undici/lib/api/index.js'));
+// As undici's index does it, for what is used here and by its own proxy agent.
+Object.assign(Dispatcher.prototype, {
+  request: require('undici/lib/api/api-request.js'),
+  connect: require('undici/lib/api/api-connect.js'),
+});
 
 module.exports = {
   Dispatcher,

@@ -1,5 +1,6 @@
 /** The action's main step: inputs, push, outputs. */
 
+import { type EarlyQuestions, expectAnswers } from '../image/engine/socket.ts';
 import { push } from '../push/push.ts';
 import type { PushRequest } from '../push/request.ts';
 import { cancelSignal } from './cancel.ts';
@@ -7,8 +8,9 @@ import { readRequest } from './inputs.ts';
 import { openLog } from './log.ts';
 import { fail, failPartly, writeOutputs } from './outputs.ts';
 
-/** Runs the step to its end; a failure is told in the log and by the exit code. */
-export async function runStep(): Promise<void> {
+/** Runs the step to its end; a failure is told in the log and by the exit code. `asked`: what the engine was asked already. */
+export async function runStep(asked: EarlyQuestions): Promise<void> {
+  expectAnswers(asked);
   // An error that nobody awaited is a bug, but the log must tell it as it tells every other failure.
   process.once('uncaughtException', (error) => {
     fail(error);

@@ -61,28 +61,23 @@ export class LayerCache {
   readonly #service: CacheService | undefined;
   readonly #limit: LimitFunction;
   readonly #restores = new Map<Digest, Promise<RestoredLayer | undefined>>();
-  readonly #local: Promise<KnownLayer[]>;
+  #local: Promise<KnownLayer[]> | undefined;
   #remote: Promise<ReadonlyMap<string, readonly KnownLayer[]>> | undefined;
 
-  private constructor(options: LayerCacheOptions, store: LocalStore) {
+  /** Asks nobody, and makes nothing, before it is asked for something. */
+  constructor(options: LayerCacheOptions) {
     this.#options = options;
-    this.#store = store;
+    this.#store = new LocalStore(options.dir, options);
     this.#limit = pLimit(options.concurrency);
-    this.#local = store.known().catch(() => []);
     if (options.remote && isServiceOffered()) {
       const { log, signal, deadlines } = options;
-      this.#service = new CacheService({ dir: join(store.session, 'service'), log, signal, deadlines });
+      this.#service = new CacheService({ dir: join(this.#store.session, 'service'), log, signal, deadlines });
     }
-  }
-
-  /** Opens the cache. Asks nobody yet. Throws when the folder can't be made. */
-  static async open(options: LayerCacheOptions): Promise<LayerCache> {
-    return new LayerCache(options, await LocalStore.open(options.dir, options));
   }
 
   /** The blobs that are likely to stand for layers, by diffID. Hints: see the head of this file. */
   async known(): Promise<ReadonlyMap<Digest, KnownBlob>> {
-    const [local, remote] = await Promise.all([this.#local, this.#pointers()]);
+    const [local, remote] = await Promise.all([this.#knownHere(), this.#pointers()]);
     const known = new Map<Digest, KnownBlob>();
     for (const layers of remote.values())
       for (const { diffId, descriptor } of layers) known.set(diffId, { ...descriptor, source: 'cache' });
@@ -109,6 +104,7 @@ export class LayerCache {
   async record(layers: readonly RecordedLayer[]): Promise<SavePlan> {
     const workspace = join(this.#options.dir, 'tmp', `save-${this.#store.session.slice(-12)}`);
     const nothing: SavePlan = { version: 1, workspace, pointers: [], layers: [], dropped: [] };
+    if (layers.length === 0) return nothing;
     try {
       const files = await this.#takeOver(layers);
       if (!this.#service) {
@@ -155,7 +151,7 @@ export class LayerCache {
 
   /** A file of this machine was made or checked by a push of this machine: its digest is enough. */
   async #restoreLocal(diffId: Digest): Promise<RestoredLayer | undefined> {
-    const layer = (await this.#local).find((known) => known.diffId === diffId);
+    const layer = (await this.#knownHere()).find((known) => known.diffId === diffId);
     const path = layer && (await this.#store.hold(layer));
     if (!layer || !path) return undefined;
     const { digest } = await inspectBlob(path, this.#options.signal);
@@ -189,6 +185,12 @@ export class LayerCache {
 
   #reject(diffId: Digest, why: string): void {
     this.#options.log.info(`layer cache: the cached layer ${diffId.slice(0, 19)} can't be used: ${why}`);
+  }
+
+  /** What this machine knows, read once. */
+  #knownHere(): Promise<KnownLayer[]> {
+    this.#local ??= this.#store.known().catch(() => []);
+    return this.#local;
   }
 
   /** The pointers of each repository in the Actions cache, asked for once. */

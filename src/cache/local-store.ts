@@ -33,19 +33,27 @@ export class LocalStore {
   readonly #known: string;
   readonly #layers: string;
 
-  private constructor(dir: string, format: LayerFormat) {
+  readonly #abandoned: string;
+  #made: Promise<void> | undefined;
+
+  /** Nothing is made yet: a push that has nothing to keep leaves no folder behind. */
+  constructor(dir: string, format: LayerFormat) {
     const root = join(dir, 'v1', formatName(format));
     this.#known = join(root, 'known');
     this.#layers = join(root, 'layers');
-    this.session = join(dir, 'tmp', randomUUID());
+    this.#abandoned = join(dir, 'tmp');
+    this.session = join(this.#abandoned, randomUUID());
   }
 
-  /** Opens (makes) the folder. Throws what the file system throws. */
-  static async open(dir: string, format: LayerFormat): Promise<LocalStore> {
-    const store = new LocalStore(dir, format);
-    await Promise.all([store.#known, store.#layers, store.session].map((path) => mkdir(path, { recursive: true })));
-    await removeAbandoned(join(dir, 'tmp'));
-    return store;
+  /** Makes the folders, once, and removes what dead processes left. Throws what the file system throws. */
+  make(): Promise<void> {
+    this.#made ??= this.#make();
+    return this.#made;
+  }
+
+  async #make(): Promise<void> {
+    await Promise.all([this.#known, this.#layers, this.session].map((path) => mkdir(path, { recursive: true })));
+    await removeAbandoned(this.#abandoned);
   }
 
   /** Every layer that a push from this machine has noted, the newest first. */
@@ -67,6 +75,7 @@ export class LocalStore {
 
   /** Writes a small file so that others see all of it or nothing. */
   async write(path: string, text: string): Promise<void> {
+    await this.make();
     const part = join(this.session, randomUUID());
     await writeFile(part, text);
     await rename(part, path);
@@ -79,6 +88,7 @@ export class LocalStore {
 
   /** Takes over a whole file as the blob of a layer; its old name is gone. Resolves to the new one. */
   async adopt(file: string, layer: KnownLayer): Promise<string> {
+    await this.make();
     const path = this.path(layer);
     if (file !== path) await move(file, path, join(this.session, randomUUID()));
     return path;
@@ -86,6 +96,7 @@ export class LocalStore {
 
   /** A name of this process for a blob, which lasts whatever other processes remove; undefined when the blob is not there. */
   async hold(layer: KnownLayer): Promise<string | undefined> {
+    await this.make();
     const path = this.path(layer);
     const held = join(this.session, randomUUID());
     try {
@@ -119,7 +130,7 @@ export class LocalStore {
     return removed;
   }
 
-  /** Removes the folder of this process. */
+  /** Removes the folder of this process. Others may have made it: it is where restored files go. */
   async close(): Promise<void> {
     // A tar that was under way may still write.
     await rm(this.session, { recursive: true, force: true, maxRetries: 5 });

@@ -5,13 +5,12 @@ import { type ArchiveOptions, openArchiveFile } from './archive/spool.ts';
 import { openTarFile } from './archive/tar-file.ts';
 import { readConfig } from './documents.ts';
 import { ImageError } from './error.ts';
+import type { Transport } from './file-source.ts';
 import { type Files, FolderFiles } from './files.ts';
 import { layoutIndex, openLayout } from './layout/layout.ts';
 import { type Digest, digestOf, isPlainLayerType } from './oci.ts';
 import type { FoundImage, ImageTree, OpenOptions, StoreSource } from './source.ts';
 import { walk } from './tree.ts';
-
-export type Transport = 'docker-archive' | 'oci-archive' | 'oci';
 
 /**
  * Finds the image that `rest` (`PATH[:ref]`) means; its documents are read, its layers are not. `name` is how the user

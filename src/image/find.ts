@@ -2,7 +2,7 @@
 import type { EngineName } from './engine/command.ts';
 import { type EngineImage, inspectImage, isFound, type NoImage } from './engine/inspect.ts';
 import { ImageError, messageOf } from './error.ts';
-import type { Transport } from './find-file.ts';
+import { fileSource } from './file-source.ts';
 import { parseReference, splitReference } from './reference.ts';
 import type { FoundImage, OpenOptions, Source, StoreSource } from './source.ts';
 
@@ -30,8 +30,8 @@ export interface FindOptions {
  */
 export async function findImage(options: FindOptions): Promise<FoundImage> {
   const { image } = options;
-  const file = /^(docker-archive|oci-archive|oci):(.*)$/s.exec(image);
-  if (file) return inFile(image, file[1] as Transport, file[2]!, options);
+  const file = fileSource(image);
+  if (file) return (await late()).findInFile(image, file.transport, file.rest, options);
   const transport = /^(docker-daemon|containers-storage|dir|docker):/.exec(image)?.[1];
   // `dir:latest` is an image called dir; `docker://…` and absolute paths are skopeo's.
   if (transport && /^[a-z-]+:\//.test(image)) {
@@ -61,12 +61,10 @@ async function findInEngine(options: FindOptions): Promise<FoundImage> {
   throw notFound(options.image, refusals);
 }
 
-/** Archives, layouts and `save` take time to load, and most pushes need none of them: each is loaded where it is needed. */
-const inFile = async (...file: Parameters<typeof import('./find-file.ts').findInFile>): Promise<FoundImage> =>
-  (await import('./find-file.ts')).findInFile(...file);
+const late = () => import('./late.ts');
 
 const save = async (image: EngineImage, options: OpenOptions): Promise<Source> =>
-  (await import('./engine/save.ts')).saveStream(image, options);
+  (await late()).saveStream(image, options);
 
 /** Engines know no upper-case repositories, and refuse to look for one. Tags and IDs stay as they are. */
 function lowerRepository(image: string): string {
@@ -88,8 +86,7 @@ function foundInEngine(image: EngineImage, options: FindOptions): FoundImage {
     ...(root ? { root } : {}),
     engine,
     open: (openOptions) => openEngineImage(image, options, openOptions),
-    push: async (reference, pushOptions) =>
-      (await import('./engine/push.ts')).enginePush(image, reference, pushOptions),
+    push: async (reference, pushOptions) => (await late()).enginePush(image, reference, pushOptions),
   };
 }
 

@@ -36,6 +36,7 @@ async function treeOfFile(job: Job, found: FoundImage): Promise<ImageTree | unde
 
 async function tellPiece(job: Job, target: Job['targets'][number], piece: Piece): Promise<void> {
   const { key, plain, size } = piece;
+  if (plain) await job.lessons();
   const digests = plain ? job.known.candidates(key).map(({ digest }) => digest) : [key];
   let isThere = false;
   for (const digest of digests) {

@@ -1,24 +1,22 @@
 /**
  * Asks the engine for the image before the rest of the program is loaded: Docker takes 25 ms to answer with the containerd image
  * store, as long as the loading takes. What nobody asks for later is thrown away; what can't be asked so is asked later.
+ * This is a bundle of its own, so that nothing else is read before: it hands over what it has asked.
  */
-import { askEarly, INFO_PATH, imagePath, socketOf } from '../image/engine/socket.ts';
+import { askEarly, type EarlyQuestions, INFO_PATH, imagePath, socketOf } from '../image/engine/socket.ts';
 import { findTool } from '../image/engine/tool.ts';
+import { fileSource } from '../image/file-source.ts';
 
 /** `image`, `engine` and `export` as the user gave them. Resolves when the questions are on their way; never rejects. */
 export async function askEngineEarly(
   inputs: { image: string; engine: string; export: string },
   env: NodeJS.ProcessEnv,
-): Promise<void> {
-  const path = imagePath(inputs.image.trim());
-  if (!path || inputs.engine === 'podman' || /^(docker-archive|oci-archive|oci):/.test(inputs.image.trim())) return;
-  try {
-    const tool = await findTool('docker', env);
-    const socket = tool && (await socketOf(tool, env));
-    if (!socket) return;
-    // Where the engine's files are is only told by `info`, and only needed to read them.
-    await Promise.all([path, ...(inputs.export === 'save' ? [] : [INFO_PATH])].map((one) => askEarly(socket, one)));
-  } catch {
-    // Whatever it is, the push meets it again and tells it.
-  }
+): Promise<EarlyQuestions> {
+  const image = inputs.image.trim();
+  const path = imagePath(image);
+  const tool = path && inputs.engine !== 'podman' && !fileSource(image) ? findTool('docker', env) : undefined;
+  const socket = tool && socketOf(tool, env);
+  if (!path || !socket) return new Map();
+  // Where the engine's files are is only told by `info`, and only needed to read them.
+  return askEarly(socket, inputs.export === 'save' ? [path] : [path, INFO_PATH]);
 }

@@ -14,6 +14,8 @@ export interface Job {
   readonly signal: AbortSignal;
   readonly targets: readonly Target[];
   readonly known: KnownLayers;
+  /** Adds to the known layers what images pushed earlier tell of them: asked for once, and for plain layers alone. Never rejects. */
+  lessons(): Promise<void>;
   readonly ledger: Ledger;
   readonly cache: LayerCache | undefined;
   readonly spool: Spool;

@@ -6,20 +6,34 @@ import { Spool } from '../layer/spool.ts';
 import type { Report } from './events.ts';
 import type { Job } from './job.ts';
 import { KnownLayers } from './known.ts';
+import { learnFromRegistry } from './learn.ts';
 import { Ledger } from './ledger.ts';
 import type { PushRequest } from './request.ts';
 import type { Target } from './target.ts';
 import { closeTargets, openTargets } from './targets.ts';
 
-/** Opens everything that one push needs; nothing is sent yet. The caller closes it. Throws for unusable credentials. */
+/** Opens everything that one push needs; no byte of an image is sent yet. The caller closes it. Throws for unusable credentials. */
 export async function openJob(request: PushRequest, report: Report, signal: AbortSignal): Promise<Job> {
+  const { compression, compressionLevel: level, workDir } = request;
   const ledger = new Ledger();
+  const pool = new CompressorPool({ compression, ...(level ? { level } : {}) });
   const targets = await openTargets(request, { report, signal, ledger });
-  const { compression, compressionLevel } = request;
-  const pool = new CompressorPool({ compression, ...(compressionLevel ? { level: compressionLevel } : {}) });
-  const spool = await Spool.open(join(request.workDir, `spool-${process.pid}`));
-  const cache = request.cache ? await openCache(request, pool.level, targets, report, signal) : undefined;
-  return { request, report, signal, targets, ledger, known: new KnownLayers(compression), cache, spool, pool };
+  for (const { registry } of targets) registry.greet();
+  try {
+    const spool = await Spool.open(join(workDir, `spool-${process.pid}`));
+    const cache = request.cache ? openCache(request, pool.level, targets, report, signal) : undefined;
+    const known = new KnownLayers(compression);
+    const lessons = once(() => learnFromRegistry(known, targets, request.cacheFrom, { report, signal }));
+    return { request, report, signal, targets, ledger, known, lessons, cache, spool, pool };
+  } catch (error) {
+    await closeTargets(targets);
+    throw error;
+  }
+}
+
+function once(work: () => Promise<void>): () => Promise<void> {
+  let working: Promise<void> | undefined;
+  return () => (working ??= work());
 }
 
 function openCache(
@@ -28,8 +42,8 @@ function openCache(
   targets: readonly Target[],
   report: Report,
   signal: AbortSignal,
-): Promise<LayerCache> {
-  return LayerCache.open({
+): LayerCache {
+  return new LayerCache({
     dir: request.workDir,
     compression: request.compression,
     level,

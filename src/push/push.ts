@@ -11,7 +11,6 @@ import { CancelledError } from './error.ts';
 import type { Report } from './events.ts';
 import { mayFallBack, pushByEngine } from './fallback.ts';
 import { type Job, livingTargets } from './job.ts';
-import { learnFromRegistry } from './learn.ts';
 import { move } from './move.ts';
 import { closeJob, openJob } from './open-job.ts';
 import type { PushRequest } from './request.ts';
@@ -28,6 +27,7 @@ const DEADLINE_MS = 6 * 60 * 60 * 1000;
 export async function push(request: PushRequest, report: Report, cancel: AbortSignal): Promise<PushResult> {
   const signal = AbortSignal.any([cancel, AbortSignal.timeout(DEADLINE_MS)]);
   tellLowered(request, report);
+  report({ type: 'phase', phase: 'Resolve' });
   const job = await openJob(request, report, signal);
   try {
     return await run(job);
@@ -48,8 +48,7 @@ function tellLowered({ destinations }: PushRequest, report: Report): void {
 
 /** The recipe. */
 async function run(job: Job): Promise<PushResult> {
-  const { report, request } = job;
-  report({ type: 'phase', phase: 'Resolve' });
+  const { request } = job;
   const found = await job.ledger.time('resolve', () => resolve(job));
   if (request.dryRun) {
     await tellDryRun(job, found);
@@ -111,23 +110,24 @@ function firstPushed({ request, targets }: Job): { reference: Reference; digest:
   return undefined;
 }
 
-/** Finds the image, and learns what the registry knows of its layers, at the same time. */
+/** Finds the image, and learns what registries tell of its layers where that is of use for certain. */
 async function resolve(job: Job): Promise<FoundImage> {
-  const { request, known, targets, report, signal } = job;
+  const { request, targets, report, signal } = job;
   const way = request.export === 'store' ? 'store' : 'auto';
-  const [found] = await Promise.all([
-    findImage({
-      image: request.image,
-      engine: request.engine,
-      export: request.export,
-      env: request.env,
-      tempDir: request.workDir,
-      signal,
-      debug: (text) => report({ type: 'debug', text }),
-      storeOpener: (image, options) => openEngineStore(image, { ...options, export: way, env: request.env }),
-    }),
-    learnFromRegistry(known, targets, request.cacheFrom, { report, signal }),
-  ]);
+  const found = await findImage({
+    image: request.image,
+    engine: request.engine,
+    export: request.export,
+    env: request.env,
+    tempDir: request.workDir,
+    signal,
+    debug: (text) => report({ type: 'debug', text }),
+    storeOpener: (image, options) => openEngineStore(image, { ...options, export: way, env: request.env }),
+  });
+  // An image with manifests of its own hardly ever has plain layers, and of others all that can be learnt is where to mount them from.
+  const isFromElsewhere =
+    request.cacheFrom !== undefined || targets.some(({ destinations }) => destinations.length > 1);
+  if (found.root === undefined || isFromElsewhere) await job.lessons();
   report({
     type: 'info',
     text: `Image ${request.image}: ${found.imageId}${found.engine ? ` in ${found.engine}` : ''}`,

@@ -11,6 +11,7 @@ import type { Target } from './target.ts';
  */
 export async function settlePiece(job: Job, piece: Piece): Promise<Descriptor | undefined> {
   const { key, mediaType, size } = piece;
+  if (piece.plain) await job.lessons();
   const candidates = piece.plain ? job.known.candidates(key) : [{ mediaType, digest: key, size: size ?? 0 }];
   for (const candidate of candidates) {
     const targets = livingTargets(job);

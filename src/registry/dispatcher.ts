@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import { Agent, buildConnector, type Dispatcher, EnvHttpProxyAgent, Pool } from 'undici';
 import type { Trust } from './ca.ts';
 import { isLoopback } from './origin.ts';
+import { withCalmParser } from './parser.ts';
 import type { Proxies } from './proxy.ts';
 
 /** Connections are kept this long between requests: as servers commonly do (nginx 75 s, Node 5 s), less where they announce it. */
@@ -73,7 +74,7 @@ function withLastWords(pool: Pool.Options): Pool.Options {
     connect(options, (...[error, socket]) => {
       if (error !== null) return callback(error, null);
       holdWriteErrors(socket);
-      callback(null, socket);
+      withCalmParser(() => callback(null, socket));
     });
   return { ...pool, connect: patient };
 }

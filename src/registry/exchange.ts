@@ -39,6 +39,8 @@ export async function exchange(dispatcher: Dispatcher, request: RawRequest): Pro
       origin: request.url.origin,
       path: `${request.url.pathname}${request.url.search}`,
       method: request.method as Dispatcher.HttpMethod,
+      // undici would close the connection after each HEAD, for servers that send a body nevertheless; those bytes end a connection too.
+      reset: false,
       headers: { ...request.headers },
       // undici takes iterables, its types do not.
       body: source.body as Readable | null,

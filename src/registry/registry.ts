@@ -80,6 +80,11 @@ export class Registry {
     return repository;
   }
 
+  /** Asks the registry the first question, which every request waits for, while the caller still has other things to do. */
+  greet(): void {
+    this.#transport.greet();
+  }
+
   /** The largest body (bytes) that this host was found, or announced, to take; undefined when nothing is known. */
   get limitFound(): number | undefined {
     return this.#context.host.limitFound;

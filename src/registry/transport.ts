@@ -131,6 +131,11 @@ export class Transport {
     }
   }
 
+  /** Asks the first question, if nobody has. Whatever comes of it is for the first request. */
+  greet(): void {
+    void this.#probe.done(this.#lifetime.signal).catch(() => {});
+  }
+
   /** Ends every connection; requests that are under way are cancelled. */
   async close(): Promise<void> {
     this.#lifetime.abort(new Error('the connection to the registry was closed'));

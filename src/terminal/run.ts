@@ -1,6 +1,5 @@
 /** One run of the command: flags, push, output, exit code. */
 import '../heap.ts';
-import '../wasm.ts';
 import { CancelledError, explainLine } from '../push/error.ts';
 import type { PushEvent, Report } from '../push/events.ts';
 import { InputError, parseRequest } from '../push/parse-request.ts';

@@ -3,7 +3,7 @@ import { createServer, type RequestListener, type Server } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { askEarly, askSocket, imagePath, socketOf } from '../../../src/image/engine/socket.ts';
+import { askEarly, askSocket, expectAnswers, imagePath, socketOf } from '../../../src/image/engine/socket.ts';
 
 let work: string;
 let server: Server | undefined;
@@ -100,11 +100,11 @@ describe('asking', () => {
     const socket = await listen((_, response) =>
       response.writeHead(200, { server: 'Docker/28' }).end(`{"n":${++asked}}`),
     );
-    await askEarly(socket, '/info');
+    expectAnswers(await askEarly(socket, ['/info']));
     await expect.poll(() => asked).toBe(1);
     expect(await askSocket(socket, '/info', never)).toEqual({ n: 1 });
     expect(await askSocket(socket, '/info', never)).toEqual({ n: 2 });
-    await askEarly(join(work, 'nobody.sock'), '/info');
+    expectAnswers(await askEarly(join(work, 'nobody.sock'), ['/info']));
     expect(await askSocket(join(work, 'nobody.sock'), '/info', never)).toBeUndefined();
   });
 });

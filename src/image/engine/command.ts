@@ -70,7 +70,7 @@ export async function start(
 ): Promise<number> {
   try {
     // By its path: @actions/io writes to standard output what it thinks of folders in PATH that it may not enter.
-    const path = tool.includes('/') ? tool : ((await findTool(tool, options.env)) ?? tool);
+    const path = tool.includes('/') ? tool : (findTool(tool, options.env) ?? tool);
     return await exec(`"${path}"`, [...args], {
       ...options,
       // ProcessEnv has undefined for what is not set; exec's type has not.

@@ -41,7 +41,7 @@ export async function inspectImage(
   name: string,
   options: CommandOptions,
 ): Promise<EngineImage | NoImage> {
-  const tool = await findTool(engine, options.env);
+  const tool = findTool(engine, options.env);
   if (!tool) return { engine, why: 'not installed', words: `${engine} is not installed` };
   try {
     const asked = { engine, tool, name, options };
@@ -77,7 +77,7 @@ interface Asked {
 async function inspectOverSocket(asked: Asked): Promise<EngineImage | undefined> {
   const path = imagePath(asked.name);
   const { env, signal } = asked.options;
-  const socket = path && (await socketOf(asked.tool, env).catch(() => undefined));
+  const socket = path && socketOf(asked.tool, env);
   const inspect = socket && (await askSocket(socket, path, signal));
   return inspect ? read(asked, inspect, () => askSocket(socket, INFO_PATH, signal)) : undefined;
 }

@@ -1,14 +1,13 @@
 /** Where an engine's tool is. */
-import { constants } from 'node:fs';
-import { access } from 'node:fs/promises';
+import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
 /** Where a tool is, by the PATH of `env`; undefined when it is not installed. */
-export async function findTool(tool: string, env: NodeJS.ProcessEnv): Promise<string | undefined> {
+export function findTool(tool: string, env: NodeJS.ProcessEnv): string | undefined {
   for (const folder of (env.PATH ?? '').split(delimiter)) {
     const path = join(folder || '.', tool);
     try {
-      await access(path, constants.X_OK);
+      accessSync(path, constants.X_OK);
       return path;
     } catch {
       // Not there, or not for us: the next one.

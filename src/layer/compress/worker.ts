@@ -1,5 +1,4 @@
 /** A compressor thread: takes a block, gives back its compressed form. Buffers change hands, no byte is copied between threads. */
-import './wasm.ts';
 import { setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { codecFor } from './codec.ts';
