@@ -9,7 +9,9 @@ import { startNginx } from '../support/real/nginx.ts';
 import { type Podman, startPodman } from '../support/real/podman.ts';
 import { freePort, rootPrefix } from '../support/real/processes.ts';
 import { REGISTRY_LOGIN, startDockerRegistry } from '../support/real/registry.ts';
+import { refusal } from '../support/registry/answer.ts';
 import { loopbackCertificate } from '../support/registry/certificate.ts';
+import type { Quirk } from '../support/registry/quirk.ts';
 import { type RegistryOptions, startRegistry } from '../support/registry/server.ts';
 import type { Step } from '../support/registry/steps.ts';
 import { type ActionRun, runAction } from '../support/runner.ts';
@@ -215,6 +217,23 @@ export const TROUBLES: Readonly<Record<string, (bench: Bench) => Promise<string>
     });
     await registry.close();
     return firstError(run);
+  },
+  'a list of referrers that can not be put': async (bench) => {
+    const signed = layout(bench, 'signed');
+    const image = await signed.image('amd64');
+    const config = signed.blob(Buffer.from('{}'), 'application/vnd.oci.empty.v1+json');
+    const subject = { mediaType: image.mediaType, digest: image.digest, size: image.size };
+    const signature = signed.document(image.mediaType, { config, layers: [], subject });
+    signed.close(['v1', image], signature);
+    const noSuchTags: Quirk = {
+      name: 'tags are versions',
+      before: ({ method, route: { reference } }) =>
+        method === 'PUT' && reference.startsWith('sha256-')
+          ? refusal(400, 'TAG_INVALID', 'tags are versions here')
+          : undefined,
+    };
+    const options: RegistryOptions = { profile: 'distribution2', quirks: [noSuchTags] };
+    return firstWarning(await onRegistry(bench, options, { image: `oci:${signed.path}:v1` }));
   },
   'a cancel': async (bench) => {
     const registry = await startRegistry();
