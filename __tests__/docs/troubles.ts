@@ -1,6 +1,7 @@
 /** Every trouble of TROUBLESHOOTING.md, provoked for real: each gives what the action says of it. */
 import { mkdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { MediaType } from '../../src/image/oci.ts';
 import { gatewayError, registryError } from '../support/fault-proxy/faults.ts';
 import { startFaultProxy } from '../support/fault-proxy/proxy.ts';
 import { writeDockerArchive } from '../support/images.ts';
@@ -9,10 +10,13 @@ import { startNginx } from '../support/real/nginx.ts';
 import { type Podman, startPodman } from '../support/real/podman.ts';
 import { freePort, rootPrefix } from '../support/real/processes.ts';
 import { REGISTRY_LOGIN, startDockerRegistry } from '../support/real/registry.ts';
+import { refusal } from '../support/registry/answer.ts';
 import { loopbackCertificate } from '../support/registry/certificate.ts';
+import type { Quirk } from '../support/registry/quirk.ts';
 import { type RegistryOptions, startRegistry } from '../support/registry/server.ts';
 import type { Step } from '../support/registry/steps.ts';
 import { type ActionRun, runAction } from '../support/runner.ts';
+import { CACHE_TROUBLES } from './cache-troubles.ts';
 
 /** What all of them share. */
 export interface Bench {
@@ -83,10 +87,16 @@ const onAnswer = async (
 const firstError = ({ errors }: ActionRun): string => errors[0]?.split('\n')[0] ?? 'no error';
 const firstWarning = ({ warnings }: ActionRun): string => warnings[0] ?? 'no warning';
 
+const refusesUploads: Quirk = {
+  name: 'nothing may be uploaded',
+  before: ({ method }) => (method === 'PATCH' ? refusal(403, 'DENIED', 'no uploads') : undefined),
+};
+
 const layout = (bench: Bench, name: string): LayoutFolder => new LayoutFolder(join(bench.folder, name));
 
 /** By a name for the test; each resolves to the line of the log. */
 export const TROUBLES: Readonly<Record<string, (bench: Bench) => Promise<string>>> = {
+  ...CACHE_TROUBLES,
   'a wrong password': async (bench) => {
     const registry = await startDockerRegistry({ auth: true });
     const { username } = REGISTRY_LOGIN;
@@ -134,6 +144,18 @@ export const TROUBLES: Readonly<Record<string, (bench: Bench) => Promise<string>
   },
   'no chunks, and a limit': async (bench) =>
     firstError(await onRegistry(bench, { profile: 'gar', limit: 300_000 }, { 'chunk-size': '200kB' })),
+  'a layer that serverless-registry may not be able to close': async (bench) => {
+    const huge = layout(bench, 'huge');
+    const digest = absentDigest('huge layer');
+    const file = join(huge.path, 'blobs/sha256', digest.slice(7));
+    // It takes no room on the disk; the first bytes of a layer tell that it is compressed.
+    writeFileSync(file, Buffer.from([0x1f, 0x8b, 8]));
+    truncateSync(file, 5 * 2 ** 30 + 1);
+    const layer = { mediaType: MediaType.ociLayerGzip, digest, size: 5 * 2 ** 30 + 1 };
+    huge.close(await huge.image('amd64', { foreign: [layer] }));
+    const quirks = [refusesUploads];
+    return firstWarning(await onRegistry(bench, { profile: 'serverless', quirks }, { image: `oci:${huge.path}` }));
+  },
   'no such image': (bench) => failed(bench, { image: 'team/never-built:1', engine: 'podman' }, bench.podman.env),
   'no engine': (bench) => failed(bench, { image: 'team/app:1' }, { PATH: bench.folder }),
   'an engine that does not answer': (bench) =>
@@ -215,6 +237,23 @@ export const TROUBLES: Readonly<Record<string, (bench: Bench) => Promise<string>
     });
     await registry.close();
     return firstError(run);
+  },
+  'a list of referrers that can not be put': async (bench) => {
+    const signed = layout(bench, 'signed');
+    const image = await signed.image('amd64');
+    const config = signed.blob(Buffer.from('{}'), 'application/vnd.oci.empty.v1+json');
+    const subject = { mediaType: image.mediaType, digest: image.digest, size: image.size };
+    const signature = signed.document(image.mediaType, { config, layers: [], subject });
+    signed.close(['v1', image], signature);
+    const noSuchTags: Quirk = {
+      name: 'tags are versions',
+      before: ({ method, route: { reference } }) =>
+        method === 'PUT' && reference.startsWith('sha256-')
+          ? refusal(400, 'TAG_INVALID', 'tags are versions here')
+          : undefined,
+    };
+    const options: RegistryOptions = { profile: 'distribution2', quirks: [noSuchTags] };
+    return firstWarning(await onRegistry(bench, options, { image: `oci:${signed.path}:v1` }));
   },
   'a cancel': async (bench) => {
     const registry = await startRegistry();

@@ -72,8 +72,8 @@ async function withBlobs(profile: ProfileName, ...rules: FaultRule[]): Promise<R
   return repository;
 }
 
-const put = (repository: Repository, reference = 'v1'): Promise<Digest> =>
-  repository.putManifest(MANIFEST, MediaType.ociManifest, reference, signal);
+const put = async (repository: Repository, reference = 'v1'): Promise<Digest> =>
+  (await repository.putManifest(MANIFEST, MediaType.ociManifest, reference, signal)).digest;
 
 const retries = (): number => events.filter(({ type }) => type === 'retry').length;
 

@@ -32,8 +32,8 @@ export function documentOf(results: Results, images: readonly string[] = Object.
 
 const INTRODUCTION = `# Benchmarks
 
-    npm run bench                 # everything: about 50 minutes and 20 GB of disk
-    npm run bench -- --small      # the 60 MB image alone: under 3 minutes
+    npm run bench                 # everything: about 55 minutes and 20 GB of disk
+    npm run bench -- --small      # the 60 MB image alone: about 2 minutes, with slow tools in one round
     npm run bench -- --only overlay2-cold,archive --sizes 1.6gb --rounds 3
 
 It sets up real engines and docker-registry by itself (Linux, as root or with passwordless sudo), makes images from this machine's own

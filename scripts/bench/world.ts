@@ -36,8 +36,10 @@ export class World {
   readonly action: string;
   /** For temporary files of this run. */
   readonly temp: string;
-  readonly #engines = new Map<EngineName, Docker>();
-  #podman: Podman | undefined;
+  readonly #engines = new Map<EngineName, Promise<Docker>>();
+  /** What was brought somewhere or is on its way, so that parts can be prepared side by side. */
+  readonly #brought = new Map<string, Promise<void>>();
+  #podman: Promise<Podman> | undefined;
 
   private constructor(registry: DockerRegistry, limited: Nginx) {
     this.registry = registry;
@@ -55,8 +57,8 @@ export class World {
   }
 
   /** An engine, started when it is asked for first. */
-  async engine(name: EngineName): Promise<Docker> {
-    const running = this.#engines.get(name) ?? (await startDocker({ ...ENGINES[name], dataRoot: dataRootOf(name) }));
+  engine(name: EngineName): Promise<Docker> {
+    const running = this.#engines.get(name) ?? startDocker({ ...ENGINES[name], dataRoot: dataRootOf(name) });
     this.#engines.set(name, running);
     return running;
   }
@@ -71,13 +73,24 @@ export class World {
 
   /** Builds an image in Docker 28.5 with overlay2, and brings it into the engine that is asked for, where it is not there yet. */
   async have(name: EngineName, recipe: ImageRecipe, versions: readonly Version[]): Promise<void> {
+    // In order: the second version is built on what is there of the first.
+    for (const version of versions)
+      await this.#once(`${nameOf(recipe, version)} in ${name}`, () => this.#bring(name, recipe, version));
+  }
+
+  /** Does what has a name once, for all who ask for it. */
+  #once(name: string, work: () => Promise<void>): Promise<void> {
+    const brought = this.#brought.get(name) ?? work();
+    this.#brought.set(name, brought);
+    return brought;
+  }
+
+  async #bring(name: EngineName, recipe: ImageRecipe, version: Version): Promise<void> {
     const engine = await this.engine(name);
-    if (name === 'overlay2') return buildVersions(engine, recipe, versions);
-    for (const version of versions) {
-      if (await hasImage(engine, nameOf(recipe, version))) continue;
-      if (name === 'docker20') await docker(engine, 'load', '--input', await this.archive(recipe));
-      else await this.#overPull(engine, recipe, version);
-    }
+    if (name === 'overlay2') return buildVersions(engine, recipe, [version]);
+    if (await hasImage(engine, nameOf(recipe, version))) return;
+    if (name === 'docker20') await docker(engine, 'load', '--input', await this.archive(recipe));
+    else await this.#overPull(engine, recipe, version);
   }
 
   /** By push and pull, so that the containerd image store has gzip layers as after a build with BuildKit, not the plain ones of `load`. */
@@ -100,26 +113,29 @@ export class World {
   /** The image's first version as a file, as `docker save` of 28.5 with overlay2 writes it. */
   async archive(recipe: ImageRecipe): Promise<string> {
     const file = join(benchFolder, `${recipe.name}.tar`);
-    if (!existsSync(file)) {
+    await this.#once(file, async () => {
+      if (existsSync(file)) return;
       await this.have('overlay2', recipe, ['v1']);
       await docker(await this.engine('overlay2'), 'save', '--output', file, nameOf(recipe, 'v1'));
-    }
+    });
     return file;
   }
 
   /** Podman's storage with the image's first version in it. */
   async podman(recipe: ImageRecipe): Promise<Podman> {
-    this.#podman ??= await startPodman();
-    const name = nameOf(recipe, 'v1');
-    const known = await this.#podman.run('images', '--format', '{{.Repository}}:{{.Tag}}');
-    if (!known.includes(name)) await this.#podman.run('load', '--quiet', '--input', await this.archive(recipe));
-    return this.#podman;
+    this.#podman ??= startPodman();
+    const podman = await this.#podman;
+    await this.#once(`${nameOf(recipe, 'v1')} in podman`, async () => {
+      await podman.run('load', '--quiet', '--input', await this.archive(recipe));
+    });
+    return podman;
   }
 
   /** Ends all servers; with `keep` the engines' images and the archives stay for the next run. */
   async stop(keep: boolean): Promise<void> {
-    await Promise.all([...this.#engines.values()].map((engine) => engine.stop()));
-    await this.#podman?.stop();
+    // One that did not start has nothing to be stopped.
+    const running = await Promise.allSettled([...this.#engines.values(), this.#podman]);
+    await Promise.all(running.map((one) => (one.status === 'fulfilled' ? one.value?.stop() : undefined)));
     await this.limited.stop();
     await this.registry.stop();
     removeFolder(this.action);

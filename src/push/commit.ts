@@ -2,9 +2,11 @@
 import { type Descriptor, type Digest, digestOf, MediaType } from '../image/oci.ts';
 import type { ImageTree } from '../image/source.ts';
 import { composeManifest, rewriteTree, walk } from '../image/tree.ts';
-import { BlobUnknownError } from '../registry/manifests.ts';
+import { BlobUnknownError, type ConfirmedManifest } from '../registry/manifests.ts';
 import type { Destination } from './destination.ts';
+import type { Report } from './events.ts';
 import { type Job, livingTargets } from './job.ts';
+import { listReferrers, type Referrer, referrersOf } from './referrers.ts';
 
 /** One manifest or index, ready to be put. */
 interface Document {
@@ -17,6 +19,8 @@ interface Document {
 export interface Documents {
   readonly all: readonly Document[];
   readonly root: Document;
+  /** Those of them that speak about another manifest (`subject`), by their digests. */
+  readonly referrers: ReadonlyMap<Digest, Referrer>;
 }
 
 /**
@@ -31,11 +35,12 @@ export function documentsOf(tree: ImageTree, compressed: ReadonlyMap<Digest, Des
       tree.diffIds.map((diffId) => descriptorOf(compressed, diffId)),
     );
     const root = { digest: digestOf(bytes), mediaType: MediaType.ociManifest, bytes };
-    return { all: [root], root };
+    return { all: [root], root, referrers: new Map() };
   }
-  const { documents, root } = walk(rewriteTree(tree, compressed));
-  const all = documents.map(({ descriptor, bytes }) => ({ ...descriptor, bytes }));
-  return { all, root: all.find(({ digest }) => digest === root.descriptor.digest) as Document };
+  const walked = walk(rewriteTree(tree, compressed));
+  const all = walked.documents.map(({ descriptor, bytes }) => ({ ...descriptor, bytes }));
+  const root = all.find(({ digest }) => digest === walked.root.descriptor.digest) as Document;
+  return { all, root, referrers: referrersOf(walked) };
 }
 
 function descriptorOf(compressed: ReadonlyMap<Digest, Descriptor>, diffId: Digest): Descriptor {
@@ -57,7 +62,7 @@ export async function commit(job: Job, documents: Documents): Promise<Denied> {
   await Promise.all(
     destinations.map(async (destination) => {
       try {
-        await putAll(destination, documents);
+        await putAll(destination, documents, job.report);
       } catch (error) {
         if (error instanceof BlobUnknownError && error.digests.length > 0) denied.set(destination, error.digests);
         else destination.fail(error);
@@ -68,24 +73,41 @@ export async function commit(job: Job, documents: Documents): Promise<Denied> {
   return denied;
 }
 
-/** Puts the children first, then the root under each tag. A tag that is refused (some are immutable) leaves the others. */
-async function putAll(destination: Destination, { all, root }: Documents): Promise<void> {
-  const { repository, references, signal } = destination;
-  for (const document of all) {
-    const { bytes, mediaType, digest } = document;
-    if (document !== root) {
-      await repository.putManifest(bytes, mediaType, digest, signal);
-      continue;
-    }
-    for (const reference of references) {
-      try {
-        await repository.putManifest(bytes, mediaType, reference.tag ?? 'latest', signal);
-        destination.confirm(reference, digest);
-      } catch (error) {
-        if (error instanceof BlobUnknownError) throw error;
-        destination.refuse(reference, error);
-      }
-    }
-    if (!destination.alive) return;
+/** Puts the children first, then the root, then what speaks about them, and lists that where the registry does not. */
+async function putAll(destination: Destination, documents: Documents, report: Report): Promise<void> {
+  const unlisted: Referrer[] = [];
+  for (const document of documents.all) {
+    const put =
+      document === documents.root
+        ? await putRoot(destination, document)
+        : await putDocument(destination, document, document.digest);
+    if (!put) return;
+    const referrer = documents.referrers.get(document.digest);
+    if (referrer && put.subject === undefined) unlisted.push(referrer);
   }
+  await listReferrers(destination, unlisted, report);
+}
+
+const putDocument = (
+  { repository, signal }: Destination,
+  { bytes, mediaType }: Document,
+  reference: string,
+): Promise<ConfirmedManifest> => repository.putManifest(bytes, mediaType, reference, signal);
+
+/**
+ * Puts the root under each tag. A tag that is refused (some are immutable) leaves the others. Gives the answer to the last one
+ * that was taken; undefined when none was: the destination has failed.
+ */
+async function putRoot(destination: Destination, root: Document): Promise<ConfirmedManifest | undefined> {
+  let taken: ConfirmedManifest | undefined;
+  for (const reference of destination.references) {
+    try {
+      taken = await putDocument(destination, root, reference.tag ?? 'latest');
+      destination.confirm(reference, root.digest);
+    } catch (error) {
+      if (error instanceof BlobUnknownError) throw error;
+      destination.refuse(reference, error);
+    }
+  }
+  return destination.alive ? taken : undefined;
 }

@@ -103,21 +103,35 @@ export interface ManifestPut {
   readonly signal: AbortSignal;
 }
 
+/** A manifest that the registry has confirmed. */
+export interface ConfirmedManifest {
+  readonly digest: Digest;
+  /**
+   * The subject under which the registry lists it (OCI-Subject); undefined when it did not say so: it has no referrers API, or
+   * the manifest has no subject. distribution-spec, "Pushing Manifests with Subject".
+   */
+  readonly subject: string | undefined;
+}
+
 /**
  * Puts a manifest until the registry confirms it; may be repeated, so no answer needs to be understood before the next try.
- * Resolves to its digest once the registry has named the same one, or served these bytes. Throws BlobUnknownError, RegistryError,
+ * Resolves once the registry has named the same digest, or served these bytes. Throws BlobUnknownError, RegistryError,
  * UploadError.
  */
-export async function putManifest(place: Place, put: ManifestPut): Promise<Digest> {
+export async function putManifest(place: Place, put: ManifestPut): Promise<ConfirmedManifest> {
   const digest = digestOf(put.bytes);
   // serverless-registry stores a manifest under any digest that it is told.
   if (isDigest(put.reference) && put.reference !== digest)
     throw new Error(`a manifest with the digest ${digest} cannot be put as ${put.reference}`);
   for (let failures = 1; ; failures += 1) {
     const outcome = await attempt(place, put);
-    if (!(outcome instanceof Error)) return await confirmed(place, put, digest, outcome);
+    if (!(outcome instanceof Error)) {
+      await confirm(place, put, digest, outcome);
+      return { digest, subject: outcome.headers['oci-subject'] };
+    }
     // A lost answer, then "this tag is immutable": it was our own.
-    if (failures > 1 && !isTemporary(outcome) && (await isThere(place, put, digest))) return digest;
+    if (failures > 1 && !isTemporary(outcome) && (await isThere(place, put, digest)))
+      return { digest, subject: undefined };
     if (!isTemporary(outcome)) throw outcome;
     const task = { label: `manifest ${put.reference}`, signal: put.signal };
     if (failures > place.context.maxRetries) throw gaveUp(task, failedTries(failures), outcome);
@@ -165,12 +179,11 @@ function digestsIn(codes: readonly RegistryCode[]): Digest[] {
   return [...new Set(found)].filter(isDigest);
 }
 
-/** The digest that the registry confirms: by its header, or by serving the manifest. */
-async function confirmed(place: Place, put: ManifestPut, digest: Digest, response: RegistryResponse): Promise<Digest> {
+/** Throws RegistryError unless the registry confirms the digest: by its header, or by serving the manifest. */
+async function confirm(place: Place, put: ManifestPut, digest: Digest, response: RegistryResponse): Promise<void> {
   await response.discard();
   const said = response.headers['docker-content-digest'];
-  if (said === digest) return digest;
-  if (await isThere(place, put, digest)) return digest;
+  if (said === digest || (await isThere(place, put, digest))) return;
   const reason = `the registry ${said === undefined ? 'does not serve the manifest that was put' : `calls it ${said}`}, its digest is ${digest}`;
   throw new RegistryError({
     kind: 'protocol',

@@ -4,7 +4,7 @@ import { untilAborted } from './abort.ts';
 import { type BlobState, fetchBlob, headBlob } from './blobs.ts';
 import type { BlobBody } from './body.ts';
 import type { HostContext, Place, Task } from './context.ts';
-import { type FetchedManifest, fetchManifest, headManifest, putManifest } from './manifests.ts';
+import { type ConfirmedManifest, type FetchedManifest, fetchManifest, headManifest, putManifest } from './manifests.ts';
 import { openUpload } from './opening.ts';
 import type { OpenSessions } from './sessions.ts';
 import { run } from './upload/machine.ts';
@@ -12,7 +12,7 @@ import type { Session } from './upload/session.ts';
 import { type BlobOutcome, Upload, type UploadOptions, type UploadTarget } from './upload/upload.ts';
 
 export type { BlobState } from './blobs.ts';
-export { BlobUnknownError, type FetchedManifest } from './manifests.ts';
+export { BlobUnknownError, type ConfirmedManifest, type FetchedManifest } from './manifests.ts';
 export type { BlobOutcome, UploadOptions } from './upload/upload.ts';
 
 export class Repository {
@@ -76,7 +76,7 @@ export class Repository {
    * Puts a manifest under a tag or its digest, and sees to it that the registry has these very bytes (T9).
    * Throws BlobUnknownError for blobs that the registry says it lacks, RegistryError for anything else.
    */
-  putManifest(bytes: Buffer, mediaType: string, reference: string, signal: AbortSignal): Promise<Digest> {
+  putManifest(bytes: Buffer, mediaType: string, reference: string, signal: AbortSignal): Promise<ConfirmedManifest> {
     return putManifest(this.#place, { bytes, mediaType, reference, signal });
   }
 

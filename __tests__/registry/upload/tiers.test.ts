@@ -477,14 +477,47 @@ describe('T7: no chunks', () => {
     expect(count('upload-post')).toBe(4);
   });
 
-  test('416 at the right offset', async () => {
+  test.each([
+    ['bare', false],
+    ['that tells Location and Range', true],
+  ])('416 %s to the first chunk of every session: believed the second time', async (_, tells) => {
     const repository = await startWith(
       'plain',
       { client: { chunkSize: 'auto', profile: { name: 'none', chunkSize: CHUNK } } },
+      { step: 'upload-patch', times: 99, fault: outOfRange(tells) },
+    );
+    await resent(repository);
+    expect([count('upload-post'), count('upload-put')]).toEqual([3, 1]);
+  });
+
+  test.each([
+    ['bare', false],
+    ['that tells Location and Range', true],
+  ])('416 %s to the very first chunk, once: a fresh session takes the chunks', async (_, tells) => {
+    const repository = await start('plain', { step: 'upload-patch', fault: outOfRange(tells) });
+    expect(await resent(repository)).toBeLessThanOrEqual(CHUNK);
+    expect([count('upload-post'), retries().length]).toEqual([2, 1]);
+    expect(server.requests.filter(({ step, status }) => step === 'upload-patch' && status === 202)).toHaveLength(5);
+  });
+
+  test.each([0, 1])('416 to every first chunk, %i retries allowed: no more sessions than that', async (maxRetries) => {
+    const repository = await startWith(
+      'plain',
+      { client: { chunkSize: 'auto', profile: { name: 'none', chunkSize: CHUNK }, maxRetries } },
+      { step: 'upload-patch', times: 99, fault: outOfRange(true) },
+    );
+    await resent(repository);
+    expect([count('upload-post'), count('upload-put'), retries().length]).toEqual([maxRetries + 2, 1, maxRetries]);
+  });
+
+  test('a bare 416 that uses up the only retry is believed', async () => {
+    const repository = await startWith(
+      'plain',
+      { client: { chunkSize: 'auto', profile: { name: 'none', chunkSize: CHUNK }, maxRetries: 1 } },
       { step: 'upload-patch', times: 99, fault: outOfRange(false) },
     );
     await resent(repository);
-    expect(count('upload-put')).toBe(1);
+    expect([count('upload-post'), count('upload-put')]).toEqual([2, 1]);
   });
 
   test('a blob over the known limit: the error names both', async () => {

@@ -7,8 +7,11 @@ import type { State } from './state.ts';
 import type { Upload } from './upload.ts';
 import { type Answer, judgePatch, type Piece } from './verdict.ts';
 
-/** 404 to the first chunk of so many fresh sessions in a row is no lost session any more: there are no chunks here (T7). */
-const NOT_FOUND_PROVES = 3;
+/**
+ * T7 by the status that the first chunk of a session gets: so many fresh sessions in a row must refuse it before it is believed that
+ * there are no chunks here. A 404 may be a lost session, a 416 somebody's passing trouble; the others are about PATCH itself.
+ */
+const REFUSALS_THAT_PROVE: Readonly<Record<number, number>> = { 404: 3, 416: 2 };
 
 /** A refusal of the right offset may come from an old Location; a second one does not. */
 const MOST_REFUSALS = 2;
@@ -50,7 +53,7 @@ async function sendChunk(upload: Upload, piece: Piece): Promise<State> {
     case 'too-large':
       return shrink(upload, piece, error);
     case 'no-chunks':
-      return goWhole(upload, error);
+      return refusedAtStart(upload, { error, counted: false });
     case 'final':
       throw error;
   }
@@ -58,7 +61,7 @@ async function sendChunk(upload: Upload, piece: Piece): Promise<State> {
 
 function stored(upload: Upload, piece: Piece): State {
   upload.host.acceptedChunk(piece.end - piece.start);
-  upload.notFoundAtStart = 0;
+  upload.refusalsAtStart = 0;
   upload.confirm(piece.end);
   return { at: 'send' };
 }
@@ -121,7 +124,7 @@ export async function goOnAt(upload: Upload, bytes: number | undefined, doubt: D
     return { at: 'send' };
   }
   if (error.status === 416) {
-    if (doubt.refusedWithoutNeed && !upload.host.takesChunks) return goWhole(upload, error);
+    if (doubt.refusedWithoutNeed && mayTakeNone(upload)) return refusedAtStart(upload, doubt);
     session.refusals += 1;
     if (session.refusals >= MOST_REFUSALS) return { at: 'reopen', error, counted };
   }
@@ -134,10 +137,20 @@ function lost(upload: Upload, piece: Piece, error: RegistryError): State {
   // ECR refuses a small part with 400, also the last one, which it takes in the closing PUT.
   const { offset, chunkSize = 0 } = upload.session;
   if (error.status === 400 && offset > 0 && piece.end - piece.start < chunkSize) upload.host.lastChunkInPut = true;
-  if (error.status === 404 && piece.start === 0 && !upload.host.takesChunks) {
-    upload.notFoundAtStart += 1;
-    const proof = Math.min(NOT_FOUND_PROVES, upload.context.maxRetries + 1);
-    if (upload.notFoundAtStart >= proof) return goWhole(upload, error);
-  }
+  if (error.status === 404 && mayTakeNone(upload)) return refusedAtStart(upload, { error, counted: false });
   return { at: 'reopen', error, counted: false };
+}
+
+/** Whether a refused chunk may mean that there are no chunks here: it is a blob's first, and no chunk was taken before. */
+const mayTakeNone = ({ host, session }: Upload): boolean => !host.takesChunks && session.offset === 0;
+
+/**
+ * No chunk was taken: T7 when that is proven, else another session is tried. A refusal that was already counted as a failed try
+ * leaves one try less to prove it with.
+ */
+function refusedAtStart(upload: Upload, { error, counted }: Pick<Doubt, 'error' | 'counted'>): State {
+  upload.refusalsAtStart += 1;
+  const tries = upload.context.maxRetries + (counted ? 0 : 1);
+  const proof = Math.min(REFUSALS_THAT_PROVE[error.status ?? 0] ?? 1, tries);
+  return upload.refusalsAtStart >= proof ? goWhole(upload, error) : { at: 'reopen', error, counted };
 }

@@ -71,8 +71,8 @@ export class Upload {
   looked: boolean;
   /** Where the last reset happened, to tell a size limit (T6) from bad luck. */
   lastReset: { readonly start: number; readonly taken: number } | undefined;
-  /** First chunks that got 404 in a fresh session. */
-  notFoundAtStart = 0;
+  /** Fresh sessions in a row that refused the first chunk. */
+  refusalsAtStart = 0;
   /** Closing requests under which the registry found other bytes than those of the digest. */
   corrupt = 0;
   /** Whether it was said that the blob may be too large for the registry. */
