@@ -1,1 +1,0 @@
-var all=process.getBuiltinModule("node:v8");var the_setFlagsFromString=all.setFlagsFromString;the_setFlagsFromString("--semi-space-growth-factor=1");the_setFlagsFromString("--wasm-tiering-budget=1000000000");
