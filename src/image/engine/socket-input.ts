@@ -6,8 +6,8 @@ import type { ByteInput } from '../archive/input.ts';
 const AHEAD_BYTES = 16 * 1024;
 
 /**
- * Node's own streams take fresh memory for every read, of 32 KiB for the most part here, and hand each piece through several queues: with
- * those, reading took a third of the main thread's time. The reads wait in epoll, not in a thread of libuv's pool.
+ * Node's own streams take fresh memory for every read, of 32 KiB for the most part here, and hand each piece through several queues: that
+ * took 2 CPU seconds more for an image of 1.7 GB. The reads wait in epoll, not in a thread of libuv's pool.
  */
 export class SocketInput implements ByteInput {
   /** Resolves when all was read to the end, rejects when the socket was closed before that. */
