@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { BLOCK_SIZE, type FileStream, fileStream, openFileStream } from '../src/blocks.ts';
+import { BLOCK_SIZE, type FillStream, fileStream, openFileStream } from '../src/blocks.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'chunked-push-blocks-'));
 const path = join(folder, 'file');
@@ -20,7 +20,7 @@ afterAll(() => {
   rmSync(folder, { recursive: true });
 });
 
-async function filled(stream: FileStream, blockBytes: number): Promise<Buffer> {
+async function filled(stream: FillStream, blockBytes: number): Promise<Buffer> {
   const blocks: Buffer[] = [];
   for (let count = blockBytes; count === blockBytes; ) {
     const block = Buffer.alloc(blockBytes);

@@ -19,7 +19,7 @@ const spare: Buffer[] = [];
 export const takeBlock = (): Buffer => spare.pop() ?? Buffer.allocUnsafeSlow(BLOCK_SIZE);
 
 /** Takes a chunk's memory for the next block, if it is a block. Nobody may look at the chunk afterwards. */
-function giveBack({ buffer }: Buffer): void {
+export function giveBack({ buffer }: Buffer): void {
   if (buffer.byteLength === BLOCK_SIZE && spare.length < MOST_SPARE) spare.push(Buffer.from(buffer));
 }
 
@@ -30,11 +30,34 @@ export type BlockStream = Readable & { recycle(chunk: Buffer): void };
 export const blockStream = (blocks: AsyncIterable<Buffer>): BlockStream =>
   Object.assign(Readable.from(blocks, { objectMode: false, highWaterMark: 1 }), { recycle: giveBack });
 
-/** A file's bytes as a stream, or, in its place, read straight into whatever the reader has: less than fit in only at the end. */
-export type FileStream = BlockStream & { fill(into: Uint8Array): Promise<number> };
+/** Reads the next bytes into a block and gives their number: less than fit in only at the end. */
+type Fill = (into: Uint8Array) => Promise<number>;
+
+/** A byte stream, or, in its place, bytes read straight into whatever the reader has. */
+export type FillStream = BlockStream & { readonly fill: Fill };
+
+/** A stream that closes at its end, whichever way it is read. */
+export function fillStream(fill: Fill): FillStream {
+  const stream = blockStream(blocksOf(fill));
+  const fillAndClose = async (into: Uint8Array): Promise<number> => {
+    const count = await fill(into);
+    if (count < into.length) stream.destroy();
+    return count;
+  };
+  return Object.assign(stream, { fill: fillAndClose });
+}
+
+async function* blocksOf(fill: Fill): AsyncGenerator<Buffer> {
+  for (let ended = false; !ended; ) {
+    const block = takeBlock();
+    const count = await fill(block);
+    ended = count < block.length;
+    if (count > 0) yield block.subarray(0, count);
+  }
+}
 
 /** The bytes [start, end) of an open file, which the caller closes afterwards. */
-export function openFileStream(fd: number, start: number, end: number): FileStream {
+export function openFileStream(fd: number, start: number, end: number): FillStream {
   let position = start;
   const fill = async (into: Uint8Array): Promise<number> => {
     const wanted = into.subarray(0, Math.max(0, end - position));

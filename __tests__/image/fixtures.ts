@@ -1,9 +1,10 @@
 /** The archives that real engines wrote (`__tests__/fixtures`), what they hold, and ways to read them. */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { Readable } from 'node:stream';
+import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { pack } from 'tar-stream';
+import type { ByteInput } from '../../src/image/archive/input.ts';
 import type { AskedImage } from '../../src/image/archive/kept.ts';
 import { ArchiveStream, type Exporter } from '../../src/image/archive/stream.ts';
 import type { Digest } from '../../src/image/oci.ts';
@@ -59,18 +60,41 @@ export function streamOf(
   step = 1000,
   signal = new AbortController().signal,
 ): StreamSource {
-  const pieces = function* () {
-    for (let start = 0; start < bytes.length; start += step) yield bytes.subarray(start, start + step);
-  };
-  const stream = Readable.from(pieces(), { objectMode: false });
-  const exporter: Exporter = {
-    stream,
-    finished: Promise.resolve(),
-    stop: async () => {
-      stream.destroy();
-    },
-  };
+  const input = new MemoryInput(bytes, step);
+  const exporter: Exporter = { input, finished: Promise.resolve(), stop: async () => input.close() };
   return new ArchiveStream('docker save', exporter, asked, signal);
+}
+
+class MemoryInput implements ByteInput {
+  readonly #step: number;
+  #bytes: Buffer;
+  #closed = false;
+
+  constructor(bytes: Buffer, step: number) {
+    this.#bytes = bytes;
+    this.#step = step;
+  }
+
+  get over(): boolean {
+    return this.#closed || this.#bytes.length === 0;
+  }
+
+  async fill(into: Uint8Array): Promise<number> {
+    let filled = 0;
+    while (filled < into.length && this.#bytes.length > 0) {
+      await null;
+      if (this.#closed) throw new Error('it was closed before its end');
+      const part = this.#bytes.subarray(0, Math.min(this.#step, into.length - filled));
+      into.set(part, filled);
+      filled += part.length;
+      this.#bytes = this.#bytes.subarray(part.length);
+    }
+    return filled;
+  }
+
+  close(): void {
+    this.#closed = true;
+  }
 }
 
 /** A blob that a stream gave, read to its end. */

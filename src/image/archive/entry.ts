@@ -1,104 +1,84 @@
 /** The body of one entry of a tar stream, so that any part of it can be left unread without breaking the stream. */
-import { Readable } from 'node:stream';
-import { type Extract, extract, type Header } from 'tar-stream';
+import { type FillStream, fillStream, giveBack, takeBlock } from '../../blocks.ts';
 import { ImageError } from '../error.ts';
+import { TAR_BLOCK } from './header.ts';
+import type { ByteInput } from './input.ts';
 
-/** One entry as tar-stream gives it: its header, and its body as a stream of streamx. */
-export type Entry = Extract extends AsyncIterable<infer Source> ? Source : never;
-
-/** tar-stream's options; its types leave this one out. Very old tar files have no magic in their headers. */
-const OPTIONS = { allowUnknownFormat: true };
-
-/** The bytes after a header. A folder has none, whatever its header says; waiting for them would be waiting for ever. */
-export const bodySize = ({ type, size }: Header): number => (type === 'directory' ? 0 : size);
-
-/** A new parser of a tar stream. `highWaterMark` is in bytes. */
-export const tarParser = (highWaterMark?: number): Extract =>
-  extract({ ...OPTIONS, ...(highWaterMark === undefined ? {} : { highWaterMark }) });
-
-/** Reads an entry piece by piece. Unlike the entry's own iterator it never destroys the archive behind it. */
+/** Reads an entry piece by piece, and whatever of it nobody wants. */
 export class EntryReader {
+  /** Bytes. */
   readonly size: number;
-  readonly #chunks: AsyncIterator<Buffer>;
-  #ahead: Buffer[] = [];
-  #read = 0;
-  #ended: boolean;
+  readonly #input: ByteInput;
+  /** What was looked at, and is still to be read. */
+  #ahead: Buffer = Buffer.alloc(0);
+  /** Bytes that the input still has of it. */
+  #left: number;
   #turn: Promise<unknown> = Promise.resolve();
 
-  constructor(entry: Entry) {
-    this.size = bodySize(entry.header);
-    this.#ended = this.size === 0;
-    this.#chunks = entry[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+  constructor(input: ByteInput, size: number) {
+    this.size = size;
+    this.#left = size;
+    this.#input = input;
   }
 
   /** The first bytes, as many as asked for or all there are; they stay to be read. */
   async peek(bytes: number): Promise<Buffer> {
-    let have = this.#ahead.reduce((sum, chunk) => sum + chunk.length, 0);
-    while (have < bytes) {
-      const chunk = await this.#pull();
-      if (!chunk) break;
-      this.#ahead.push(chunk);
-      have += chunk.length;
-    }
-    const head = Buffer.concat(this.#ahead);
-    this.#ahead = head.length > 0 ? [head] : [];
-    return head.subarray(0, bytes);
+    const head = Buffer.alloc(Math.min(bytes, this.size));
+    await this.fill(head);
+    this.#ahead = head;
+    return head;
   }
 
   /** All that is left, in memory; the caller has looked at the size. */
   async rest(): Promise<Buffer> {
-    const chunks: Buffer[] = [];
-    for (let chunk = await this.next(); chunk; chunk = await this.next()) chunks.push(chunk);
-    return Buffer.concat(chunks);
+    const bytes = Buffer.alloc(this.#ahead.length + this.#left);
+    await this.fill(bytes);
+    return bytes;
   }
 
-  /** Reads what is left and drops it: the only way past an entry. */
+  /** Reads what is left, drops it, and goes to the end of its last block: the only way past an entry. */
   async drain(): Promise<void> {
-    this.#ahead = [];
-    while (await this.#pull());
+    const scratch = takeBlock();
+    this.#ahead = Buffer.alloc(0);
+    while ((await this.fill(scratch)) > 0);
+    const rest = scratch.subarray(0, -this.size & (TAR_BLOCK - 1));
+    if ((await this.#input.fill(rest)) < rest.length) throw new Error('it ends in the middle of a file');
+    giveBack(scratch);
   }
 
-  /** The next piece; undefined at the end. Throws when the archive ends before the entry does. */
-  async next(): Promise<Buffer | undefined> {
-    return this.#ahead.shift() ?? (await this.#pull());
-  }
-
-  /** The rest as a stream of Node's. `explain` turns what goes wrong into the error that the reader gets. */
-  body(explain: (error: unknown) => Promise<Error>): Readable {
-    const next = async () => {
-      try {
-        return await this.next();
-      } catch (error) {
-        throw await explain(error);
-      }
-    };
-    async function* pieces() {
-      for (let chunk = await next(); chunk; chunk = await next()) yield chunk;
-    }
-    const body = Readable.from(pieces(), { objectMode: false });
-    // One that nobody has begun to read may still be ended with a reason.
-    return body.on('error', () => {});
-  }
-
-  /** One at a time: a body that is destroyed while it waits is drained beside its own last read. */
-  #pull(): Promise<Buffer | undefined> {
-    const turn = this.#turn.then(() => this.#pullNow());
+  /**
+   * Reads the next bytes into a block; less than fit in only at the end. Throws when the archive ends before the entry does. One at a
+   * time: a body that is destroyed while it waits is drained beside its own last read.
+   */
+  fill(into: Uint8Array): Promise<number> {
+    const turn = this.#turn.then(() => this.#fillNow(into));
     this.#turn = turn.catch(() => {});
     return turn;
   }
 
-  async #pullNow(): Promise<Buffer | undefined> {
-    if (this.#ended) return undefined;
-    const { done, value } = await this.#chunks.next();
-    if (!done) {
-      this.#read += value.length;
-      return value;
-    }
-    this.#ended = true;
-    // A destroyed archive ends its entry without a word.
-    if (this.#read < this.size) {
-      throw new ImageError('Archive', `the archive ends after ${this.#read} of ${this.size} bytes of a file`);
-    }
-    return undefined;
+  /** The rest as a stream. `explain` turns what goes wrong into the error that the reader gets. */
+  body(explain: (error: unknown) => Promise<Error>): FillStream {
+    const fill = async (into: Uint8Array): Promise<number> => {
+      try {
+        return await this.fill(into);
+      } catch (error) {
+        throw await explain(error);
+      }
+    };
+    const body = fillStream(fill);
+    // One that nobody has begun to read may still be ended with a reason.
+    return body.on('error', () => {});
+  }
+
+  async #fillNow(into: Uint8Array): Promise<number> {
+    const ahead = this.#ahead.subarray(0, into.length);
+    into.set(ahead);
+    this.#ahead = this.#ahead.subarray(ahead.length);
+    const wanted = into.subarray(ahead.length, ahead.length + this.#left);
+    const count = wanted.length === 0 ? 0 : await this.#input.fill(wanted);
+    this.#left -= count;
+    if (count === wanted.length) return ahead.length + count;
+    const read = this.size - this.#left;
+    throw new ImageError('Archive', `the archive ends after ${read} of ${this.size} bytes of a file`);
   }
 }

@@ -1,7 +1,7 @@
 /** A file on disk that any range of is read, for as long as it is open, whatever becomes of its name. */
 import { close, fstat, open, read } from 'node:fs';
 import { promisify } from 'node:util';
-import { type FileStream, openFileStream } from '../../blocks.ts';
+import { type FillStream, openFileStream } from '../../blocks.ts';
 
 const openFile = promisify(open);
 const statFile = promisify(fstat);
@@ -41,7 +41,7 @@ export class RandomFile {
   }
 
   /** The bytes [start, end) as a stream, which fails when the file ends before. */
-  stream(start: number, end: number): FileStream {
+  stream(start: number, end: number): FillStream {
     return openFileStream(this.#fd, start, end);
   }
 

@@ -1,18 +1,21 @@
 /** An archive that comes as a stream, `docker save` or `podman save`: each entry is decided as it arrives. */
 import { Readable } from 'node:stream';
+import type { Header } from 'tar-stream';
 import { verifyDocument } from '../documents.ts';
 import { asImageError, ImageError } from '../error.ts';
 import { blobForm, HEAD_BYTES, looksLikeJson } from '../form.ts';
 import { MAX_DOCUMENT_BYTES, MAX_ENTRIES } from '../limits.ts';
 import type { Digest } from '../oci.ts';
 import type { ImageTree, StreamedBlob, StreamSource } from '../source.ts';
-import { type Entry, EntryReader, tarParser } from './entry.ts';
+import { EntryReader } from './entry.ts';
+import { bodySize, readHeader, TAR_BLOCK } from './header.ts';
+import type { ByteInput } from './input.ts';
 import { type AskedImage, KeptDocuments } from './kept.ts';
 import { cleanName, cleanTarget, roleOf } from './names.ts';
 
 /** The other side of a stream: whoever writes the archive. */
 export interface Exporter {
-  readonly stream: Readable;
+  readonly input: ByteInput;
   /** Resolves when the archive was written to its end, rejects with an ImageError when it was not. */
   readonly finished: Promise<void>;
   /** Ends it at once, its process too. Never rejects. */
@@ -27,6 +30,8 @@ export class ArchiveStream implements StreamSource {
   readonly #kept: KeptDocuments;
   readonly #abort: () => void;
   #entries = 0;
+  /** Whether the end mark of a tar file was the last thing that came. */
+  #marked = false;
   /** The body that was given out last: it ends with the stream, read or not. */
   #body: Readable | undefined;
 
@@ -48,16 +53,11 @@ export class ArchiveStream implements StreamSource {
   }
 
   async *blobs(): AsyncGenerator<StreamedBlob> {
-    const archive = tarParser();
-    const { stream } = this.#exporter;
-    stream.once('error', (error) => archive.destroy(error));
-    stream.once('close', () => {
-      if (!stream.readableEnded) archive.destroy(stream.errored ?? new Error('the archive was closed before its end'));
-    });
-    stream.pipe(archive as unknown as NodeJS.WritableStream);
     try {
-      for await (const entry of archive) yield* this.#entry(entry);
+      yield* this.#members();
       await this.#exporter.finished;
+      // Whoever dies between two files leaves what looks like a whole archive, of fewer platforms.
+      if (!this.#marked) throw new Error('it ends without the two blocks of zeros that end a tar file');
       this.#kept.end();
     } catch (error) {
       throw await this.#explain(error);
@@ -72,12 +72,34 @@ export class ArchiveStream implements StreamSource {
     await this.#exporter.stop();
   }
 
-  async *#entry(entry: Entry): AsyncGenerator<StreamedBlob> {
+  async *#members(): AsyncGenerator<StreamedBlob> {
+    const { input } = this.#exporter;
+    const block = Buffer.alloc(TAR_BLOCK);
+    let came = 0;
+    const nextBlock = async () => {
+      came = await input.fill(block);
+      return Buffer.from(block.subarray(0, came));
+    };
+    let position = 0;
+    do {
+      const found = await readHeader(nextBlock, position);
+      if (found) {
+        this.#marked = false;
+        const size = bodySize(found.header);
+        yield* this.#entry(found.header, new EntryReader(input, size));
+        position = found.body + Math.ceil(size / TAR_BLOCK) * TAR_BLOCK;
+      } else {
+        this.#marked ||= came > 0;
+        position += came;
+      }
+    } while (came > 0);
+  }
+
+  async *#entry(header: Header, reader: EntryReader): AsyncGenerator<StreamedBlob> {
     this.#entries += 1;
     if (this.#entries > MAX_ENTRIES)
       throw new ImageError('Archive', `the archive has more than ${MAX_ENTRIES} entries`);
-    const reader = new EntryReader(entry);
-    const blob = await this.#decide(entry, reader);
+    const blob = await this.#decide(header, reader);
     if (blob) {
       this.#body = blob.body;
       yield blob;
@@ -88,7 +110,7 @@ export class ArchiveStream implements StreamSource {
   }
 
   /** Keeps a document, gives a blob, and passes over all else. */
-  async #decide({ header }: Entry, reader: EntryReader): Promise<StreamedBlob | undefined> {
+  async #decide(header: Header, reader: EntryReader): Promise<StreamedBlob | undefined> {
     const name = cleanName(header.name);
     if (header.type === 'symlink' || header.type === 'link') cleanTarget(name, header.type, header.linkname ?? '');
     if (header.type !== 'file' && header.type !== 'contiguous-file') return undefined;
@@ -126,15 +148,12 @@ export class ArchiveStream implements StreamSource {
     if (this.#signal.aborted) return this.#signal.reason as Error;
     if (error instanceof ImageError && error.step !== 'Archive') return error;
     // Only a stream that is through has an exporter that will end by itself; any other is still writing to us.
-    if (!this.#exporter.stream.readableEnded && !this.#exporter.stream.destroyed) await this.#exporter.stop();
+    if (!this.#exporter.input.over) await this.#exporter.stop();
     const failure = await this.#exporter.finished.then(
       () => undefined,
       (reason: Error) => reason,
     );
-    // tar-stream's own words for this name neither what ended nor where.
-    const cut = error instanceof Error && error.message === 'Unexpected end of data';
-    const reason = cut ? new Error('it ends in the middle of a file', { cause: error }) : error;
-    const own = asImageError(reason, 'Archive', `the archive of ${this.description} can't be read`);
+    const own = asImageError(error, 'Archive', `the archive of ${this.description} can't be read`);
     return failure instanceof ImageError && failure.step === 'Export' ? failure : own;
   }
 }

@@ -4,13 +4,9 @@ import type { Header } from 'tar-stream';
 import { asImageError, ImageError } from '../error.ts';
 import type { Files, OpenFile } from '../files.ts';
 import { MAX_ENTRIES, MAX_LINKS } from '../limits.ts';
-import { bodySize, tarParser } from './entry.ts';
 import type { RandomFile } from './file.ts';
+import { bodySize, readHeader, TAR_BLOCK } from './header.ts';
 import { cleanName, cleanTarget } from './names.ts';
-
-const BLOCK = 512;
-/** Long names and PAX records come before their header; tar-stream refuses more than 4 MiB of them. */
-const MAX_HEADER_BLOCKS = 3 * 8192 + 4;
 
 /** Read at once where small files lie side by side; between large ones all but a block of it is wasted. */
 const WINDOW = 16 * 1024;
@@ -44,7 +40,7 @@ async function readMembers(file: RandomFile): Promise<Map<string, Member>> {
       );
     }
     addMember(members, header, body, size);
-    position = body + Math.ceil(size / BLOCK) * BLOCK;
+    position = body + Math.ceil(size / TAR_BLOCK) * TAR_BLOCK;
   }
   if (count === 0) throw new ImageError('Archive', 'it has no entries');
   return members;
@@ -55,11 +51,11 @@ function blockReader(file: RandomFile): (position: number) => Promise<Buffer> {
   let window: Buffer = Buffer.alloc(0);
   let start = 0;
   return async (position) => {
-    if (position < start || position + BLOCK > start + window.length) {
+    if (position < start || position + TAR_BLOCK > start + window.length) {
       window = await file.read(position, WINDOW);
       start = position;
     }
-    return window.subarray(position - start, position - start + BLOCK);
+    return window.subarray(position - start, position - start + TAR_BLOCK);
   };
 }
 
@@ -72,40 +68,6 @@ function addMember(members: Map<string, Member>, header: Header, offset: number,
   if (members.has(name) && /^(index|manifest)\.json$/.test(name))
     throw new ImageError('Archive', `it has ${name} twice`);
   members.set(name, { offset, size });
-}
-
-/**
- * One header with the long names and PAX records before it, decoded by tar-stream, block by block: an extract with room
- * for one block asks for the next when it needs it. Undefined at the end of the archive.
- */
-async function readHeader(
-  readBlock: (position: number) => Promise<Buffer>,
-  start: number,
-): Promise<{ header: Header; body: number } | undefined> {
-  const decoder = tarParser(1);
-  let settle: (result: { header: Header } | { error: Error } | undefined) => void = () => {};
-  decoder.on('entry', (header) => settle({ header }));
-  decoder.on('error', (error) => settle({ error }));
-  decoder.on('drain', () => settle(undefined));
-  try {
-    for (let blocks = 0; blocks < MAX_HEADER_BLOCKS; blocks += 1) {
-      const position = start + blocks * BLOCK;
-      const block = await readBlock(position);
-      if (blocks === 0 && (block.length === 0 || (block.length === BLOCK && block.every((byte) => byte === 0))))
-        return undefined;
-      if (block.length < BLOCK) throw new ImageError('Archive', `it is cut off in a header at byte ${position}`);
-      const result = await new Promise<{ header: Header } | { error: Error } | undefined>((resolve) => {
-        settle = resolve;
-        decoder.write(block);
-      });
-      if (result && 'error' in result)
-        throw new ImageError('Archive', `its header at byte ${position} is not one: ${result.error.message}`);
-      if (result) return { header: result.header, body: position + BLOCK };
-    }
-    throw new ImageError('Archive', `its header at byte ${start} has no end`);
-  } finally {
-    decoder.destroy();
-  }
 }
 
 class TarFiles implements Files {

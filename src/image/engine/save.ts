@@ -1,7 +1,6 @@
 /**
  * `docker save` and `podman save` as a stream, never a whole tar on disk. @actions/exec cuts a tool's output into lines
- * and has no back-pressure, so the tool writes into a FIFO and this process reads that as a socket: the reads wait in
- * epoll, not in a thread of libuv's pool, and a slow reader makes the tool wait.
+ * and has no back-pressure, so the tool writes into a FIFO, which this process reads as a socket: a slow reader makes the tool wait.
  */
 import { closeSync, constants, openSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
@@ -13,6 +12,8 @@ import { ImageError } from '../error.ts';
 import type { OpenOptions, StreamSource } from '../source.ts';
 import { firstWords, kill, MAX_STDERR, run, start, Tail, waitUntil } from './command.ts';
 import type { EngineImage } from './inspect.ts';
+import { SAVE_REMEDY, saveOverSocket } from './save-over-socket.ts';
+import { SocketInput } from './socket-input.ts';
 
 /**
  * The pid is written before the FIFO is opened, which waits for a reader; `exec` keeps that pid for the tool itself. No
@@ -25,6 +26,11 @@ const SCRIPT = 'echo $$ >"$0.pid" && exec "$@" >"$0" </dev/null';
  * is the one that it writes without compressing. Throws ImageError when the export can't be started.
  */
 export async function saveStream(image: EngineImage, options: OpenOptions): Promise<StreamSource> {
+  if (image.socket !== undefined) {
+    options.debug(`reading ${image.imageId} over ${image.socket}, as docker save does`);
+    const exporter = saveOverSocket(image.socket, image.imageId);
+    return new ArchiveStream('docker save', exporter, image, options.signal);
+  }
   const form = image.engine === 'podman' ? ['--format', 'docker-archive'] : [];
   const command = [image.tool, 'save', ...form, image.imageId];
   options.debug(`reading ${command.join(' ')}`);
@@ -52,7 +58,7 @@ export async function startExport(
 }
 
 class FifoExport implements Exporter {
-  readonly stream: Socket;
+  readonly input: SocketInput;
   readonly finished: Promise<void>;
   readonly #folder: string;
   readonly #fifo: string;
@@ -65,14 +71,12 @@ class FifoExport implements Exporter {
     this.#fifo = fifo;
     // Non-blocking: opening does not wait for a writer, and a tool that never comes can't hang us.
     const fd = openSync(fifo, constants.O_RDONLY | constants.O_NONBLOCK);
-    this.stream = new Socket({ fd, readable: true, writable: false });
-    // Whoever reads the stream sees its errors; before that and after the end nobody does.
-    this.stream.on('error', () => {});
+    this.input = new SocketInput((onread) => new Socket({ fd, readable: true, writable: false, onread }));
     const stderr = new Tail(MAX_STDERR);
     const listeners = { stderr: (data: Buffer) => stderr.write(data) };
     this.#ended = start('sh', ['-c', SCRIPT, fifo, ...command], { env, listeners });
     this.finished = this.#finish(name, stderr);
-    this.finished.catch((error) => this.stream.destroy(error));
+    this.finished.catch((error) => this.input.destroy(error));
   }
 
   stop(): Promise<void> {
@@ -84,17 +88,16 @@ class FifoExport implements Exporter {
     const code = await this.#ended.finally(() => {
       this.#over = true;
     });
-    if (code === 0) return this.#endStream();
+    if (code === 0) return this.#endInput();
     if (this.#stopped) throw new Error(`${name} was stopped`);
     const words = firstWords(stderr.toString());
     throw new ImageError('Export', `${name} failed with exit code ${code}${words ? `: ${words}` : ''}`, {
-      remedy:
-        'see the log of the container engine; its disk may be full, since classic stores write a copy of the image first',
+      remedy: SAVE_REMEDY,
     });
   }
 
   /** A FIFO ends for its reader when a writer has come and gone. One that ends well without writing is seen this way too. */
-  #endStream(): void {
+  #endInput(): void {
     try {
       closeSync(openSync(this.#fifo, constants.O_WRONLY | constants.O_NONBLOCK));
     } catch {
@@ -106,11 +109,11 @@ class FifoExport implements Exporter {
     if (!this.#over) {
       const pid = await waitUntil(() => this.#pid(), this.#ended);
       // Whatever the tool has started, and is still writing to us, ends by a broken pipe.
-      this.stream.destroy();
+      this.input.destroy();
       if (pid !== undefined && !this.#over) await kill(pid, this.#ended);
     }
     await this.#ended.catch(() => {});
-    this.stream.destroy();
+    this.input.destroy();
     await rm(this.#folder, { recursive: true, force: true });
   }
 
