@@ -13,8 +13,6 @@ export interface EngineImage {
   readonly engine: EngineName;
   /** The tool's path, for further commands. */
   readonly tool: string;
-  /** Where Docker's engine itself answered, as it would answer its command. */
-  readonly socket?: string;
   /** As the engine was asked. */
   readonly name: string;
   readonly imageId: Digest;
@@ -81,9 +79,7 @@ async function inspectOverSocket(asked: Asked): Promise<EngineImage | undefined>
   const { env, signal } = asked.options;
   const socket = path && socketOf(asked.tool, env);
   const inspect = socket && (await askSocket(socket, path, signal));
-  if (!socket || !inspect) return undefined;
-  const image = read(asked, inspect, () => askSocket(socket, INFO_PATH, signal));
-  return image && { ...image, socket };
+  return inspect ? read(asked, inspect, () => askSocket(socket, INFO_PATH, signal)) : undefined;
 }
 
 /** An image out of what `inspect` said; `ask` may give the answer of `info`. Undefined without a digest and layers. */

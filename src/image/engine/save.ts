@@ -12,7 +12,6 @@ import { ImageError } from '../error.ts';
 import type { OpenOptions, StreamSource } from '../source.ts';
 import { firstWords, kill, MAX_STDERR, run, start, Tail, waitUntil } from './command.ts';
 import type { EngineImage } from './inspect.ts';
-import { SAVE_REMEDY, saveOverSocket } from './save-over-socket.ts';
 import { SocketInput } from './socket-input.ts';
 
 /**
@@ -26,11 +25,6 @@ const SCRIPT = 'echo $$ >"$0.pid" && exec "$@" >"$0" </dev/null';
  * is the one that it writes without compressing. Throws ImageError when the export can't be started.
  */
 export async function saveStream(image: EngineImage, options: OpenOptions): Promise<StreamSource> {
-  if (image.socket !== undefined) {
-    options.debug(`reading ${image.imageId} over ${image.socket}, as docker save does`);
-    const exporter = saveOverSocket(image.socket, image.imageId);
-    return new ArchiveStream('docker save', exporter, image, options.signal);
-  }
   const form = image.engine === 'podman' ? ['--format', 'docker-archive'] : [];
   const command = [image.tool, 'save', ...form, image.imageId];
   options.debug(`reading ${command.join(' ')}`);
@@ -92,7 +86,8 @@ class FifoExport implements Exporter {
     if (this.#stopped) throw new Error(`${name} was stopped`);
     const words = firstWords(stderr.toString());
     throw new ImageError('Export', `${name} failed with exit code ${code}${words ? `: ${words}` : ''}`, {
-      remedy: SAVE_REMEDY,
+      remedy:
+        'see the log of the container engine; its disk may be full, since classic stores write a copy of the image first',
     });
   }
 

@@ -57,11 +57,6 @@ export class SocketInput implements ByteInput {
     return this.#turn.promise;
   }
 
-  /** Says something to the other side. */
-  write(text: string): void {
-    this.#socket.write(text);
-  }
-
   destroy(error?: Error): void {
     this.#socket.destroy(error);
   }
