@@ -15,7 +15,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ImageError } from '../../src/image/error.ts';
 import { type FindOptions, findImage } from '../../src/image/find.ts';
 import { type Digest, digestOf, MediaType } from '../../src/image/oci.ts';
-import type { FoundImage, StoreSource } from '../../src/image/source.ts';
+import type { FoundImage, OpenOptions, StoreSource } from '../../src/image/source.ts';
 import { walk } from '../../src/image/tree.ts';
 import {
   CONTAINERD,
@@ -499,5 +499,51 @@ describe('engines', () => {
     expect((await failure(open('store', async () => undefined))).message).toContain(
       "the store of docker can't be read",
     );
+  });
+
+  it('tells the manifests of an image that has some out of the store, which is opened once and told when it is read', async () => {
+    const named = 'docker28-containerd-absent-platform';
+    const containerd = {
+      env: pathWith('glimpse', { docker: engineOf(`${named}.tar`, fixturePath(`${named}.inspect.json`)) }),
+    };
+    const overlay2 = 'docker28-overlay2';
+    const classic = {
+      env: pathWith('classic', { docker: engineOf(`${overlay2}.tar`, fixturePath(`${overlay2}.inspect.json`)) }),
+    };
+    const stores: { store: StoreSource; byOwnRights: boolean }[] = [];
+    const opener =
+      (absent: readonly unknown[]) =>
+      async (_: unknown, { notice, byOwnRights = false }: OpenOptions) => {
+        notice('it is read');
+        const store = {
+          kind: 'store',
+          tree: { kind: 'manifests', absent },
+          close: async () => {},
+        } as unknown as StoreSource;
+        stores.push({ store, byOwnRights });
+        return store;
+      };
+    const told: string[] = [];
+    const open = { ...opening, notice: (text: string) => void told.push(text) };
+
+    const found = await find('fx', { ...containerd, storeOpener: opener([]) });
+    expect(await found.documents?.(never)).toBe(stores[0]?.store.tree);
+    expect(await found.documents?.(never)).toBe(stores[0]?.store.tree);
+    expect(told).toEqual([]);
+    expect(await found.open(open)).toBe(stores[0]?.store);
+    expect(told).toEqual(['it is read']);
+    expect(await found.open(open)).toBe(stores[1]?.store);
+    expect(stores.map(({ byOwnRights }) => byOwnRights)).toEqual([true, false]);
+
+    const partial = await find('fx', { ...containerd, storeOpener: opener([{}]) });
+    expect(await partial.documents?.(never)).toBeUndefined();
+    const denied = await find('fx', {
+      ...containerd,
+      storeOpener: () => Promise.reject(new Error('permission denied')),
+    });
+    expect(await denied.documents?.(never)).toBeUndefined();
+    expect((await find('fx', { ...containerd, export: 'save', storeOpener: opener([]) })).documents).toBeUndefined();
+    expect((await find('fx', { ...classic, storeOpener: opener([]) })).documents).toBeUndefined();
+    expect(stores).toHaveLength(3);
   });
 });

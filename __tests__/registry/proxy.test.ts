@@ -1,39 +1,11 @@
-import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { createServer, request as forward } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
-import { connect as connectTcp } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { caught, connect, listen, never, read, serve } from './helpers/loopback.ts';
+import { proxyTo } from './helpers/proxy.ts';
 
 const fixture = (name: string): string => readFileSync(new URL(`../fixtures/tls/${name}`, import.meta.url), 'utf8');
 const CA = fixture('ca.pem');
-
-/** A forward proxy that takes `registry.test` for a loopback server, and notes what it was asked. */
-async function proxyTo(host: string, refusal?: number) {
-  const asked: string[] = [];
-  const port = Number(host.split(':')[1]);
-  const server = createServer((request, response) => {
-    asked.push(`${request.method} ${request.url} ${request.headers['proxy-authorization'] ?? '-'}`);
-    const { method, headers } = request;
-    const path = new URL(request.url!).pathname;
-    const onward = forward({ port, host: '127.0.0.1', method, path, headers }, (answer) => {
-      response.writeHead(answer.statusCode!, answer.headers);
-      answer.pipe(response);
-    });
-    request.pipe(onward);
-  });
-  server.on('connect', async (request, socket) => {
-    asked.push(`CONNECT ${request.url} ${request.headers['proxy-authorization'] ?? '-'}`);
-    if (refusal !== undefined) return void socket.end(`HTTP/1.1 ${refusal} No\r\nContent-Length: 0\r\n\r\n`);
-    const onward = connectTcp(port, '127.0.0.1');
-    await once(onward, 'connect');
-    socket.write('HTTP/1.1 200 OK\r\n\r\n');
-    socket.on('error', () => onward.destroy()).pipe(onward);
-    onward.on('error', () => socket.destroy()).pipe(socket);
-  });
-  return { url: `http://${await listen(server)}`, asked };
-}
 
 const https = (): Promise<string> =>
   listen(

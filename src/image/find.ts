@@ -3,6 +3,7 @@ import type { EngineName } from './engine/command.ts';
 import { type EngineImage, inspectImage, isFound, type NoImage } from './engine/inspect.ts';
 import { ImageError, messageOf } from './error.ts';
 import { fileSource } from './file-source.ts';
+import { Glimpse } from './glimpse.ts';
 import { parseReference, splitReference } from './reference.ts';
 import type { FoundImage, OpenOptions, Source, StoreSource } from './source.ts';
 
@@ -79,22 +80,32 @@ function lowerRepository(image: string): string {
 
 function foundInEngine(image: EngineImage, options: FindOptions): FoundImage {
   const { engine, imageId, diffIds, root } = image;
+  const opener: StoreOpener = options.storeOpener ?? (async () => undefined);
+  const glimpse = new Glimpse((openOptions) => opener(image, openOptions));
+  const documents = (signal: AbortSignal) => glimpse.documents(signal);
+  const openStore = async (openOptions: OpenOptions) =>
+    (await glimpse.take(openOptions)) ?? (await opener(image, openOptions));
   return {
     name: options.image,
     imageId,
     diffIds,
     ...(root ? { root } : {}),
+    ...(root && options.export !== 'save' ? { documents } : {}),
     engine,
-    open: (openOptions) => openEngineImage(image, options, openOptions),
+    open: (openOptions) => openEngineImage(image, options, openOptions, openStore),
     push: async (reference, pushOptions) => (await late()).enginePush(image, reference, pushOptions),
   };
 }
 
-async function openEngineImage(image: EngineImage, options: FindOptions, openOptions: OpenOptions): Promise<Source> {
-  const { export: way = 'auto', storeOpener } = options;
+async function openEngineImage(
+  image: EngineImage,
+  { image: name, export: way = 'auto' }: FindOptions,
+  openOptions: OpenOptions,
+  openStore: (options: OpenOptions) => Promise<StoreSource | undefined>,
+): Promise<Source> {
   if (way === 'save' || openOptions.withoutStore) return save(image, openOptions);
   try {
-    const store = await storeOpener?.(image, openOptions);
+    const store = await openStore(openOptions);
     if (store) return store;
   } catch (error) {
     openOptions.signal.throwIfAborted();
@@ -103,7 +114,7 @@ async function openEngineImage(image: EngineImage, options: FindOptions, openOpt
     openOptions.debug(`the store of ${image.engine} is not used: ${messageOf(error)}`);
   }
   if (way === 'auto') return save(image, openOptions);
-  throw new ImageError('Export', `the store of ${image.engine} can't be read for ${options.image}`, {
+  throw new ImageError('Export', `the store of ${image.engine} can't be read for ${name}`, {
     remedy: 'run as root on the machine of the engine, or set export to auto',
   });
 }

@@ -17,6 +17,11 @@ export interface FoundImage {
   readonly root?: Digest;
   /** The engine that has it; absent for a file source. */
   readonly engine?: 'docker' | 'podman';
+  /**
+   * The image's own manifests, where they are all at hand without an export and without more rights than this process has: then no
+   * registry need be asked for them. Throws the signal's reason.
+   */
+  documents?(signal: AbortSignal): Promise<ManifestTree | undefined>;
   /** Opens the bytes. Throws ImageError. The caller closes what it gets. */
   open(options: OpenOptions): Promise<Source>;
   /**
@@ -41,6 +46,8 @@ export interface OpenOptions {
   readonly notice: (line: string) => void;
   /** The engine's own store gave wrong bytes: this time by its `save`. */
   readonly withoutStore?: boolean;
+  /** The engine's own store only as far as this process may read it by itself. */
+  readonly byOwnRights?: boolean;
 }
 
 export type Source = StoreSource | StreamSource;

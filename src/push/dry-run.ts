@@ -4,7 +4,7 @@ import type { FoundImage, ImageTree } from '../image/source.ts';
 import { selectPlatforms } from '../image/tree.ts';
 import { type Job, livingTargets } from './job.ts';
 import { type Piece, piecesOf, plainPiece, shortDigest } from './pieces.ts';
-import { treeFromRegistry } from './plan.ts';
+import { treeWithoutExport } from './plan.ts';
 
 /** A line for every blob: whether it is there, or would be uploaded. Throws when no registry can be asked. */
 export async function tellDryRun(job: Job, found: FoundImage): Promise<void> {
@@ -22,7 +22,7 @@ export async function tellDryRun(job: Job, found: FoundImage): Promise<void> {
 }
 
 async function knownPieces(job: Job, found: FoundImage): Promise<Piece[] | undefined> {
-  const tree = found.engine ? await treeFromRegistry(job, found) : await treeOfFile(job, found);
+  const tree = found.engine ? await treeWithoutExport(job, found) : await treeOfFile(job, found);
   if (tree) return piecesOf(selectPlatforms(tree, job.request.platforms).tree);
   return found.root === undefined ? found.diffIds?.map((diffId) => plainPiece(diffId)) : undefined;
 }

@@ -8,7 +8,7 @@ import { type Force, NOTHING_FORCED } from './force.ts';
 import type { Job } from './job.ts';
 import { learnFromCache } from './learn.ts';
 import { documentsAtHand, type Piece, piecesOf, plainPiece } from './pieces.ts';
-import { treeFromRegistry } from './plan.ts';
+import { treeWithoutExport } from './plan.ts';
 import { Transfer } from './transfer.ts';
 import { assertWhole } from './whole.ts';
 
@@ -50,9 +50,9 @@ async function useCache(job: Job, transfer: Transfer, pieces: readonly Piece[]):
   await transfer.fromCache(missing);
 }
 
-/** The tree of an engine's image as the registry has it. A file source tells its own for nothing. */
+/** The part of an engine's image that is pushed, as far as that is known. A file source tells its own for nothing. */
 async function knownTree(job: Job, found: FoundImage): Promise<ImageTree | undefined> {
-  const tree = found.engine && (await treeFromRegistry(job, found));
+  const tree = found.engine && (await treeWithoutExport(job, found));
   return tree && selected(job, tree);
 }
 

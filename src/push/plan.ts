@@ -1,4 +1,4 @@
-/** What can be known of an image from the registry alone, so that an image that is there is never exported. */
+/** What can be known of an engine's image without its export, so that an image that is there is never exported. */
 import {
   type Descriptor,
   type Digest,
@@ -14,6 +14,10 @@ import type { Job } from './job.ts';
 
 /** Configs and manifests beyond this are not images: distribution refuses manifests over 4 MiB. Bytes. */
 const MAX_DOCUMENT_BYTES = 4 * 1024 * 1024;
+
+/** The tree of an engine's image as the engine's own store tells it, else as the registry has it; undefined when neither does. */
+export const treeWithoutExport = async (job: Job, found: FoundImage): Promise<ImageTree | undefined> =>
+  (await found.documents?.(job.signal)) ?? (await treeFromRegistry(job, found));
 
 /**
  * The tree of an engine's image out of the first target's own documents: under its manifest's or index's digest

@@ -22,6 +22,8 @@ export interface StoreOptions {
   readonly debug: (line: string) => void;
   /** A line for everybody: what is read, and how to turn it off. */
   readonly notice: (line: string) => void;
+  /** No helper with more rights, whoever would be allowed to start one. */
+  readonly byOwnRights?: boolean;
   /** The environment of the action: RUNNER_ENVIRONMENT tells a runner of GitHub's own. */
   readonly env: NodeJS.ProcessEnv;
 }
@@ -48,8 +50,8 @@ export async function openEngineStore(facts: EngineFacts, options: StoreOptions)
 }
 
 /** Passwordless sudo is part of GitHub's own runners; anywhere else it is used only by somebody who asked for the store. */
-const mayUseSudo = ({ export: wanted, env }: StoreOptions): boolean =>
-  process.getuid?.() !== 0 && (wanted === 'store' || env.RUNNER_ENVIRONMENT === 'github-hosted');
+const mayUseSudo = ({ export: wanted, byOwnRights, env }: StoreOptions): boolean =>
+  !byOwnRights && process.getuid?.() !== 0 && (wanted === 'store' || env.RUNNER_ENVIRONMENT === 'github-hosted');
 
 const isDenied = (error: unknown): error is StoreError => error instanceof StoreError && error.denied;
 

@@ -126,7 +126,13 @@ export class CompressorPool {
   /** Ends the threads. Blocks that are still in them are rejected. */
   async close(): Promise<void> {
     this.#fail(new LayerError('the compressor was closed'));
-    await Promise.all(this.#threads.splice(0).map((thread) => thread.worker.terminate()));
+    await Promise.all(
+      this.#threads.splice(0).map(({ worker }) => {
+        // Its end is waited for; by an idle thread alone Node would not stay alive to see it.
+        worker.ref();
+        return worker.terminate();
+      }),
+    );
   }
 
   #dispatch(): void {
