@@ -14,7 +14,7 @@ import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ImageError } from '../../src/image/error.ts';
 import { type FindOptions, findImage } from '../../src/image/find.ts';
-import { type Digest, digestOf, MediaType } from '../../src/image/oci.ts';
+import { type Descriptor, type Digest, digestOf, MediaType } from '../../src/image/oci.ts';
 import type { FoundImage, OpenOptions, StoreSource } from '../../src/image/source.ts';
 import { walk } from '../../src/image/tree.ts';
 import {
@@ -511,15 +511,22 @@ describe('engines', () => {
       env: pathWith('classic', { docker: engineOf(`${overlay2}.tar`, fixturePath(`${overlay2}.inspect.json`)) }),
     };
     const stores: { store: StoreSource; byOwnRights: boolean }[] = [];
+    const config = Buffer.from('{}');
+    const configRow = { mediaType: MediaType.ociConfig, digest: digestOf(config), size: config.length };
+    const manifest = Buffer.from(
+      JSON.stringify({ schemaVersion: 2, mediaType: MediaType.ociManifest, config: configRow, layers: [] }),
+    );
+    const root = { mediaType: MediaType.ociManifest, digest: digestOf(manifest), size: manifest.length };
+    const whole = new Map([
+      [root.digest, manifest],
+      [configRow.digest, config],
+    ]);
     const opener =
-      (absent: readonly unknown[]) =>
+      (absent: readonly Descriptor[], documents = whole) =>
       async (_: unknown, { notice, byOwnRights = false }: OpenOptions) => {
         notice('it is read');
-        const store = {
-          kind: 'store',
-          tree: { kind: 'manifests', absent },
-          close: async () => {},
-        } as unknown as StoreSource;
+        const tree = { kind: 'manifests', root, documents, absent };
+        const store = { kind: 'store', tree, close: async () => {} } as unknown as StoreSource;
         stores.push({ store, byOwnRights });
         return store;
       };
@@ -535,8 +542,10 @@ describe('engines', () => {
     expect(await found.open(open)).toBe(stores[1]?.store);
     expect(stores.map(({ byOwnRights }) => byOwnRights)).toEqual([true, false]);
 
-    const partial = await find('fx', { ...containerd, storeOpener: opener([{}]) });
+    const partial = await find('fx', { ...containerd, storeOpener: opener([root]) });
     expect(await partial.documents?.(never)).toBeUndefined();
+    const without = await find('fx', { ...containerd, storeOpener: opener([], new Map([[root.digest, manifest]])) });
+    expect(await without.documents?.(never)).toBeUndefined();
     const denied = await find('fx', {
       ...containerd,
       storeOpener: () => Promise.reject(new Error('permission denied')),
@@ -544,6 +553,6 @@ describe('engines', () => {
     expect(await denied.documents?.(never)).toBeUndefined();
     expect((await find('fx', { ...containerd, export: 'save', storeOpener: opener([]) })).documents).toBeUndefined();
     expect((await find('fx', { ...classic, storeOpener: opener([]) })).documents).toBeUndefined();
-    expect(stores).toHaveLength(3);
+    expect(stores).toHaveLength(4);
   });
 });

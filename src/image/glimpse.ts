@@ -3,6 +3,7 @@
  * (containerd's image store) tells so what it consists of, which the registry would have to be asked for otherwise.
  */
 import type { ManifestTree, OpenOptions, StoreSource } from './source.ts';
+import { walk } from './tree.ts';
 
 /** Opens the store; undefined when it can't be read. May throw. */
 type Opener = (options: OpenOptions) => Promise<StoreSource | undefined>;
@@ -17,14 +18,14 @@ export class Glimpse {
     this.#open = open;
   }
 
-  /** The manifests, if the store has all of them and this process may read it; whatever stands in the way is for `open` to tell. */
+  /** The documents, if the store has all of them and this process may read it; whatever stands in the way is for `open` to tell. */
   async documents(signal: AbortSignal): Promise<ManifestTree | undefined> {
     const notice = (text: string): void => void this.#notices.push(text);
     this.#opening ??= this.#open({ signal, debug: () => {}, notice, byOwnRights: true });
     const store = await this.#opening.catch(() => undefined);
     signal.throwIfAborted();
     const tree = store?.tree;
-    return tree?.kind === 'manifests' && tree.absent.length === 0 ? tree : undefined;
+    return tree?.kind === 'manifests' && isWhole(tree) ? tree : undefined;
   }
 
   /** The store that was looked into, for the first who reads from it and closes it; now it is told. */
@@ -35,3 +36,7 @@ export class Glimpse {
     return store;
   }
 }
+
+/** Whether no platform is left out, and every config is there: without one the registry may still know the image. */
+const isWhole = (tree: ManifestTree): boolean =>
+  tree.absent.length === 0 && walk(tree).manifests.every(({ manifest }) => tree.documents.has(manifest.config.digest));

@@ -128,7 +128,7 @@ export class CompressorPool {
     this.#fail(new LayerError('the compressor was closed'));
     await Promise.all(
       this.#threads.splice(0).map(({ worker }) => {
-        // Its end is waited for; by an idle thread alone Node would not stay alive to see it.
+        // Node would not stay alive for an idle one to see its end, and would exit with code 13.
         worker.ref();
         return worker.terminate();
       }),
@@ -177,7 +177,8 @@ export class CompressorPool {
   }
 
   #finish(thread: Thread, { id, buffer, length }: Finished): void {
-    if (--thread.busy === 0) thread.worker.unref();
+    // One that is being ended is waited for.
+    if (--thread.busy === 0 && !this.#failure) thread.worker.unref();
     const pending = this.#pending.get(id);
     this.#pending.delete(id);
     this.#dispatch();
