@@ -32,7 +32,6 @@ export class LocalStore {
   readonly session: string;
   readonly #known: string;
   readonly #layers: string;
-
   readonly #abandoned: string;
   #made: Promise<void> | undefined;
 

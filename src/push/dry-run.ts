@@ -5,6 +5,7 @@ import { selectPlatforms } from '../image/tree.ts';
 import { type Job, livingTargets } from './job.ts';
 import { type Piece, piecesOf, plainPiece, shortDigest } from './pieces.ts';
 import { treeWithoutExport } from './plan.ts';
+import { candidatesOf } from './settle.ts';
 
 /** A line for every blob: whether it is there, or would be uploaded. Throws when no registry can be asked. */
 export async function tellDryRun(job: Job, found: FoundImage): Promise<void> {
@@ -35,11 +36,9 @@ async function treeOfFile(job: Job, found: FoundImage): Promise<ImageTree | unde
 }
 
 async function tellPiece(job: Job, target: Job['targets'][number], piece: Piece): Promise<void> {
-  const { key, plain, size } = piece;
-  if (plain) await job.lessons();
-  const digests = plain ? job.known.candidates(key).map(({ digest }) => digest) : [key];
+  const { key, size } = piece;
   let isThere = false;
-  for (const digest of digests) {
+  for (const { digest } of await candidatesOf(job, piece)) {
     // Only HEAD: a mount would change the registry.
     const heads = target.living.map(({ repository, signal }) => repository.headBlob(digest, signal));
     isThere ||= (await Promise.all(heads)).every(({ state }) => state === 'present');

@@ -10,10 +10,7 @@ import type { Target } from './target.ts';
  * must be sent. A target that can't be asked has failed.
  */
 export async function settlePiece(job: Job, piece: Piece): Promise<Descriptor | undefined> {
-  const { key, mediaType, size } = piece;
-  if (piece.plain) await job.lessons();
-  const candidates = piece.plain ? job.known.candidates(key) : [{ mediaType, digest: key, size: size ?? 0 }];
-  for (const candidate of candidates) {
+  for (const candidate of await candidatesOf(job, piece)) {
     const targets = livingTargets(job);
     const answers = await Promise.all(
       targets.map((target) => {
@@ -30,6 +27,14 @@ export async function settlePiece(job: Job, piece: Piece): Promise<Descriptor | 
     return candidate;
   }
   return undefined;
+}
+
+/** The blobs that may stand for a piece: itself, or for a plain layer what is known, and was learnt, of compressed ones. */
+export async function candidatesOf(job: Job, piece: Piece): Promise<readonly Descriptor[]> {
+  const { key, mediaType, size } = piece;
+  if (!piece.plain) return [{ mediaType, digest: key, size: size ?? 0 }];
+  await job.lessons();
+  return job.known.candidates(key);
 }
 
 /** A hint that gives another size than the registry does is wrong about something: it is not used. */

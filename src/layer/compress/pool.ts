@@ -126,13 +126,7 @@ export class CompressorPool {
   /** Ends the threads. Blocks that are still in them are rejected. */
   async close(): Promise<void> {
     this.#fail(new LayerError('the compressor was closed'));
-    await Promise.all(
-      this.#threads.splice(0).map(({ worker }) => {
-        // Node would not stay alive for an idle one to see its end, and would exit with code 13.
-        worker.ref();
-        return worker.terminate();
-      }),
-    );
+    await Promise.all(this.#threads.splice(0).map((thread) => thread.worker.terminate()));
   }
 
   #dispatch(): void {
@@ -177,7 +171,7 @@ export class CompressorPool {
   }
 
   #finish(thread: Thread, { id, buffer, length }: Finished): void {
-    // One that is being ended is waited for.
+    // `terminate` keeps the process alive until the thread has ended; what the thread still said must not undo that.
     if (--thread.busy === 0 && !this.#failure) thread.worker.unref();
     const pending = this.#pending.get(id);
     this.#pending.delete(id);
