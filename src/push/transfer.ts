@@ -55,9 +55,13 @@ export class Transfer {
     await Promise.all(pieces.map((piece) => this.#settle(piece)));
   }
 
+  /**
+   * Asks again whenever a piece's turn comes, for somebody else may have pushed it meanwhile; but not what every registry has
+   * just denied.
+   */
   async #settle(piece: Piece): Promise<boolean> {
     if (this.isTaken(piece.key)) return true;
-    if (this.#force.pieces.has(piece.key)) return false;
+    if (this.#force.pieces.has(piece.key) || this.#isLacking(piece)) return false;
     const descriptor = await settlePiece(this.#job, piece);
     if (!descriptor) return false;
     if (piece.plain) this.#deliveries.note({ diffId: piece.key, descriptor });
@@ -65,14 +69,13 @@ export class Transfer {
     return true;
   }
 
-  /** The same for one whose turn has come: somebody else may have pushed it while it waited for its turn. */
-  #settleLate(piece: Piece): Promise<boolean> {
+  /** Whether every registry has just said that it lacks all that may stand for a piece. */
+  #isLacking(piece: Piece): boolean {
     const { targets, known } = this.#job;
     const candidates = piece.plain ? known.candidates(piece.key).map(({ digest }) => digest) : [piece.key];
-    const lack = candidates.every((digest) =>
-      targets.every((target) => target.living.every((one) => one.lacks(digest))),
-    );
-    return candidates.length > 0 && lack ? Promise.resolve(false) : this.#settle(piece);
+    const living = targets.flatMap((target) => target.living);
+    if (candidates.length === 0 || living.length === 0) return false;
+    return candidates.every((digest) => living.every((one) => one.lacks(digest)));
   }
 
   /** Sends the plain layers that the cache has in compressed form; the others stay for the source. */
@@ -117,7 +120,7 @@ export class Transfer {
       bySize.map((piece) =>
         limit(async () => {
           livingTargets(this.#job);
-          if (await this.#settleLate(piece)) return;
+          if (await this.#settle(piece)) return;
           this.#deliveries.take(piece.key);
           await this.#fromStored(source, piece);
         }),

@@ -1,7 +1,8 @@
 /** The command line: flags named as the action's inputs. */
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+// Not by its name: Node loads it where it is named, and the action shares these files without ever asking for it.
+import util from 'node:util';
 import type { InputName, RawInputs } from '../push/parse-request.ts';
 
 export const USAGE = `Usage: chunked-push IMAGE [--to REFERENCE]...
@@ -113,7 +114,7 @@ export function parseFlags(args: readonly string[]): Command {
 
 function parsed(args: readonly string[]) {
   try {
-    return parseArgs({ args: [...args], options: OPTIONS, allowPositionals: true });
+    return util.parseArgs({ args: [...args], options: OPTIONS, allowPositionals: true });
   } catch (cause) {
     throw new UsageError((cause as Error).message, { cause });
   }
