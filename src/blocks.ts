@@ -82,6 +82,13 @@ export async function* blocksOfFile(fd: number, start: number, end: number): Asy
   }
 }
 
+/** The first `length` bytes of an open file, which the caller closes afterwards. Throws as `blocksOfFile` does. */
+export async function bytesOfFile(fd: number, length: number): Promise<Buffer> {
+  const bytes = Buffer.allocUnsafeSlow(length);
+  for (let filled = 0; filled < length; ) filled += await readSome(fd, bytes.subarray(filled), filled);
+  return bytes;
+}
+
 const openFile = promisify(open);
 const closeFile = promisify(close);
 

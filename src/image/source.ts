@@ -71,6 +71,8 @@ export interface StoredBlob {
   readonly form: BlobForm;
   /** Whether `read` takes any range; otherwise it gives the whole from byte 0, each time anew. */
   readonly seekable: boolean;
+  /** The whole blob, where it is so small that it was read to tell its form. */
+  readonly bytes?: Buffer;
   /** The bytes [start, end), all of them without arguments. */
   read(start?: number, end?: number): Readable;
 }

@@ -6,25 +6,33 @@ import { LayerError, layerError } from './errors.ts';
 import type { Identity, Reach } from './growth.ts';
 
 /** A blob whose digest and length (bytes) are known, and all of whose bytes are there. */
-export interface ReadyBody {
+export interface ReadyBody<Bytes extends Readable | Buffer = Readable | Buffer> {
   readonly identity: Identity;
   reach(bytes: number): Promise<Reach>;
   /** Resolves when the bytes were seen to be those of the digest. Rejects with LayerError. */
   whole(): Promise<Identity>;
-  read(start: number, end: number): Readable;
+  read(start: number, end: number): Bytes;
 }
 
-/** Bytes in memory: a config, a manifest, a small artifact. */
-export function memoryBody(bytes: Buffer, digest: Digest): ReadyBody {
+/** Bytes in memory: a config, a manifest, a small layer. Rejects with LayerError for other bytes than the digest's, before any is sent. */
+export function memoryBody(bytes: Buffer, digest: Digest): ReadyBody<Buffer> {
   const identity = { digest, size: bytes.length };
+  let found: Digest | undefined;
+  const verify = (): void => {
+    found ??= digestOf(bytes);
+    expectDigest(found, digest);
+  };
   return {
     identity,
-    reach: async () => ({ available: bytes.length, ended: true }),
+    reach: async () => {
+      verify();
+      return { available: bytes.length, ended: true };
+    },
     whole: async () => {
-      expectDigest(digestOf(bytes), digest);
+      verify();
       return identity;
     },
-    read: (start, end) => Readable.from(end > start ? [bytes.subarray(start, end)] : []),
+    read: (start, end) => bytes.subarray(start, end),
   };
 }
 
@@ -41,7 +49,11 @@ export interface Stored {
  * beside the upload, by a reading of their own that starts with the first `reach` or `whole`; a blob that the registry has is
  * never read. Both reject with LayerError once the bytes were found to be others than `digest` names.
  */
-export function storedBody(stored: Stored, digest: Digest, options: { readonly signal: AbortSignal }): ReadyBody {
+export function storedBody(
+  stored: Stored,
+  digest: Digest,
+  options: { readonly signal: AbortSignal },
+): ReadyBody<Readable> {
   const identity = { digest, size: stored.size };
   let failure: unknown;
   let check: Promise<Identity> | undefined;

@@ -135,9 +135,12 @@ export class Transfer {
         this.#deliveries.leave(piece.key);
         return;
       }
-      const { size } = stored;
+      const { size, bytes } = stored;
       if (piece.plain) {
         await this.#shipWhileMade(piece, () => this.#compress(stored.read(), piece.key));
+      } else if (bytes) {
+        const body = memoryBody(bytes, piece.key);
+        await this.#deliveries.ship({ piece, body, mediaType: piece.mediaType, fromCache: false });
       } else if (stored.seekable && size !== undefined) {
         const body = storedBody({ ...stored, size, read: stored.read.bind(stored) }, piece.key, this.#job);
         await this.#deliveries.ship({ piece, body, mediaType: piece.mediaType, fromCache: false });

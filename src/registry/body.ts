@@ -21,6 +21,6 @@ export interface BlobBody {
   reach(bytes: number): Promise<Reach>;
   /** Resolves at the blob's end. Rejects when the making failed or its bytes are not those that were asked for. */
   whole(): Promise<BlobIdentity>;
-  /** The bytes [start, end), which must exist. A new stream each time, so that any request can be repeated. */
-  read(start: number, end: number): Readable;
+  /** The bytes [start, end), which must exist: in memory, or a new stream each time, so that any request can be repeated. */
+  read(start: number, end: number): Readable | Buffer;
 }

@@ -8,8 +8,8 @@ import { type Attempt, bodyError, cancelledError, networkError } from './network
 /** The bytes of a body. A stream that uses its buffers again learns when the connection has taken a piece. */
 export type BodySource = Readable & { recycle?(piece: Buffer): void };
 
-/** Bytes in memory, or as many bytes as `size` from a stream that is opened anew for each try. */
-export type RequestBody = Uint8Array | { readonly size: number; open(): BodySource };
+/** Bytes in memory, or as many bytes as `size` from what is opened anew for each try. */
+export type RequestBody = Uint8Array | { readonly size: number; open(): BodySource | Buffer };
 
 export interface RawRequest extends Attempt {
   readonly headers: Readonly<Record<string, string>>;
@@ -109,6 +109,7 @@ function openBody({ body, ...attempt }: RawRequest): OpenedBody {
   }
   let failure: Error | undefined;
   const source = opened(body, attempt);
+  if (source instanceof Uint8Array) return { body: source, ...inMemory };
   // Whoever counts the pieces as they go by listens to `data`, which would set them off before there is a connection.
   source.pause().on('error', (error) => {
     failure ??= error;
@@ -130,7 +131,7 @@ async function* piecesOf(source: BodySource): AsyncGenerator<Buffer> {
 /** Bytes from which on a write to a socket makes its writer wait. */
 const SOCKET_BUFFER = getDefaultHighWaterMark(false);
 
-function opened(body: { open(): BodySource }, attempt: Attempt): BodySource {
+function opened(body: { open(): BodySource | Buffer }, attempt: Attempt): BodySource | Buffer {
   try {
     return body.open();
   } catch (error) {

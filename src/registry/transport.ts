@@ -1,5 +1,4 @@
 /** Requests to one registry: its address, credentials, redirects, cookies and time-outs. What the answers mean is for the callers. */
-import type { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { type Authorization, Authorizer, type Wanted } from './auth/authorizer.ts';
 import { Backoff } from './backoff.ts';
@@ -9,7 +8,7 @@ import type { Credentials } from './credentials/types.ts';
 import { defaultTimeouts, type Timeouts } from './deadline.ts';
 import { createDispatchers, type Dispatchers } from './dispatcher.ts';
 import { RegistryError } from './error.ts';
-import { bodySize, exchange } from './exchange.ts';
+import { bodySize, exchange, type RequestBody } from './exchange.ts';
 import { cancelledError } from './network.ts';
 import { apiHost, safeUrl, sameOrigin, unsafeTarget } from './origin.ts';
 import { Probe } from './probe.ts';
@@ -53,7 +52,7 @@ export interface RegistryRequest {
   readonly url: URL;
   readonly headers?: Readonly<Record<string, string>> | undefined;
   /** Opened anew for each try; always sent with Content-Length. */
-  readonly body?: Uint8Array | { readonly size: number; open(): Readable } | undefined;
+  readonly body?: RequestBody | undefined;
   /** The bearer scopes that this request wants, all in one token. */
   readonly scopes?: readonly string[] | undefined;
   readonly timeouts?: Partial<Timeouts> | undefined;

@@ -124,4 +124,20 @@ describe('the content store', () => {
     }
     await source.close();
   });
+
+  it('holds a small blob in memory, and of a large one no more than its head', async () => {
+    const root = await unpack('docker28-containerd');
+    const source = await open(root);
+    for (const [size, isHeld] of [
+      [2 * 2 ** 20, true],
+      [2 * 2 ** 20 + 1, false],
+    ] as const) {
+      const bytes = Buffer.alloc(size, 'a layer');
+      writeFileSync(pathOf(digestOf(bytes)), bytes);
+      const blob = (await source.open(digestOf(bytes)))!;
+      expect(blob.size).toBe(size);
+      expect(blob.bytes?.equals(bytes) ?? false).toBe(isHeld);
+    }
+    await source.close();
+  });
 });

@@ -20,7 +20,8 @@ const failing = (code: string): StoreFiles => {
     readable.destroy(error);
     return readable;
   };
-  return { size: () => Promise.reject(error), range: stream, layer: stream, close: async () => {} };
+  const none = () => Promise.reject(error);
+  return { size: none, bytes: none, range: stream, layer: stream, close: async () => {} };
 };
 
 describe('reading with the helper behind', () => {

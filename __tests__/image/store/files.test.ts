@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { StoreError } from '../../../src/image/store/errors.ts';
-import { findDocument, LocalFiles, readDocument, type StoreFiles } from '../../../src/image/store/files.ts';
+import { findDocument, LocalFiles, type StoreFiles } from '../../../src/image/store/files.ts';
 import { startHelper } from '../../../src/image/store/helper-files.ts';
 import { writeLayer } from './layers-on-disk.ts';
 
@@ -113,7 +113,7 @@ for (const [way, start] of Object.entries(ways)) {
 
     it('tells what is missing from what cannot be read', async () => {
       expect(await findDocument(files, join(root, 'none'))).toBeUndefined();
-      await expect(readDocument(files, join(root, 'none'))).rejects.toMatchObject({ missing: true });
+      await expect(files.bytes(join(root, 'none'))).rejects.toMatchObject({ missing: true });
       mkdirSync(join(root, 'folder'));
       await expect(findDocument(files, join(root, 'folder'))).rejects.toThrow('is not a regular file');
     });
@@ -121,7 +121,7 @@ for (const [way, start] of Object.entries(ways)) {
     it('reads below its roots alone, and follows no link out of them', async () => {
       symlinkSync('/etc', join(root, 'link'));
       for (const path of ['/etc/hostname', join(root, '../x'), root, join(root, 'link/hostname')]) {
-        await expect(readDocument(files, path)).rejects.toThrow(StoreError);
+        await expect(files.bytes(path)).rejects.toThrow(StoreError);
       }
     });
 

@@ -7,7 +7,6 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Digest, digestOf } from '../../../src/image/oci.ts';
 import { StoreError } from '../../../src/image/store/errors.ts';
-import { readDocument } from '../../../src/image/store/files.ts';
 import { startHelper } from '../../../src/image/store/helper-files.ts';
 import type { EngineFacts } from '../../../src/image/store/open.ts';
 import { chainIdsOf } from '../../../src/image/store/overlay2.ts';
@@ -117,11 +116,11 @@ describe('the helper', () => {
     const helper = await startHelper([folder], { env: process.env, signal: new AbortController().signal, prefix: [] });
     const stream = helper.range(join(folder, 'blob'));
     await new Promise((resolve) => stream.once('readable', resolve));
-    const reading = readDocument(helper, join(folder, 'blob'));
+    const reading = helper.bytes(join(folder, 'blob'));
     const failures = Promise.allSettled([reading, stream.toArray()]);
     await helper.close();
     expect((await failures).map(({ status }) => status)).toEqual(['rejected', 'rejected']);
-    await expect(readDocument(helper, join(folder, 'blob'))).rejects.toThrow(StoreError);
+    await expect(helper.bytes(join(folder, 'blob'))).rejects.toThrow(StoreError);
     rmSync(folder, { recursive: true });
   });
 

@@ -7,10 +7,13 @@ import { readDocument as parseDocument, verifyDocument } from '../documents.ts';
 import { blobForm, HEAD_BYTES } from '../form.ts';
 import { MAX_MANIFESTS } from '../limits.ts';
 import { type Descriptor, type Digest, isDigest, type Manifest } from '../oci.ts';
-import type { BlobForm, ManifestTree, StoredBlob, StoreSource } from '../source.ts';
+import type { ManifestTree, StoredBlob, StoreSource } from '../source.ts';
 import { buildTree, withoutManifests } from '../tree-build.ts';
 import { StoreError } from './errors.ts';
 import { findDocument, orMissing, type StoreFiles } from './files.ts';
+
+/** A blob of at most so many bytes is read at once, when its head is read. */
+const MOST_AT_ONCE = 2 * 2 ** 20;
 
 /**
  * Opens an image by the digest of its manifest or index. `folder` is the one that has `blobs` in it. Throws
@@ -54,8 +57,9 @@ class ContentStore {
     const path = this.#path(digest);
     const size = await orMissing(this.#files.size(path));
     if (size === undefined) return undefined;
-    const form = await this.#form(path, size);
-    return { size, form, seekable: true, read: (start, end) => this.#files.range(path, start, end) };
+    const head = await this.#files.bytes(path, size > MOST_AT_ONCE ? HEAD_BYTES : size);
+    const read = (start?: number, end?: number) => this.#files.range(path, start, end);
+    return { size, form: blobForm(head), seekable: true, read, ...(size > MOST_AT_ONCE ? {} : { bytes: head }) };
   }
 
   /** Reads the documents below a descriptor, each verified by its digest; those that are not there are left out. */
@@ -90,12 +94,6 @@ class ContentStore {
       if ((await orMissing(this.#files.size(this.#path(layer.digest)))) !== undefined) return true;
     }
     return manifest.layers.length === 0;
-  }
-
-  async #form(path: string, size: number): Promise<BlobForm> {
-    const chunks: Buffer[] = [];
-    for await (const chunk of this.#files.range(path, 0, Math.min(HEAD_BYTES, size))) chunks.push(chunk);
-    return blobForm(Buffer.concat(chunks));
   }
 
   #path(digest: Digest): string {

@@ -20,13 +20,12 @@ export class EscalatingFiles implements StoreFiles {
     this.#start = start;
   }
 
-  async size(path: string): Promise<number> {
-    try {
-      if (!this.#helper) return await this.#own.size(path);
-    } catch (error) {
-      return (await this.#escalate(error)).size(path);
-    }
-    return (await this.#helper).size(path);
+  size(path: string): Promise<number> {
+    return this.#whole((files) => files.size(path));
+  }
+
+  bytes(path: string, end?: number): Promise<Buffer> {
+    return this.#whole((files) => files.bytes(path, end));
   }
 
   range(path: string, start = 0, end?: number): Readable {
@@ -40,6 +39,16 @@ export class EscalatingFiles implements StoreFiles {
   async close(): Promise<void> {
     const helper = await this.#helper?.catch(() => undefined);
     await Promise.all([this.#own.close(), helper?.close()]);
+  }
+
+  /** What is read as one: by this process, or else by the helper. */
+  async #whole<T>(read: (files: StoreFiles) => Promise<T>): Promise<T> {
+    try {
+      if (!this.#helper) return await read(this.#own);
+    } catch (error) {
+      return read(await this.#escalate(error));
+    }
+    return read(await this.#helper);
   }
 
   /** The bytes of a stream that the helper may have to go on with, after so many that this process read. */

@@ -3,7 +3,7 @@ import { closeSync } from 'node:fs';
 import { isAbsolute, relative } from 'node:path';
 import { pipeline, type Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
-import { blockStream, blocksOfFile } from '../../blocks.ts';
+import { blockStream, blocksOfFile, bytesOfFile } from '../../blocks.ts';
 import { assemble } from './assemble.ts';
 import { StoreError, storeError } from './errors.ts';
 import { Folder, type OpenedFile } from './folder.ts';
@@ -11,13 +11,15 @@ import { piecesOf } from './tar-split.ts';
 
 /** Bytes of a tar-split file at once: it is compressed text, and unpacked in small pieces it is gone with the next small collection. */
 const DOCUMENT_CHUNK = 64 * 1024;
-/** The longest document read into memory: Podman's list of all layers is the largest, some hundred bytes a layer. */
-const LONGEST_DOCUMENT = 64 * 2 ** 20;
+/** The most that is read into memory: Podman's list of all layers is the largest document, some hundred bytes a layer. */
+const MOST_IN_MEMORY = 64 * 2 ** 20;
 
 /** Reads below some roots. Paths are absolute; streams and promises fail with StoreError. */
 export interface StoreFiles {
   /** A file's length in bytes; fails when it cannot be opened for reading. */
   size(path: string): Promise<number>;
+  /** A small file, or the bytes [0, end) of one, in memory: without the machinery of a stream. */
+  bytes(path: string, end?: number): Promise<Buffer>;
   /** The bytes [start, end) of a file, to its end without `end`. */
   range(path: string, start?: number, end?: number): Readable;
   /** A layer's tar, put together from its tar-split file (gzip) and the folder that it was unpacked to. */
@@ -25,21 +27,14 @@ export interface StoreFiles {
   close(): Promise<void>;
 }
 
-/** A small file in memory. Throws StoreError. */
-export async function readDocument(files: StoreFiles, path: string): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of files.range(path)) {
-    size += chunk.length;
-    if (size > LONGEST_DOCUMENT) throw new StoreError(`${path} is longer than ${LONGEST_DOCUMENT} bytes`, { path });
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
-}
-
 /** A small file in memory; undefined when it is not there. Throws StoreError for all else. */
 export async function findDocument(files: StoreFiles, path: string): Promise<Buffer | undefined> {
-  return orMissing(readDocument(files, path));
+  return orMissing(files.bytes(path));
+}
+
+/** Throws StoreError for a file that is too long to be held in memory. */
+export function assertSmall(path: string, size: number): void {
+  if (size > MOST_IN_MEMORY) throw new StoreError(`${path} is longer than ${MOST_IN_MEMORY} bytes`, { path });
 }
 
 /** What comes, or undefined when it failed because nothing is there. */
@@ -65,6 +60,19 @@ export class LocalFiles implements StoreFiles {
     const { fd, size } = await this.#open(path);
     closeSync(fd);
     return size;
+  }
+
+  async bytes(path: string, end?: number): Promise<Buffer> {
+    const { fd, size } = await this.#open(path);
+    const length = Math.min(end ?? size, size);
+    try {
+      assertSmall(path, length);
+      return await bytesOfFile(fd, length);
+    } catch (error) {
+      throw storeError(error, path);
+    } finally {
+      closeSync(fd);
+    }
   }
 
   range(path: string, start = 0, end?: number): Readable {

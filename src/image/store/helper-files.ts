@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { StoreError } from './errors.ts';
-import type { StoreFiles } from './files.ts';
+import { assertSmall, type StoreFiles } from './files.ts';
 import { type Failure, FrameReader, HELLO, Kind, type Request } from './protocol.ts';
 
 /** Bytes of a stream that may be under way or unread: a few of the helper's blocks. */
@@ -82,9 +82,15 @@ class HelperFiles implements StoreFiles {
   }
 
   async size(path: string): Promise<number> {
-    const chunks: Buffer[] = [];
-    for await (const chunk of this.#ask((id) => ({ id, ask: 'size', path }))) chunks.push(chunk);
-    return Number(Buffer.concat(chunks).toString('latin1'));
+    const told = await collected(
+      this.#ask((id) => ({ id, ask: 'size', path })),
+      path,
+    );
+    return Number(told.toString('latin1'));
+  }
+
+  bytes(path: string, end?: number): Promise<Buffer> {
+    return collected(this.range(path, 0, end), path);
   }
 
   range(path: string, start = 0, end?: number): Readable {
@@ -146,6 +152,18 @@ class HelperFiles implements StoreFiles {
     this.#streams.clear();
     done?.();
   }
+}
+
+/** All bytes of a stream. Throws StoreError for too many. */
+async function collected(stream: Readable, path: string): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of stream as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    assertSmall(path, size);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
 }
 
 function errorOf(payload: Buffer): StoreError {

@@ -6,13 +6,13 @@ import { type Digest, digestOf } from '../oci.ts';
 import type { StoreSource } from '../source.ts';
 import { composedStore, diffIdsOf, type LayerPlace } from './composed.ts';
 import { StoreError } from './errors.ts';
-import { readDocument, type StoreFiles } from './files.ts';
+import type { StoreFiles } from './files.ts';
 
 const hexOf = (digest: Digest): string => digest.slice('sha256:'.length);
 
 /** Opens an image by its ID below Docker's root folder. Throws StoreError, ImageError for a config that can't be used. */
 export async function openOverlay2(files: StoreFiles, root: string, imageId: Digest): Promise<StoreSource> {
-  const config = await readDocument(files, `${root}/image/overlay2/imagedb/content/sha256/${hexOf(imageId)}`);
+  const config = await files.bytes(`${root}/image/overlay2/imagedb/content/sha256/${hexOf(imageId)}`);
   const diffIds = diffIdsOf(config, imageId);
   const chainIds = chainIdsOf(diffIds);
   const layers = diffIds.map((diffId, position) => ({
@@ -35,7 +35,7 @@ export function chainIdsOf(diffIds: readonly Digest[]): Digest[] {
 async function locate(files: StoreFiles, root: string, diffId: Digest, chainId: Digest): Promise<LayerPlace> {
   const record = `${root}/image/overlay2/layerdb/sha256/${hexOf(chainId)}`;
   const [diff, cacheId] = await Promise.all(
-    ['diff', 'cache-id'].map(async (name) => (await readDocument(files, `${record}/${name}`)).toString('utf8').trim()),
+    ['diff', 'cache-id'].map(async (name) => (await files.bytes(`${record}/${name}`)).toString('utf8').trim()),
   );
   if (diff !== diffId) throw new StoreError(`${record} is of the layer ${diff}, not of ${diffId}`, { path: record });
   if (!/^[0-9a-z]+$/.test(cacheId!)) throw new StoreError(`${record}/cache-id names no folder`, { path: record });

@@ -7,7 +7,7 @@ import { type Digest, isDigest } from '../oci.ts';
 import type { StoreSource } from '../source.ts';
 import { composedStore, diffIdsOf, type UnpackedLayer } from './composed.ts';
 import { StoreError } from './errors.ts';
-import { findDocument, readDocument, type StoreFiles } from './files.ts';
+import { findDocument, type StoreFiles } from './files.ts';
 
 /** A record of overlay-images/images.json, the part that a push needs. */
 interface ImageRecord {
@@ -28,11 +28,11 @@ interface LayerRecord {
 /** Opens an image by its ID below Podman's graph root. Throws StoreError, ImageError for a config that can't be used. */
 export async function openPodmanStore(files: StoreFiles, root: string, imageId: Digest): Promise<StoreSource> {
   const id = imageId.slice('sha256:'.length);
-  const images = records<ImageRecord>(await readDocument(files, `${root}/overlay-images/images.json`), 'images.json');
+  const images = records<ImageRecord>(await files.bytes(`${root}/overlay-images/images.json`), 'images.json');
   const image = images.find((record) => record.id === id);
   if (!image) throw new StoreError(`the image ${id} is not in ${root}`, { path: root, code: 'ENOENT' });
   // makeBigDataBaseName of containers/storage: a key with a colon is kept in base64, with = before it.
-  const config = await readDocument(files, `${root}/overlay-images/${id}/=${Buffer.from(imageId).toString('base64')}`);
+  const config = await files.bytes(`${root}/overlay-images/${id}/=${Buffer.from(imageId).toString('base64')}`);
   const chain = chainBelow(image.layer, await layerRecords(files, root));
   return composedStore(
     files,

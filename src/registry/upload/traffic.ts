@@ -40,16 +40,20 @@ export class Traffic {
     }
   }
 
-  #count(stream: Readable, start: number): Readable {
+  #count<Body extends Readable | Buffer>(body: Body, start: number): Body {
     this.taken = 0;
-    stream.on('data', (bytes: Buffer) => {
-      this.taken += bytes.length;
-      this.bytesSent += bytes.length;
+    const took = ({ length }: Buffer): void => {
+      this.taken += length;
+      this.bytesSent += length;
       this.#onSent?.(start + this.taken);
-    });
-    stream.once('end', () => {
+    };
+    const ended = (): void => {
       this.#sentAt = performance.now();
-    });
-    return stream;
+    };
+    if (body instanceof Uint8Array) {
+      took(body);
+      ended();
+    } else body.on('data', took).once('end', ended);
+    return body;
   }
 }
