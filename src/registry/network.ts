@@ -32,7 +32,7 @@ export const cancelledError = (reason: unknown, attempt: Attempt): RegistryError
 /** The bytes to send could not be read: no fault of the network, so another try is not for the transport to decide. */
 export const bodyError = (cause: Error, attempt: Attempt): RegistryError =>
   new RegistryError({
-    ...attempt,
+    ...named(attempt),
     kind: 'body',
     temporary: false,
     reason: `the bytes to send: ${cause.message}`,
