@@ -118,6 +118,8 @@ describe('bodies', () => {
       transport.send({ method: 'PUT', url: url('/a'), body: { size: 10, open }, signal: never() }),
     );
     expect(unopened).toMatchObject({ kind: 'body', message: expect.stringContaining('no such file') });
+    // An error's headers are an answer's; those of the request hold the credentials.
+    expect([error.headers, unopened.headers]).toEqual([{}, {}]);
   });
 
   it.each([5, 15])('of another length than was said (%i of 10 bytes) are an error', async (length) => {

@@ -4,12 +4,6 @@
  */
 const Dispatcher = require('undici/lib/dispatcher/dispatcher.js');
 
-// As undici's index does it, for what is used here and by its own proxy agent.
-Object.assign(Dispatcher.prototype, {
-  request: require('undici/lib/api/api-request.js'),
-  connect: require('undici/lib/api/api-connect.js'),
-});
-
 module.exports = {
   Dispatcher,
   Agent: require('undici/lib/dispatcher/agent.js'),
@@ -17,9 +11,16 @@ module.exports = {
   buildConnector: require('undici/lib/core/connect.js'),
   // Only behind a proxy.
   get EnvHttpProxyAgent() {
+    withConnect();
     return require('undici/lib/dispatcher/env-http-proxy-agent.js');
   },
   get ProxyAgent() {
+    withConnect();
     return require('undici/lib/dispatcher/proxy-agent.js');
   },
 };
+
+/** The proxy agents open their tunnels by it; undici's index gives it to all dispatchers in the same way. */
+function withConnect() {
+  Dispatcher.prototype.connect ??= require('undici/lib/api/api-connect.js');
+}

@@ -1,4 +1,4 @@
-/** The time-outs of one request: each phase has its own, and any of them ends the request through one signal. */
+/** The time-outs of one request: each phase has its own, and any of them ends the request. */
 
 /** All in milliseconds. */
 export interface Timeouts {
@@ -60,31 +60,30 @@ export class TimeoutError extends Error {
   }
 }
 
-/** Watches one request. Call `enter` for each sign of life; `done` at its end, or timers and listeners stay. */
+/** What runs out of time. */
+export interface Abortable {
+  abort(reason: TimeoutError): void;
+}
+
+/** Watches one request. Call `enter` for each sign of life; `done` at its end, or its timers stay. */
 export class Deadline {
-  readonly #controller = new AbortController();
   readonly #timeouts: Timeouts;
-  readonly #outer: AbortSignal;
+  readonly #request: Abortable;
   readonly #whole: NodeJS.Timeout;
   #phase: keyof Timeouts | undefined;
   #timer: NodeJS.Timeout | undefined;
+  #isDone = false;
 
-  /** `outer` ends the request too; its reason is kept. */
-  constructor(timeouts: Timeouts, outer: AbortSignal) {
+  /** `request` is aborted with a TimeoutError by the first phase that takes too long. */
+  constructor(timeouts: Timeouts, request: Abortable) {
     this.#timeouts = timeouts;
-    this.#outer = outer;
+    this.#request = request;
     this.#whole = this.#start('whole');
-    outer.addEventListener('abort', this.#onOuter, { once: true });
-    if (outer.aborted) this.#onOuter();
-  }
-
-  /** Aborted with a TimeoutError or with the outer signal's reason. */
-  get signal(): AbortSignal {
-    return this.#controller.signal;
   }
 
   /** A phase begins, or goes on: its time starts anew. */
   enter(phase: keyof Timeouts): void {
+    if (this.#isDone) return;
     if (phase === this.#phase) {
       this.#timer?.refresh();
       return;
@@ -94,17 +93,15 @@ export class Deadline {
     this.#timer = this.#start(phase);
   }
 
-  /** The request is over. */
+  /** The request is over. Signs of life may still come: the end of a body whose answer came early. */
   done(): void {
+    this.#isDone = true;
     clearTimeout(this.#timer);
     clearTimeout(this.#whole);
-    this.#outer.removeEventListener('abort', this.#onOuter);
   }
-
-  readonly #onOuter = (): void => this.#controller.abort(this.#outer.reason);
 
   #start(phase: keyof Timeouts): NodeJS.Timeout {
     const ms = this.#timeouts[phase];
-    return setTimeout(() => this.#controller.abort(new TimeoutError(phase, ms)), ms).unref();
+    return setTimeout(() => this.#request.abort(new TimeoutError(phase, ms)), ms).unref();
   }
 }

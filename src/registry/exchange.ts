@@ -2,8 +2,9 @@
 import { getDefaultHighWaterMark, type Readable } from 'node:stream';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Dispatcher } from 'undici';
-import { Deadline, type Timeouts } from './deadline.ts';
-import { type Attempt, bodyError, cancelledError, networkError } from './network.ts';
+import { type Answer, AnswerHandler } from './answer-handler.ts';
+import type { Timeouts } from './deadline.ts';
+import { type Attempt, abortedOf, bodyError, brokenOff, cancelledError } from './network.ts';
 
 /** The bytes of a body. A stream that uses its buffers again learns when the connection has taken a piece. */
 export type BodySource = Readable & { recycle?(piece: Buffer): void };
@@ -15,7 +16,8 @@ export interface RawRequest extends Attempt {
   readonly headers: Readonly<Record<string, string>>;
   readonly body?: RequestBody | undefined;
   readonly timeouts: Timeouts;
-  readonly signal: AbortSignal;
+  /** Each of them ends the request, and the answer while it comes. */
+  readonly signals: readonly AbortSignal[];
 }
 
 /** Bytes of a body; 0 without one. */
@@ -23,118 +25,69 @@ export const bodySize = (body: RequestBody | undefined): number =>
   body === undefined ? 0 : body instanceof Uint8Array ? body.byteLength : body.size;
 
 /** Sends a request and resolves with the head of its answer, whatever its status. Throws RegistryError for everything else. */
-export async function exchange(dispatcher: Dispatcher, request: RawRequest): Promise<Dispatcher.ResponseData> {
-  if (request.signal.aborted) throw cancelledError(request.signal.reason, request);
+export async function exchange(dispatcher: Dispatcher, request: RawRequest): Promise<Answer> {
   // undici takes a connection back one turn of the event loop after its last answer; asked before that, it opens another one.
   await nextTurn();
-  const source = openBody(request);
-  const deadline = new Deadline(request.timeouts, request.signal);
-  const over = () => {
-    deadline.done();
-    source.close();
-  };
-  deadline.enter('connect');
+  const { url, method, headers, signals, timeouts } = request;
+  const aborted = abortedOf(signals);
+  if (aborted !== undefined) throw cancelledError(aborted.reason, request);
+  const body = openBody(request);
+  const source = body instanceof SentStream ? body : undefined;
   try {
-    return await watched(dispatcher, deadline, over).request({
-      origin: request.url.origin,
-      path: `${request.url.pathname}${request.url.search}`,
-      method: request.method as Dispatcher.HttpMethod,
+    return await new AnswerHandler({ timeouts, signals, source }).send(dispatcher, {
+      origin: url.origin,
+      path: `${url.pathname}${url.search}`,
+      method: method as Dispatcher.HttpMethod,
       // undici would close the connection after each HEAD, for servers that send a body nevertheless; those bytes end a connection too.
       reset: false,
-      headers: { ...request.headers },
+      headers,
       // undici takes iterables, its types do not.
-      body: source.body as Readable | null,
-      signal: deadline.signal,
+      body: body as Buffer | Readable | null,
     });
   } catch (error) {
-    over();
-    if (request.signal.aborted) throw cancelledError(request.signal.reason, request);
-    if (source.failure() !== undefined) throw bodyError(source.failure()!, request);
-    throw networkError(deadline.signal.aborted ? deadline.signal.reason : error, request);
+    throw brokenOff(source?.failure === undefined ? error : bodyError(source.failure, request), request, signals);
   }
 }
 
-/** A dispatcher that tells the deadline how far each request has come. */
-function watched(dispatcher: Dispatcher, deadline: Deadline, over: () => void): Dispatcher {
-  return dispatcher.compose((dispatch) => (options, handler) => dispatch(options, watch(handler, deadline, over)));
+function openBody(request: RawRequest): Buffer | SentStream | null {
+  const { body } = request;
+  if (body === undefined || bodySize(body) === 0) return null;
+  if (body instanceof Uint8Array) return Buffer.from(body.buffer, body.byteOffset, body.byteLength);
+  try {
+    const source = body.open();
+    return source instanceof Uint8Array ? source : new SentStream(source);
+  } catch (error) {
+    throw bodyError(error as Error, request);
+  }
 }
 
-/** undici's handler with a step of the deadline before each of its calls. */
-function watch(handler: Dispatcher.DispatchHandler, deadline: Deadline, over: () => void): Dispatcher.DispatchHandler {
-  return {
-    onRequestStart: (controller, context) => {
-      deadline.enter('send');
-      handler.onRequestStart?.(controller, context);
-    },
-    onBodySent: (chunk) => {
-      deadline.enter('send');
-      handler.onBodySent?.(chunk);
-    },
-    onRequestSent: () => {
-      deadline.enter('header');
-      handler.onRequestSent?.();
-    },
-    onResponseStart: (controller, status, headers, message) => {
-      deadline.enter('idle');
-      handler.onResponseStart?.(controller, status, headers, message);
-    },
-    onResponseData: (controller, chunk) => {
-      deadline.enter('idle');
-      handler.onResponseData?.(controller, chunk);
-    },
-    onResponseEnd: (controller, trailers) => {
-      over();
-      handler.onResponseEnd?.(controller, trailers);
-    },
-    onResponseError: (controller, error) => {
-      over();
-      handler.onResponseError?.(controller, error);
-    },
-  };
-}
+/** The pieces of a stream for undici. Not the stream itself: it would destroy it with the network's error, which must not look like the stream's. */
+class SentStream {
+  /** The stream's own error, if that is what ended the request. */
+  failure: Error | undefined;
+  readonly #source: BodySource;
 
-interface OpenedBody {
-  readonly body: Buffer | AsyncIterable<Buffer> | null;
-  /** The error of the bytes' own source, if that is what ended the request. */
-  failure(): Error | undefined;
+  constructor(source: BodySource) {
+    // Whoever counts the pieces as they go by listens to `data`, which would set them off before there is a connection.
+    this.#source = source.pause().on('error', (error) => {
+      this.failure ??= error;
+    });
+  }
+
+  /** undici asks for the next piece when the connection has taken the last one to its end, if that filled the connection's buffer. */
+  async *[Symbol.asyncIterator](): AsyncGenerator<Buffer> {
+    const source = this.#source;
+    for await (const piece of source as AsyncIterable<Buffer>) {
+      yield piece;
+      if (piece.length >= SOCKET_BUFFER) source.recycle?.(piece);
+    }
+  }
+
   /** The request is over, well or not. */
-  close(): void;
-}
-
-function openBody({ body, ...attempt }: RawRequest): OpenedBody {
-  const inMemory = { failure: () => undefined, close: () => {} };
-  if (body === undefined || bodySize(body) === 0) return { body: null, ...inMemory };
-  if (body instanceof Uint8Array) {
-    return { body: Buffer.from(body.buffer, body.byteOffset, body.byteLength), ...inMemory };
-  }
-  let failure: Error | undefined;
-  const source = opened(body, attempt);
-  if (source instanceof Uint8Array) return { body: source, ...inMemory };
-  // Whoever counts the pieces as they go by listens to `data`, which would set them off before there is a connection.
-  source.pause().on('error', (error) => {
-    failure ??= error;
-  });
-  return { body: piecesOf(source), failure: () => failure, close: () => source.destroy() };
-}
-
-/**
- * Not the stream itself: undici would destroy it with the network's error, which must not look like the source's. And it asks an
- * iterable for the next piece when the connection has taken the last one to its end, if that filled the connection's buffer.
- */
-async function* piecesOf(source: BodySource): AsyncGenerator<Buffer> {
-  for await (const piece of source as AsyncIterable<Buffer>) {
-    yield piece;
-    if (piece.length >= SOCKET_BUFFER) source.recycle?.(piece);
+  destroy(): void {
+    this.#source.destroy();
   }
 }
 
 /** Bytes from which on a write to a socket makes its writer wait. */
 const SOCKET_BUFFER = getDefaultHighWaterMark(false);
-
-function opened(body: { open(): BodySource | Buffer }, attempt: Attempt): BodySource | Buffer {
-  try {
-    return body.open();
-  } catch (error) {
-    throw bodyError(error as Error, attempt);
-  }
-}

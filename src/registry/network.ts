@@ -29,10 +29,20 @@ export function networkError(cause: unknown, attempt: Attempt): RegistryError {
 export const cancelledError = (reason: unknown, attempt: Attempt): RegistryError =>
   new RegistryError({ ...named(attempt), kind: 'cancelled', temporary: false, reason: 'cancelled', cause: reason });
 
+/** The first of our own signals that has ended what is under way; undefined while none has. */
+export const abortedOf = (signals: readonly AbortSignal[]): AbortSignal | undefined =>
+  signals.find(({ aborted }) => aborted);
+
+/** What ended a request or its answer as RegistryError: what our own signals end is cancelled, not broken. */
+export function brokenOff(cause: unknown, attempt: Attempt, signals: readonly AbortSignal[]): RegistryError {
+  const aborted = abortedOf(signals);
+  return aborted === undefined ? networkError(cause, attempt) : cancelledError(aborted.reason, attempt);
+}
+
 /** The bytes to send could not be read: no fault of the network, so another try is not for the transport to decide. */
 export const bodyError = (cause: Error, attempt: Attempt): RegistryError =>
   new RegistryError({
-    ...attempt,
+    ...named(attempt),
     kind: 'body',
     temporary: false,
     reason: `the bytes to send: ${cause.message}`,

@@ -23,6 +23,7 @@ export class Probe {
   readonly #first: URL;
   #origin: URL;
   #running: Promise<void> | undefined;
+  #isDone = false;
 
   /** Throws TypeError when the host is none. */
   constructor(options: ProbeOptions) {
@@ -47,6 +48,8 @@ export class Probe {
 
   /** Resolves when the registry has answered. Throws RegistryError; the next call asks again. Rejects with the signal's reason. */
   async done(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    if (this.#isDone) return;
     this.#running ??= this.#ask().catch((error: unknown) => {
       this.#running = undefined;
       throw error;
@@ -58,6 +61,7 @@ export class Probe {
     const response = await this.#answer();
     if (response.status === 401) this.#options.learn(response.getAll('www-authenticate'));
     await response.discard();
+    this.#isDone = true;
   }
 
   async #answer(): Promise<RegistryResponse> {

@@ -1,7 +1,7 @@
 /** An answer of a registry, its body still on the way. Whoever gets one reads it or discards it, else its connection is lost. */
-import type { Readable } from 'node:stream';
+import type { AnswerBody } from './answer-body.ts';
 import { RegistryError, type ResponseHeaders } from './error.ts';
-import { cancelledError, networkError } from './network.ts';
+import { brokenOff } from './network.ts';
 
 /** Documents of registries are small: manifests are limited to 4 MiB by the specification. */
 const LONGEST_TEXT_BYTES = 4 * 1024 * 1024;
@@ -14,10 +14,10 @@ export interface ResponseInit {
   readonly url: URL;
   readonly status: number;
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
-  readonly body: Readable;
+  readonly body: AnswerBody;
   readonly step?: string | undefined;
-  /** The request's own signal: what it ends is cancelled, not broken. */
-  readonly signal: AbortSignal;
+  /** The request's own: what they end is cancelled, not broken. */
+  readonly signals: readonly AbortSignal[];
   /** Cuts known secrets out of a text. */
   readonly mask: (text: string) => string;
   /** What to do about a 401 or 403, as far as the transport knows. */
@@ -51,19 +51,14 @@ export class RegistryResponse {
 
   /** The body, of which there may be `limit` bytes. Throws RegistryError: `protocol` when it is longer, network kinds when it breaks off. */
   async bytes(limit: number): Promise<Buffer> {
-    const pieces: Buffer[] = [];
-    let length = 0;
-    try {
-      for await (const piece of this.#init.body as AsyncIterable<Buffer>) {
-        length += piece.length;
-        if (length > limit) throw this.#error(`the answer is longer than ${limit} bytes`);
-        pieces.push(piece);
-      }
-    } catch (error) {
-      if (this.#init.signal.aborted) throw cancelledError(this.#init.signal.reason, this.#init);
-      throw networkError(error, this.#init);
+    const { body, signals } = this.#init;
+    await body.until(limit);
+    if (body.failure !== undefined) throw brokenOff(body.failure, this.#init, signals);
+    if (body.length > limit) {
+      body.letGo();
+      throw this.#error(`the answer is longer than ${limit} bytes`);
     }
-    return Buffer.concat(pieces, length);
+    return body.first(body.length);
   }
 
   /** The body as UTF-8. Throws as `bytes` does. */
@@ -73,23 +68,15 @@ export class RegistryResponse {
 
   /** The first `limit` bytes of the body as text without known secrets: what came, also when it breaks off. Never rejects. */
   async excerpt(limit: number): Promise<string> {
-    const pieces: Buffer[] = [];
-    let length = 0;
-    try {
-      for await (const piece of this.#init.body as AsyncIterable<Buffer>) {
-        if (length < limit) pieces.push(piece);
-        length += piece.length;
-        if (length > WORTH_READING_BYTES) break;
-      }
-    } catch {
-      // What came before is all that there is to know.
-    }
-    return this.#init.mask(Buffer.concat(pieces).subarray(0, limit).toString('utf8'));
+    await this.discard();
+    return this.#init.mask(this.#init.body.first(limit).toString('utf8'));
   }
 
   /** Lets the body go, and keeps the connection when that is cheap. Never rejects. */
   async discard(): Promise<void> {
-    await this.excerpt(0);
+    const { body } = this.#init;
+    await body.until(WORTH_READING_BYTES);
+    body.letGo();
   }
 
   #error(reason: string): RegistryError {

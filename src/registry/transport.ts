@@ -1,5 +1,5 @@
 /** Requests to one registry: its address, credentials, redirects, cookies and time-outs. What the answers mean is for the callers. */
-import type { Dispatcher } from 'undici';
+import type { Answer } from './answer-handler.ts';
 import { type Authorization, Authorizer, type Wanted } from './auth/authorizer.ts';
 import { Backoff } from './backoff.ts';
 import { trustIn } from './ca.ts';
@@ -147,7 +147,7 @@ export class Transport {
   }
 
   async #authorised(request: RegistryRequest): Promise<RegistryResponse> {
-    const { origin: registry } = this;
+    const registry = this.#probe.origin;
     if (!sameOrigin(registry, request.url)) return await this.#follow(request, undefined);
     const wanted: Wanted = { ...request, registry, scopes: request.scopes ?? [] };
     const used = await this.#authorizer.authorize(wanted);
@@ -178,12 +178,14 @@ export class Transport {
   /** Sends a request to exactly one place. Credentials and cookies go to the registry's own origin only. */
   async #exchange(request: RegistryRequest, authorization: Authorization | undefined): Promise<RegistryResponse> {
     const { method, url, step, body } = request;
-    const home = sameOrigin(this.origin, url);
-    const unsafe = unsafeTarget(this.origin, url);
+    const registry = this.#probe.origin;
+    const home = sameOrigin(registry, url);
+    const unsafe = unsafeTarget(registry, url);
     if (unsafe !== undefined) throw objection(request, 'unsafe', `this address ${unsafe}: not followed`);
-    const signal = AbortSignal.any([request.signal, this.#lifetime.signal]);
     const started = performance.now();
-    this.#debug(`${method} ${safeUrl(url)}${body === undefined ? '' : ` (${bodySize(body)} bytes)`}`);
+    const asked = `${method} ${safeUrl(url)}`;
+    this.#debug(`${asked}${body === undefined ? '' : ` (${bodySize(body)} bytes)`}`);
+    const signals = [request.signal, this.#lifetime.signal];
     const answer = await exchange(this.#dispatchers.of(url), {
       method,
       url,
@@ -191,20 +193,23 @@ export class Transport {
       body,
       headers: this.#headers(request, home ? authorization?.header : undefined, home),
       timeouts: { ...defaultTimeouts(bodySize(body)), ...request.timeouts, ...this.#options.timeouts },
-      signal,
+      signals,
     });
-    this.#debug(
-      `${answer.statusCode} to ${method} ${safeUrl(url)} after ${Math.round(performance.now() - started)} ms`,
-    );
-    return this.#received({ ...request, signal }, answer, home);
+    this.#debug(`${answer.statusCode} to ${asked} after ${Math.round(performance.now() - started)} ms`);
+    return this.#received(request, answer, signals, home);
   }
 
-  #received(request: RegistryRequest, answer: Dispatcher.ResponseData, home: boolean): RegistryResponse {
-    const { method, url, step, signal } = request;
+  #received(
+    request: RegistryRequest,
+    answer: Answer,
+    signals: readonly AbortSignal[],
+    home: boolean,
+  ): RegistryResponse {
+    const { method, url, step } = request;
     const { statusCode: status, headers, body } = answer;
     const remedy = home && (status === 401 || status === 403) ? this.#authorizer.remedy(status) : undefined;
     const mask = (text: string): string => this.#secrets.mask(text);
-    const response = new RegistryResponse({ method, url, step, status, headers, body, mask, remedy, signal });
+    const response = new RegistryResponse({ method, url, step, status, headers, body, mask, remedy, signals });
     if (home) {
       request.cookies?.store(url, response.getAll('set-cookie'));
       this.backoff.note(response);
