@@ -185,7 +185,7 @@ export class Transport {
     const signal = AbortSignal.any([request.signal, this.#lifetime.signal]);
     const started = performance.now();
     this.#debug(`${method} ${safeUrl(url)}${body === undefined ? '' : ` (${bodySize(body)} bytes)`}`);
-    const answer = await exchange(this.#dispatchers.of(url), {
+    const answer = await exchange(await this.#dispatchers.of(url), {
       method,
       url,
       step,
