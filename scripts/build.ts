@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { builtins } from './build/builtins.ts';
 import { compileDeflate } from './build/deflate.ts';
+import { late } from './build/late.ts';
 import { lean } from './build/lean.ts';
 import { programs } from './build/programs.ts';
 
@@ -39,7 +40,7 @@ function bundle(entryPoints: Readonly<Record<string, string>>) {
     format: 'esm',
     platform: 'node',
     target: 'node24',
-    plugins: [programs, lean, builtins],
+    plugins: [programs, ...('step' in entryPoints ? [late] : []), lean, builtins],
     // By this undici leaves out its second, experimental parser, as it does in Node itself.
     define: { esbuildDetection: 'true' },
     // The names of chunks follow from their contents, so the same source gives the same dist on every machine.

@@ -109,6 +109,15 @@ describe('restoring from a service that fails', () => {
     expect(runner.log.lines).toEqual([]);
   });
 
+  test('a push that was cancelled before it opened the cache asks nobody', async () => {
+    const { lookup } = server.stats;
+    const runner = await freshRunner(server);
+    const cache = await runner.open({ signal: AbortSignal.abort() });
+    expect((await cache.known()).size).toBe(0);
+    expect(server.stats.lookup).toBe(lookup);
+    expect(runner.log.lines).toEqual([]);
+  });
+
   test('without a service nothing is started and nothing is waited for', async () => {
     const runner = await freshRunner();
     const before = performance.now();

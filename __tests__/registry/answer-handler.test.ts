@@ -20,14 +20,14 @@ const CA = fixture('ca.pem');
 function client(env: NodeJS.ProcessEnv = {}) {
   const dispatchers = createDispatchers({ proxies: proxiesOf(env), trust: trustIn(CA), connectTimeout: 5000 });
   onTestFinished(() => dispatchers.destroy());
-  return (
+  return async (
     address: string,
     signal: AbortSignal,
     { headers = {}, timeouts = {} }: { headers?: Record<string, string>; timeouts?: Partial<Timeouts> } = {},
   ) => {
     const url = new URL(address);
     const request = { method: 'GET', url, headers, timeouts: { ...defaultTimeouts(0), ...timeouts } };
-    return exchange(dispatchers.of(url), { ...request, signals: [signal] });
+    return exchange(await dispatchers.of(url), { ...request, signals: [signal] });
   };
 }
 

@@ -56,6 +56,15 @@ describe('proxies of the environment', () => {
     expect((await caught(send(proxied))).kind).toBe('refused');
   });
 
+  it.each(['http://', 'ftp://proxy.test:21', 'https://proxy.test/path', 'proxy.test/?a=b'])(
+    '%s is no address of a proxy, which is told before anything is sent',
+    (HTTPS_PROXY) => {
+      expect(() => connect('registry.test', { env: { HTTPS_PROXY } })).toThrow(
+        'HTTPS_PROXY holds no address of a proxy',
+      );
+    },
+  );
+
   it.each([
     [407, false],
     [502, true],

@@ -3,6 +3,10 @@ import { fileURLToPath } from 'node:url';
 import type { Plugin } from 'esbuild';
 
 const UNDICI = fileURLToPath(new URL('undici.cjs', import.meta.url));
+const UNDICI_PROXIES = fileURLToPath(new URL('undici-proxies.cjs', import.meta.url));
+
+/** Who wants of undici its proxies, and nothing else. */
+const PROXIED = /[\\/](src[\\/]registry[\\/]proxied\.ts|@actions[\\/]http-client[\\/].*)$/;
 
 /** Parts of undici, by what asks for them: each says so if it is wanted after all. */
 const ABSENT = [
@@ -33,7 +37,7 @@ const SAYING_SO = 'function absent(what) { throw new Error(what + " is not part 
 export const lean: Plugin = {
   name: 'lean',
   setup({ onResolve, onLoad, resolve }) {
-    onResolve({ filter: /^undici$/ }, () => ({ path: UNDICI }));
+    onResolve({ filter: /^undici$/ }, ({ importer }) => ({ path: PROXIED.test(importer) ? UNDICI_PROXIES : UNDICI }));
     onResolve({ filter: /^\.\.?\// }, ({ path, importer }) => {
       if (!/[\\/]undici[\\/]lib[\\/]/.test(importer)) return undefined;
       const absent = ABSENT.find((part) => part.importer.test(importer) && part.path.test(path));
@@ -44,9 +48,9 @@ export const lean: Plugin = {
     );
     onLoad({ filter: /.*/, namespace: 'smaller' }, ({ path }) => ({ contents: SMALLER[path]! }));
     onLoad({ filter: /.*/, namespace: 'absent' }, ({ pluginData }) => ({ contents: `${SAYING_SO}\n${pluginData}` }));
-    // @actions/core needs them for OIDC tokens only; their packages do not say that loading them does nothing.
+    // @actions/core needs them for OIDC tokens and the system's name only; their packages do not say that loading them does nothing.
     onResolve(
-      { filter: /^@actions\/http-client|^\.\/oidc-utils\.js$|^tunnel$/ },
+      { filter: /^@actions\/http-client|^\.\/(oidc-utils|platform)\.js$|^tunnel$/ },
       async ({ path, pluginData, importer, kind, resolveDir }) => {
         if (pluginData === lean) return undefined;
         const found = await resolve(path, { importer, kind, resolveDir, pluginData: lean });

@@ -9,18 +9,4 @@ module.exports = {
   Agent: require('undici/lib/dispatcher/agent.js'),
   Pool: require('undici/lib/dispatcher/pool.js'),
   buildConnector: require('undici/lib/core/connect.js'),
-  // Only behind a proxy.
-  get EnvHttpProxyAgent() {
-    withConnect();
-    return require('undici/lib/dispatcher/env-http-proxy-agent.js');
-  },
-  get ProxyAgent() {
-    withConnect();
-    return require('undici/lib/dispatcher/proxy-agent.js');
-  },
 };
-
-/** The proxy agents open their tunnels by it; undici's index gives it to all dispatchers in the same way. */
-function withConnect() {
-  Dispatcher.prototype.connect ??= require('undici/lib/api/api-connect.js');
-}

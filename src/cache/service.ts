@@ -82,7 +82,9 @@ export class CacheService {
     this.#dir = options.dir;
     this.#log = options.log;
     this.#deadlines = { ...DEADLINES, ...options.deadlines };
-    options.signal?.addEventListener('abort', () => this.close('cancelled'), { once: true });
+    const cancel = (): void => this.close('cancelled');
+    options.signal?.addEventListener('abort', cancel, { once: true });
+    if (options.signal?.aborted) cancel();
   }
 
   /** Where the file of an entry lies: put it there before `save`, find it there after `restore`. */

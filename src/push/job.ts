@@ -5,6 +5,7 @@ import type { Spool } from '../layer/spool.ts';
 import type { Report } from './events.ts';
 import type { KnownLayers } from './known.ts';
 import type { Ledger } from './ledger.ts';
+import type { OnDemand } from './on-demand.ts';
 import type { PushRequest } from './request.ts';
 import type { Target } from './target.ts';
 
@@ -17,9 +18,9 @@ export interface Job {
   /** Adds to the known layers what images pushed earlier tell of them: asked for once, and for plain layers alone. Never rejects. */
   lessons(): Promise<void>;
   readonly ledger: Ledger;
-  readonly cache: LayerCache | undefined;
+  readonly cache: OnDemand<LayerCache> | undefined;
   readonly spool: Spool;
-  readonly pool: CompressorPool;
+  readonly pool: OnDemand<CompressorPool>;
 }
 
 /** The targets that have not failed. Throws the first failure when none is left: there is nobody to push for. */

@@ -1,8 +1,7 @@
 /**
- * Learns known layers: from the caches, and from images pushed earlier, whose config and manifest pair diffIDs with
- * blobs position by position. Whatever can't be read teaches nothing.
+ * Learns known layers from images pushed earlier, whose config and manifest pair diffIDs with blobs position by
+ * position. Whatever can't be read teaches nothing.
  */
-import type { LayerCache } from '../cache/layer-cache.ts';
 import {
   type Descriptor,
   type Digest,
@@ -26,11 +25,6 @@ const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
 
 /** Platforms of one index that are looked at: each costs two requests. */
 const MAX_CHILDREN = 8;
-
-/** Adds what the spool and the Actions cache know. Never rejects. */
-export async function learnFromCache(known: KnownLayers, cache: LayerCache | undefined): Promise<void> {
-  for (const [diffId, descriptor] of (await cache?.known()) ?? []) known.add(diffId, descriptor);
-}
 
 /**
  * Adds what images pushed earlier tell: all are asked at once, and what the first ones say comes first, so that two runs

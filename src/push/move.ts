@@ -6,7 +6,6 @@ import type { KeptLayer } from './deliveries.ts';
 import { explain, PushError } from './error.ts';
 import { type Force, NOTHING_FORCED } from './force.ts';
 import type { Job } from './job.ts';
-import { learnFromCache } from './learn.ts';
 import { documentsAtHand, type Piece, piecesOf, plainPiece } from './pieces.ts';
 import { treeWithoutExport } from './plan.ts';
 import { Transfer } from './transfer.ts';
@@ -45,7 +44,8 @@ export async function move(job: Job, found: FoundImage, force: Force = NOTHING_F
 async function useCache(job: Job, transfer: Transfer, pieces: readonly Piece[]): Promise<void> {
   const missing = pieces.filter(({ key, plain }) => plain && !transfer.isTaken(key));
   if (!job.cache || missing.length === 0) return;
-  await learnFromCache(job.known, job.cache);
+  const cache = await job.cache.get();
+  for (const [diffId, descriptor] of await cache.known()) job.known.add(diffId, descriptor);
   await transfer.settle(missing);
   await transfer.fromCache(missing);
 }

@@ -1,29 +1,36 @@
 /** Opens and closes what one push needs: registries, compressor, spool, cache. */
 import { join } from 'node:path';
-import { LayerCache } from '../cache/layer-cache.ts';
-import { CompressorPool } from '../layer/compress/pool.ts';
+import type { LayerCache } from '../cache/layer-cache.ts';
+import { COMPRESSIONS } from '../layer/compress/compression.ts';
 import { Spool } from '../layer/spool.ts';
 import type { Report } from './events.ts';
 import type { Job } from './job.ts';
 import { KnownLayers } from './known.ts';
-import { learnFromRegistry } from './learn.ts';
 import { Ledger } from './ledger.ts';
+import { OnDemand } from './on-demand.ts';
 import type { PushRequest } from './request.ts';
 import type { Target } from './target.ts';
 import { closeTargets, openTargets } from './targets.ts';
 
-/** Opens everything that one push needs; no byte of an image is sent yet. The caller closes it. Throws for unusable credentials. */
+/** Opens everything that each push needs, and lays out what some do; no byte of an image is sent yet. The caller closes it. Throws for unusable credentials. */
 export async function openJob(request: PushRequest, report: Report, signal: AbortSignal): Promise<Job> {
-  const { compression, compressionLevel: level, workDir } = request;
+  const { compression, workDir } = request;
+  const level = request.compressionLevel ?? COMPRESSIONS[compression].defaultLevel;
   const ledger = new Ledger();
-  const pool = new CompressorPool({ compression, ...(level ? { level } : {}) });
   const targets = await openTargets(request, { report, signal, ledger });
   for (const { registry } of targets) registry.greet();
   try {
     const spool = await Spool.open(join(workDir, `spool-${process.pid}`));
-    const cache = request.cache ? openCache(request, pool.level, targets, report, signal) : undefined;
+    const pool = new OnDemand(async () => {
+      const { CompressorPool } = await late();
+      return new CompressorPool({ compression, level });
+    });
+    const cache = request.cache ? cacheFor(request, level, targets, report, signal) : undefined;
     const known = new KnownLayers(compression);
-    const lessons = once(() => learnFromRegistry(known, targets, request.cacheFrom, { report, signal }));
+    const lessons = once(async () => {
+      const { learnFromRegistry } = await late();
+      await learnFromRegistry(known, targets, request.cacheFrom, { report, signal });
+    });
     return { request, report, signal, targets, ledger, known, lessons, cache, spool, pool };
   } catch (error) {
     await closeTargets(targets);
@@ -31,28 +38,33 @@ export async function openJob(request: PushRequest, report: Report, signal: Abor
   }
 }
 
+const late = () => import('./late.ts');
+
 function once(work: () => Promise<void>): () => Promise<void> {
   let working: Promise<void> | undefined;
   return () => (working ??= work());
 }
 
-function openCache(
+function cacheFor(
   request: PushRequest,
   level: number,
   targets: readonly Target[],
   report: Report,
   signal: AbortSignal,
-): LayerCache {
-  return new LayerCache({
-    dir: request.workDir,
-    compression: request.compression,
-    level,
-    repositories: targets.flatMap(({ destinations }) => destinations.map(({ name }) => name)),
-    remote: request.remoteCache,
-    maxSize: request.cacheMaxSize,
-    concurrency: request.concurrency,
-    log: { info: (text) => report({ type: 'info', text }), debug: (text) => report({ type: 'debug', text }) },
-    signal,
+): OnDemand<LayerCache> {
+  return new OnDemand(async () => {
+    const { LayerCache } = await late();
+    return new LayerCache({
+      dir: request.workDir,
+      compression: request.compression,
+      level,
+      repositories: targets.flatMap(({ destinations }) => destinations.map(({ name }) => name)),
+      remote: request.remoteCache,
+      maxSize: request.cacheMaxSize,
+      concurrency: request.concurrency,
+      log: { info: (text) => report({ type: 'info', text }), debug: (text) => report({ type: 'debug', text }) },
+      signal,
+    });
   });
 }
 

@@ -6,6 +6,7 @@ import { formatReference, type Reference, withTarget } from '../image/reference.
 import type { FoundImage } from '../image/source.ts';
 import { openEngineStore } from '../image/store/open.ts';
 import { commitMoved } from './commit-moved.ts';
+import type { KeptLayer } from './deliveries.ts';
 import { tellDryRun } from './dry-run.ts';
 import { CancelledError } from './error.ts';
 import type { Report } from './events.ts';
@@ -70,7 +71,12 @@ async function chunkedPush(job: Job, found: FoundImage): Promise<Pushed> {
   job.report({ type: 'phase', phase: 'Manifest' });
   const { exported, kept } = await job.ledger.time('manifest', () => commitMoved(job, found, moved));
   livingTargets(job);
-  return { exported, savePlan: await job.cache?.record(kept) };
+  return { exported, savePlan: await record(job, kept) };
+}
+
+/** Notes in the cache what the push knows of plain layers now; an image whose layers are all compressed has none. */
+async function record({ cache }: Job, kept: readonly KeptLayer[]): Promise<SavePlan | undefined> {
+  return kept.length > 0 ? (await cache?.get())?.record(kept) : undefined;
 }
 
 /** A failure of the export ends the push, unless the engine may do what is left. Failures of registries are in their books. */

@@ -8,13 +8,14 @@ import type { StoreSource, StreamedBlob, StreamSource } from '../image/source.ts
 import { memoryBody, storedBody } from '../layer/bodies.ts';
 import { layerMediaType } from '../layer/compress/compression.ts';
 import { fileBody } from '../layer/file-body.ts';
-import { compressLayer, type MadeBlob, spoolBlob } from '../layer/make.ts';
+import type { MadeBlob } from '../layer/make.ts';
 import { Deliveries, type Shipment } from './deliveries.ts';
 import { entriesUntil, pieceOfEntry, unnamedPiece } from './entries.ts';
 import type { Force } from './force.ts';
 import { type Job, livingTargets } from './job.ts';
 import type { Piece } from './pieces.ts';
 import { settlePiece } from './settle.ts';
+import type { Workshop } from './workshop.ts';
 
 export class Transfer {
   readonly #job: Job;
@@ -22,8 +23,7 @@ export class Transfer {
   readonly #deliveries: Deliveries;
   readonly #held: Shipment[] = [];
   readonly #making = pLimit(MAKERS);
-  #read = 0;
-  #written = 0;
+  #workshop: Promise<Workshop> | undefined;
 
   constructor(job: Job, force: Force) {
     this.#job = job;
@@ -80,9 +80,10 @@ export class Transfer {
 
   /** Sends the plain layers that the cache has in compressed form; the others stay for the source. */
   async fromCache(pieces: readonly Piece[]): Promise<void> {
-    const { cache, signal } = this.#job;
-    if (!cache) return;
+    const { signal } = this.#job;
     const missing = pieces.filter(({ key, plain }) => plain && !this.isTaken(key));
+    const cache = missing.length > 0 ? await this.#job.cache?.get() : undefined;
+    if (!cache) return;
     await Promise.all(
       missing.map(async (piece) => {
         const found = await cache.restore(piece.key);
@@ -137,7 +138,7 @@ export class Transfer {
       }
       const { size, bytes } = stored;
       if (piece.plain) {
-        await this.#shipWhileMade(piece, () => this.#compress(stored.read(), piece.key));
+        await this.#shipWhileMade(piece, (workshop) => workshop.compress(stored.read(), piece.key));
       } else if (bytes) {
         const body = memoryBody(bytes, piece.key);
         await this.#deliveries.ship({ piece, body, mediaType: piece.mediaType, fromCache: false });
@@ -145,7 +146,7 @@ export class Transfer {
         const body = storedBody({ ...stored, size, read: stored.read.bind(stored) }, piece.key, this.#job);
         await this.#deliveries.ship({ piece, body, mediaType: piece.mediaType, fromCache: false });
       } else {
-        await this.#shipWhileMade(piece, () => this.#passThrough(stored.read(), piece.key));
+        await this.#shipWhileMade(piece, (workshop) => workshop.passThrough(stored.read(), piece.key));
       }
     } catch (error) {
       this.#deliveries.spoil(piece.key, error);
@@ -153,9 +154,10 @@ export class Transfer {
   }
 
   /** Sends a blob while it is made; the next one is begun when this one is made, sent or not. */
-  async #shipWhileMade(piece: Piece, make: () => MadeBlob): Promise<void> {
+  async #shipWhileMade(piece: Piece, make: (workshop: Workshop) => MadeBlob): Promise<void> {
+    const workshop = await this.#openWorkshop();
     const { shipped } = await this.#making(async () => {
-      const made = make();
+      const made = make(workshop);
       const shipped = this.#deliveries.ship(this.#madeShipment(piece, made));
       // A failure is the shipment's to tell; here it only frees the place.
       await Promise.race([made.whole().catch(() => {}), shipped]);
@@ -173,6 +175,8 @@ export class Transfer {
     source: StreamSource,
     options: { isWanted(key: Digest): boolean; isComplete(): boolean; hold: boolean },
   ): Promise<void> {
+    // Before there is an entry: one that breaks must find somebody who listens.
+    const workshop = await this.#openWorkshop();
     for await (const entry of entriesUntil(source.blobs(), this.#deliveries.abandoned)) {
       livingTargets(this.#job);
       if (options.isComplete()) break;
@@ -181,17 +185,17 @@ export class Transfer {
         entry.body.destroy();
         continue;
       }
-      const shipment = this.#shipmentOf(entry, piece);
+      const shipment = this.#shipmentOf(entry, piece, workshop);
       if (options.hold) this.#hold(shipment);
       else void this.#deliveries.ship(shipment);
     }
     livingTargets(this.#job);
   }
 
-  #shipmentOf(entry: StreamedBlob, piece: Piece | undefined): Shipment {
+  #shipmentOf(entry: StreamedBlob, piece: Piece | undefined, workshop: Workshop): Shipment {
     if (piece) this.#deliveries.take(piece.key);
     const plain = piece ? piece.plain : entry.form === 'tar';
-    const made = plain ? this.#compress(entry.body, piece?.key) : this.#passThrough(entry.body, piece?.key);
+    const made = plain ? workshop.compress(entry.body, piece?.key) : workshop.passThrough(entry.body, piece?.key);
     return this.#madeShipment(piece ?? unnamedPiece(entry), made);
   }
 
@@ -209,34 +213,10 @@ export class Transfer {
     }
   }
 
-  #compress(input: Parameters<typeof compressLayer>[0], diffId: Digest | undefined): MadeBlob {
-    const { pool, spool, signal, cache, request } = this.#job;
-    const path = cache && diffId && !request.dryRun ? cache.layerPath(diffId) : undefined;
-    return compressLayer(input, {
-      pool,
-      spool,
-      signal,
-      ...(diffId ? { diffId } : {}),
-      ...(path ? { path } : {}),
-      onProgress: this.#progress(),
-    });
-  }
-
-  #passThrough(input: Parameters<typeof spoolBlob>[0], digest: Digest | undefined): MadeBlob {
-    const { spool, signal } = this.#job;
-    return spoolBlob(input, { spool, signal, ...(digest ? { digest } : {}), onProgress: this.#progress() });
-  }
-
-  #progress(): (read: number, written: number) => void {
-    let lastRead = 0;
-    let lastWritten = 0;
-    return (read, written) => {
-      this.#read += read - lastRead;
-      this.#written += written - lastWritten;
-      lastRead = read;
-      lastWritten = written;
-      this.#job.report({ type: 'made', read: this.#read, written: this.#written });
-    };
+  /** Loaded and opened for the first blob that is made. */
+  #openWorkshop(): Promise<Workshop> {
+    this.#workshop ??= import('./late.ts').then(({ Workshop }) => Workshop.open(this.#job));
+    return this.#workshop;
   }
 
   #madeShipment(piece: Piece, made: MadeBlob): Shipment {

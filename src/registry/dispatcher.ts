@@ -1,6 +1,6 @@
 /** The connections to a registry: undici's agents, with the certificates, proxies and the care for early answers that pushes need. */
 import type { Socket } from 'node:net';
-import { Agent, buildConnector, type Dispatcher, EnvHttpProxyAgent, Pool } from 'undici';
+import { Agent, buildConnector, type Dispatcher, Pool } from 'undici';
 import type { Trust } from './ca.ts';
 import { isLoopback } from './origin.ts';
 import { withCalmParser } from './parser.ts';
@@ -22,7 +22,7 @@ export interface DispatcherOptions {
 /** The connections to all hosts, through the environment's proxies or not. */
 export interface Dispatchers {
   /** The one for a URL. */
-  of(url: URL): Dispatcher;
+  of(url: URL): Promise<Dispatcher>;
   /** Ends every connection at once. */
   destroy(): Promise<void>;
 }
@@ -42,16 +42,19 @@ export function createDispatchers({ proxies, trust, connectTimeout }: Dispatcher
     factory: (origin: string | URL, pool: object) => new Pool(origin, withLastWords(pool as Pool.Options)),
   };
   const direct = new Agent({ ...common, connect: connector(base, trust) });
-  const { http, https, except } = proxies;
-  if (http === '' && https === '') return { of: () => direct, destroy: () => direct.destroy() };
-  const tls = { ...base, secureContext: trust() };
-  const routes = { httpProxy: http, httpsProxy: https, noProxy: except };
-  const proxied = new EnvHttpProxyAgent({ ...common, ...routes, connect: tls, requestTls: tls, proxyTls: tls });
+  let opening: Promise<Dispatcher> | undefined;
+  const proxied = (): Promise<Dispatcher> => {
+    opening ??= import('./proxied.ts').then(({ proxiedAgent }) =>
+      proxiedAgent(proxies, common, { ...base, secureContext: trust() }),
+    );
+    return opening;
+  };
   return {
     // As for Go's clients and curl: this machine is never behind a proxy, and HTTP_PROXY is for plain HTTP alone.
-    of: (url) => (isLoopback(url) || (url.protocol === 'https:' ? https : http) === '' ? direct : proxied),
+    of: async (url) =>
+      isLoopback(url) || (url.protocol === 'https:' ? proxies.https : proxies.http) === '' ? direct : proxied(),
     destroy: async () => {
-      await Promise.all([direct.destroy(), proxied.destroy()]);
+      await Promise.all([direct.destroy(), opening?.then((agent) => agent.destroy())]);
     },
   };
 }

@@ -22,8 +22,14 @@ function addressIn(env: NodeJS.ProcessEnv, ...names: readonly string[]): string 
   const value = name === undefined ? '' : env[name]!;
   if (value === '') return '';
   const address = value.includes('://') ? value : `http://${value}`;
-  if (URL.canParse(address)) return address;
+  if (isProxy(address)) return address;
   throw new Error(`the environment variable ${name} holds no address of a proxy`);
+}
+
+/** Whether undici would take it: told here and now, and not with the first request that needs the proxy. */
+function isProxy(address: string): boolean {
+  const { protocol = '', pathname = '', search, hash } = URL.canParse(address) ? new URL(address) : {};
+  return /^(https?|socks5?):$/.test(protocol) && /^\/?$/.test(pathname) && !search && !hash;
 }
 
 /** The password in a proxy's address, in every form in which it is written or sent. */

@@ -186,7 +186,7 @@ export class Transport {
     const asked = `${method} ${safeUrl(url)}`;
     this.#debug(`${asked}${body === undefined ? '' : ` (${bodySize(body)} bytes)`}`);
     const signals = [request.signal, this.#lifetime.signal];
-    const answer = await exchange(this.#dispatchers.of(url), {
+    const answer = await exchange(await this.#dispatchers.of(url), {
       method,
       url,
       step,

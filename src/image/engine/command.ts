@@ -1,5 +1,4 @@
-/** Running an engine's command-line tool through @actions/exec, silently, and reading its answer. */
-import { exec } from '@actions/exec';
+/** Running an engine's command-line tool through @actions/exec (loaded for the first of them), silently, and reading its answer. */
 import { ImageError } from '../error.ts';
 import { untilAborted } from './abort.ts';
 import { findTool } from './tool.ts';
@@ -69,6 +68,7 @@ export async function start(
   options: { env: NodeJS.ProcessEnv; listeners?: { stdout?: (data: Buffer) => void; stderr?: (data: Buffer) => void } },
 ): Promise<number> {
   try {
+    const { exec } = await import('@actions/exec');
     // By its path: @actions/io writes to standard output what it thinks of folders in PATH that it may not enter.
     const path = tool.includes('/') ? tool : (findTool(tool, options.env) ?? tool);
     return await exec(`"${path}"`, [...args], {

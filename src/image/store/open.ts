@@ -7,10 +7,7 @@ import { openContentStore } from './content.ts';
 import { StoreError } from './errors.ts';
 import { EscalatingFiles } from './escalating-files.ts';
 import { LocalFiles, type StoreFiles } from './files.ts';
-import { startHelper } from './helper-files.ts';
 import { type EngineFacts, locate, type StoreLocation } from './locate.ts';
-import { openOverlay2 } from './overlay2.ts';
-import { openPodmanStore } from './podman.ts';
 
 export type { EngineFacts } from './locate.ts';
 
@@ -55,12 +52,15 @@ const mayUseSudo = ({ export: wanted, byOwnRights, env }: StoreOptions): boolean
 
 const isDenied = (error: unknown): error is StoreError => error instanceof StoreError && error.denied;
 
+const late = () => import('./late.ts');
+
 /** The files of a store: read by this process, and where it may ask for that, by the helper from the first refusal on. */
 function filesOf({ roots }: StoreLocation, options: StoreOptions): StoreFiles {
   const own = new LocalFiles(roots);
   if (!mayUseSudo(options)) return own;
   return new EscalatingFiles(own, async ({ message }) => {
     options.debug(`The engine's store needs more rights: ${message}`);
+    const { startHelper } = await late();
     const helper = await startHelper(roots, options);
     options.notice(`A read-only helper under sudo reads the engine's files below ${roots.join(', ')}; ${TURN_OFF}`);
     return helper;
@@ -87,13 +87,14 @@ async function openIn(
   throw failures.find(isDenied) ?? failures[0];
 }
 
-function openAt(
+async function openAt(
   files: StoreFiles,
   root: string,
   facts: EngineFacts,
   kind: StoreLocation['kind'],
 ): Promise<StoreSource> {
   if (kind === 'content') return openContentStore(files, root, facts.root ?? facts.imageId);
+  const { openOverlay2, openPodmanStore } = await late();
   return kind === 'overlay2' ? openOverlay2(files, root, facts.imageId) : openPodmanStore(files, root, facts.imageId);
 }
 

@@ -1,6 +1,5 @@
 /** Credential helpers: programs that keep secrets. https://github.com/docker/docker-credential-helpers#development */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { exec } from '@actions/exec';
 import { type Credentials, CredentialsError, fromPair } from './types.ts';
 
 /** A helper may ask a cloud's API for a token; one that waits for a human never ends. */
@@ -34,6 +33,7 @@ export async function askHelper(options: HelperOptions): Promise<Credentials | u
 
 async function run(program: string, options: HelperOptions): Promise<{ code: number; output: string }> {
   const { env, server, timeout = HELPER_MS } = options;
+  const { exec } = await import('@actions/exec');
   const pieces: Buffer[] = [];
   const running = exec(program, ['get'], {
     silent: true,
