@@ -200,7 +200,7 @@ async function endToEnd(sample: string, folder: string, rounds: number): Promise
       await pool.close();
     }
   }
-  await spool.dispose();
+  await spool.close();
   console.log(
     '\n| layer to spool file, 2 threads | MB/s | cores busy | CPU s per GB, hashing and all |\n|---|---|---|---|',
   );

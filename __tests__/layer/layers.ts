@@ -40,7 +40,7 @@ export const newFolder = (): string => {
 
 export const newSpool = async (bound?: number): Promise<Spool> => {
   const spool = await Spool.open(join(newFolder(), 'spool'), { bound });
-  onTestFinished(() => spool.dispose());
+  onTestFinished(() => spool.close());
   return spool;
 };
 

@@ -211,7 +211,7 @@ test('the cache keeps a complete file in the place that it asked for, and no inc
   });
   await broken.reach(1);
   await broken.release(true);
-  await spool.dispose();
+  await spool.close();
   expect(kept.file).toBe(path);
   expect(readdirSync(join(folder, 'cache'))).toEqual(['layer.gz']);
   expect((await contentsOf(kept)).equals(packed)).toBe(true);

@@ -18,6 +18,6 @@ const layer = compressLayer(input, { pool, spool, signal: new AbortController().
 await layer.whole();
 await layer.release();
 await pool.close();
-await spool.dispose();
+await spool.close();
 rmSync(dir, { recursive: true });
 console.log(process.resourceUsage().maxRSS * 1024);

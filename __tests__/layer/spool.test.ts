@@ -79,7 +79,7 @@ test('disposing of the spool ends those who are held back', async () => {
   const blob = spoolBlob(streamOf(bytesOf('random', 30 * MIB)), { spool, signal: never });
   await blob.reach(MIB);
   await sleep(100);
-  await spool.dispose();
+  await spool.close();
   await expect(blob.whole()).rejects.toBeInstanceOf(LayerError);
   expect(spool.bytesOnDisk).toBe(0);
 });

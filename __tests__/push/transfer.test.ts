@@ -1,15 +1,17 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { gunzipSync } from 'node:zlib';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import type { Digest } from '../../src/image/oci.ts';
 import { Spool } from '../../src/layer/spool.ts';
 import { commit, documentsOf } from '../../src/push/commit.ts';
 import { NOTHING_FORCED } from '../../src/push/force.ts';
 import type { Job } from '../../src/push/job.ts';
 import { learnFromRegistry } from '../../src/push/learn.ts';
+import { OnDemand } from '../../src/push/on-demand.ts';
 import { documentsAtHand, piecesOf } from '../../src/push/pieces.ts';
 import { Transfer } from '../../src/push/transfer.ts';
 import { refusal } from '../support/registry/answer.ts';
@@ -59,7 +61,7 @@ const expectLayer = (registry: Registry, transfer: Transfer, { diffId, bytes }: 
   expect(gunzipSync(readFileSync(registry.blobPath(blob?.digest ?? ''))).equals(bytes)).toBe(true);
 };
 
-const spoolFiles = ({ spool }: Job) => (existsSync(spool.dir) ? readdirSync(spool.dir) : []);
+const spoolFiles = ({ spool: { made } }: Job) => (made && existsSync(made.dir) ? readdirSync(made.dir) : []);
 
 describe.each(['store', 'stream'] as const)('a transfer out of a %s', (kind) => {
   const move = async (job: Job, of: readonly PlainLayer[], read?: (layer: PlainLayer) => Readable) => {
@@ -196,7 +198,8 @@ describe('a stream', () => {
     const registry = await registryForTest();
     const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
     const of = layers(2, 20_000_000);
-    const spool = await Spool.open(job.spool.dir, { bound: 1000 });
+    const spool = new OnDemand(() => Spool.open(join(job.request.workDir, 'small-spool'), { bound: 1000 }));
+    onTestFinished(() => spool.close());
     const transfer = new Transfer({ ...job, spool }, NOTHING_FORCED);
     await transfer.fromStream(streamOf(of), { ...everything, hold: true });
     expect(registry.requests.filter(({ step }) => step === 'upload-put')).toEqual([]);

@@ -23,7 +23,7 @@ async function step(): Promise<void> {
   const cancel = cancelSignal();
   const request = readRequest();
   const result = await pushWithLog(request, cancel);
-  await writeOutputs(result);
+  writeOutputs(result);
   if (result.failures.length > 0) failPartly(result);
 }
 

@@ -79,7 +79,7 @@ export class SpoolFile {
     return fileStream(this.path, start, end);
   }
 
-  /** Leaves the file where it is, now and when the spool is disposed of. */
+  /** Leaves the file where it is, now and when the spool is closed. */
   keep(): void {
     this.#kept = true;
   }

@@ -56,7 +56,7 @@ export class Spool {
   }
 
   /** Ends all makers and removes every file that is not kept, and the folder if it was made here and is empty. */
-  async dispose(): Promise<void> {
+  async close(): Promise<void> {
     this.#space.close(new LayerError('the spool was closed'));
     await Promise.all(this.#files.map((file) => file.remove()));
     // Not empty: the cache keeps files in it.

@@ -19,7 +19,7 @@ export interface Job {
   lessons(): Promise<void>;
   readonly ledger: Ledger;
   readonly cache: OnDemand<LayerCache> | undefined;
-  readonly spool: Spool;
+  readonly spool: OnDemand<Spool>;
   readonly pool: OnDemand<CompressorPool>;
 }
 

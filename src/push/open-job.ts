@@ -2,7 +2,6 @@
 import { join } from 'node:path';
 import type { LayerCache } from '../cache/layer-cache.ts';
 import { COMPRESSIONS } from '../layer/compress/compression.ts';
-import { Spool } from '../layer/spool.ts';
 import type { Report } from './events.ts';
 import type { Job } from './job.ts';
 import { KnownLayers } from './known.ts';
@@ -19,23 +18,21 @@ export async function openJob(request: PushRequest, report: Report, signal: Abor
   const ledger = new Ledger();
   const targets = await openTargets(request, { report, signal, ledger });
   for (const { registry } of targets) registry.greet();
-  try {
-    const spool = await Spool.open(join(workDir, `spool-${process.pid}`));
-    const pool = new OnDemand(async () => {
-      const { CompressorPool } = await late();
-      return new CompressorPool({ compression, level });
-    });
-    const cache = request.cache ? cacheFor(request, level, targets, report, signal) : undefined;
-    const known = new KnownLayers(compression);
-    const lessons = once(async () => {
-      const { learnFromRegistry } = await late();
-      await learnFromRegistry(known, targets, request.cacheFrom, { report, signal });
-    });
-    return { request, report, signal, targets, ledger, known, lessons, cache, spool, pool };
-  } catch (error) {
-    await closeTargets(targets);
-    throw error;
-  }
+  const spool = new OnDemand(async () => {
+    const { Spool } = await late();
+    return Spool.open(join(workDir, `spool-${process.pid}`));
+  });
+  const pool = new OnDemand(async () => {
+    const { CompressorPool } = await late();
+    return new CompressorPool({ compression, level });
+  });
+  const cache = request.cache ? cacheFor(request, level, targets, report, signal) : undefined;
+  const known = new KnownLayers(compression);
+  const lessons = once(async () => {
+    const { learnFromRegistry } = await late();
+    await learnFromRegistry(known, targets, request.cacheFrom, { report, signal });
+  });
+  return { request, report, signal, targets, ledger, known, lessons, cache, spool, pool };
 }
 
 const late = () => import('./late.ts');
@@ -71,5 +68,5 @@ function cacheFor(
 /** Ends upload sessions, connections and threads, and removes the spool and what the cache does not keep. */
 export async function closeJob({ targets, pool, spool, cache }: Job): Promise<void> {
   await Promise.allSettled([closeTargets(targets), pool.close()]);
-  await Promise.allSettled([spool.dispose(), cache?.close()]);
+  await Promise.allSettled([spool.close(), cache?.close()]);
 }

@@ -100,7 +100,7 @@ function resultOf(job: Job, found: FoundImage, { exported, savePlan }: Pushed): 
     digest: pushed?.digest,
     imageId: found.imageId,
     image: pushed && formatReference(withTarget(pushed.reference, { digest: pushed.digest })),
-    metadata: metadataOf({ targets, ledger, exported, spoolPeak: spool.peakBytes }),
+    metadata: metadataOf({ targets, ledger, exported, spoolPeak: spool.made?.peakBytes ?? 0 }),
     savePlan,
     failures,
   };

@@ -4,23 +4,27 @@ import type { Digest } from '../image/oci.ts';
 import type { CompressorPool } from '../layer/compress/pool.ts';
 import type { Input } from '../layer/gather.ts';
 import { compressLayer, type MadeBlob, spoolBlob } from '../layer/make.ts';
+import type { Spool } from '../layer/spool.ts';
 import type { Job } from './job.ts';
 
 export class Workshop {
   readonly #job: Job;
+  readonly #spool: Spool;
   readonly #pool: CompressorPool;
   readonly #cache: LayerCache | undefined;
   #read = 0;
   #written = 0;
 
-  private constructor(job: Job, pool: CompressorPool, cache: LayerCache | undefined) {
+  private constructor(job: Job, spool: Spool, pool: CompressorPool, cache: LayerCache | undefined) {
     this.#job = job;
+    this.#spool = spool;
     this.#pool = pool;
     this.#cache = cache;
   }
 
   static async open(job: Job): Promise<Workshop> {
-    return new Workshop(job, await job.pool.get(), job.request.dryRun ? undefined : await job.cache?.get());
+    const cache = job.request.dryRun ? undefined : await job.cache?.get();
+    return new Workshop(job, await job.spool.get(), await job.pool.get(), cache);
   }
 
   /** Compresses a plain layer, where the cache may keep it if it has a name. */
@@ -39,8 +43,7 @@ export class Workshop {
   }
 
   #options() {
-    const { spool, signal } = this.#job;
-    return { spool, signal, onProgress: this.#progress() };
+    return { spool: this.#spool, signal: this.#job.signal, onProgress: this.#progress() };
   }
 
   #progress(): (read: number, written: number) => void {

@@ -1,6 +1,6 @@
 /** Compressed archives: decompressed once into a file without a name, so that every blob in them can be opened. */
 import { createWriteStream } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
@@ -49,7 +49,7 @@ async function decompress(
   description: string,
   { tempDir = tmpdir(), signal }: ArchiveOptions,
 ): Promise<RandomFile> {
-  const folder = await mkdtemp(join(tempDir, 'archive-')).catch((error) => {
+  const folder = await folderIn(tempDir).catch((error) => {
     throw asImageError(error, 'Archive', `no place to decompress ${description} in ${tempDir}`);
   });
   try {
@@ -63,6 +63,11 @@ async function decompress(
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+async function folderIn(tempDir: string): Promise<string> {
+  await mkdir(tempDir, { recursive: true });
+  return mkdtemp(join(tempDir, 'archive-'));
 }
 
 const remedyFor = (error: unknown, tempDir: string): string =>

@@ -1,5 +1,5 @@
 /** Where an engine says that it keeps its images. Only what it says: the files tell whether it is so. */
-import { readFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
 import type { Digest } from '../oci.ts';
 import { StoreError } from './errors.ts';
 
@@ -63,13 +63,13 @@ function assertLocal({ engine, env }: EngineFacts): void {
   }
 }
 
-async function docker(info: DockerInfo, { root }: EngineFacts): Promise<StoreLocation> {
+function docker(info: DockerInfo, { root }: EngineFacts): StoreLocation {
   const { Driver: driver, DockerRootDir: rootDir } = info;
   if (info.OperatingSystem === 'Docker Desktop') throw new StoreError('Docker Desktop runs in a virtual machine');
   if (!rootDir?.startsWith('/')) throw new StoreError('docker info does not name the folder of the engine');
   const status = new Map(info.DriverStatus ?? []);
   if (root !== undefined || status.get('driver-type') === 'io.containerd.snapshotter.v1') {
-    return { kind: 'content', roots: await contentRoots(rootDir, info.Containerd?.Address) };
+    return { kind: 'content', roots: contentRoots(rootDir, info.Containerd?.Address) };
   }
   if (driver !== 'overlay2')
     throw new StoreError(`Docker's storage driver is ${driver}, and only overlay2 can be read`);
@@ -77,17 +77,20 @@ async function docker(info: DockerInfo, { root }: EngineFacts): Promise<StoreLoc
 }
 
 /** The content stores of Docker's own containerd and of the system's; the socket tells which is the likelier. */
-async function contentRoots(rootDir: string, address: string | undefined): Promise<string[]> {
+function contentRoots(rootDir: string, address: string | undefined): string[] {
   const own = `${rootDir}/containerd/daemon`;
-  const system = [await configuredRoot(), CONTAINERD_ROOT];
+  const system = [configuredRoot(), CONTAINERD_ROOT];
   const roots = address && SYSTEM_SOCKET.test(address) ? [...system, own] : [own, ...system];
   return [...new Set(roots.filter((root) => root !== undefined))].map((root) => `${root}/${CONTENT}`);
 }
 
 /** The `root` of the system's containerd, where its configuration sets one. */
-async function configuredRoot(): Promise<string | undefined> {
-  const config = await readFile(CONTAINERD_CONFIG, 'utf8').catch(() => '');
-  return /^root\s*=\s*["'](\/[^"']*)["']/m.exec(config)?.[1];
+function configuredRoot(): string | undefined {
+  try {
+    return /^root\s*=\s*["'](\/[^"']*)["']/m.exec(readFileSync(CONTAINERD_CONFIG, 'utf8'))?.[1];
+  } catch {
+    return undefined;
+  }
 }
 
 function podman({ host, store }: PodmanInfo): StoreLocation {

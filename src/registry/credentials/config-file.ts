@@ -1,5 +1,5 @@
 /** Credential files: Docker's config.json and Podman's auth.json, which have one form. */
-import { readFile, stat } from 'node:fs/promises';
+import { existsSync, readFileSync } from 'node:fs';
 import { askHelper } from './helper.ts';
 import { canonicalHost, canonicalKey, DOCKER_HUB_KEY } from './hosts.ts';
 import { type Credentials, CredentialsError, fromPair } from './types.ts';
@@ -22,26 +22,23 @@ export interface ConfigFile {
   readonly credHelpers?: Readonly<Record<string, string>>;
 }
 
-/** Reads a config file; undefined when there is none. Throws CredentialsError, naming the file, when it can't be read. */
-export async function readConfigFile(path: string): Promise<ConfigFile | undefined> {
+/**
+ * Reads a config file; undefined when there is none. Throws CredentialsError, naming the file, when it can't be read.
+ * At once: nothing else can be done before, and to have another thread read a small file takes longer than to read it.
+ */
+export function readConfigFile(path: string): ConfigFile | undefined {
   let text: string;
   try {
-    text = await readFile(path, 'utf8');
+    text = readFileSync(path, 'utf8');
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
-    if (code === 'EACCES' && !(await isSeen(path))) return undefined;
+    // A root's Podman closes /run/containers to everybody else, who has no credentials there then.
+    if (code === 'EACCES' && !existsSync(path)) return undefined;
     throw fileError(path, `can not be read (${code})`, error);
   }
   return text.trim() === '' ? undefined : parseConfig(path, text);
 }
-
-/** Whether there is something to be seen. A root's Podman closes /run/containers to everybody else, who has no credentials there then. */
-const isSeen = (path: string): Promise<boolean> =>
-  stat(path).then(
-    () => true,
-    () => false,
-  );
 
 /** The text of a config file. Throws CredentialsError with `path` in it, and nothing of the text. */
 export function parseConfig(path: string, text: string): ConfigFile {

@@ -50,7 +50,7 @@ async function fromFiles({ registry, repositories, env }: CredentialsQuery): Pro
     if (found !== undefined) return found;
   }
   for (const path of [dockerConfigPath(env), ...podmanAuthPaths(env)]) {
-    const config = await readConfigFile(path);
+    const config = readConfigFile(path);
     const found = config === undefined ? undefined : await findInConfig(config, keys, env);
     if (found !== undefined) return found;
   }
