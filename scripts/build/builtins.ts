@@ -27,28 +27,32 @@ export const builtins: Plugin = {
 
 const moduleOf = (path: string): string => `process.getBuiltinModule(${JSON.stringify(path)})`;
 
-/** Modules that many a push never needs, and that take milliseconds to load: each is loaded when one of its functions is called. */
-const LATE: ReadonlySet<string> = new Set(['child_process', 'readline', 'tls', 'v8', 'worker_threads', 'zlib']);
+/** What many a push never needs, and Node takes milliseconds to load: modules, and exports behind which there is one more module. */
+const LATE: ReadonlySet<string> = new Set([
+  ...['child_process', 'fs/promises', 'readline', 'tls', 'v8', 'worker_threads', 'zlib'],
+  ...['fs.promises', 'util.parseArgs'],
+]);
 
 /** An ES module with every export of a module of Node's; the bundler leaves out those that nobody imports. */
 function importedBy(path: string): string {
-  const all = Object.entries(require(path)).filter(([name]) => /^[A-Za-z_$][\w$]*$/.test(name) && name !== 'default');
-  if (LATE.has(path.slice('node:'.length))) return lateBy(path, all);
-  return [
-    `const all = /* @__PURE__ */ ${moduleOf(path)};`,
-    'export default all;',
-    ...all.map(([name]) => exported(name, `/* @__PURE__ */ (() => all.${name})()`)),
-  ].join('\n');
+  const module = path.slice('node:'.length);
+  const isLate = LATE.has(module);
+  const exports = Object.entries(require(path))
+    .filter(([name]) => /^[A-Za-z_$][\w$]*$/.test(name) && name !== 'default')
+    .map(([name, it]) => exported(name, isLate || LATE.has(`${module}.${name}`) ? late(path, name, it) : atOnce(name)));
+  if (isLate) return [`export default /* @__PURE__ */ ${moduleOf(path)};`, ...exports].join('\n');
+  return [`const all = /* @__PURE__ */ ${moduleOf(path)};`, 'export default all;', ...exports].join('\n');
 }
 
-function lateBy(path: string, all: ReadonlyArray<[string, unknown]>): string {
-  const call = (name: string) =>
-    `function (...args) { const it = ${moduleOf(path)}.${name}; return new.target ? new it(...args) : it(...args); }`;
-  const value = (name: string) => `/* @__PURE__ */ (() => ${moduleOf(path)}.${name})()`;
-  return [
-    `export default /* @__PURE__ */ ${moduleOf(path)};`,
-    ...all.map(([name, it]) => exported(name, typeof it === 'function' ? call(name) : value(name))),
-  ].join('\n');
+const atOnce = (name: string): string => `/* @__PURE__ */ (() => all.${name})()`;
+
+/** What stands for an export and asks for it when it is used. */
+function late(path: string, name: string, it: unknown): string {
+  const asked = `${moduleOf(path)}.${name}`;
+  if (typeof it === 'function')
+    return `function (...args) { const it = ${asked}; return new.target ? new it(...args) : it(...args); }`;
+  if (typeof it === 'object') return `/* @__PURE__ */ new Proxy({}, { get: (_, key) => ${asked}[key] })`;
+  return `/* @__PURE__ */ (() => ${asked})()`;
 }
 
 /** Under a name of its own: some exports are called like what is built into the language. */

@@ -48,9 +48,9 @@ export const lean: Plugin = {
     );
     onLoad({ filter: /.*/, namespace: 'smaller' }, ({ path }) => ({ contents: SMALLER[path]! }));
     onLoad({ filter: /.*/, namespace: 'absent' }, ({ pluginData }) => ({ contents: `${SAYING_SO}\n${pluginData}` }));
-    // @actions/core needs them for OIDC tokens and the system's name only; their packages do not say that loading them does nothing.
+    // @actions/core needs them for OIDC tokens, the system's name and its own summary only; that loading them does nothing is not said.
     onResolve(
-      { filter: /^@actions\/http-client|^\.\/(oidc-utils|platform)\.js$|^tunnel$/ },
+      { filter: /^@actions\/http-client|^\.\/(oidc-utils|platform|summary)\.js$|^tunnel$/ },
       async ({ path, pluginData, importer, kind, resolveDir }) => {
         if (pluginData === lean) return undefined;
         const found = await resolve(path, { importer, kind, resolveDir, pluginData: lean });

@@ -82,7 +82,10 @@ function foundInEngine(image: EngineImage, options: FindOptions): FoundImage {
   const { engine, imageId, diffIds, root } = image;
   const opener: StoreOpener = options.storeOpener ?? (async () => undefined);
   const glimpse = new Glimpse((openOptions) => opener(image, openOptions));
-  const documents = (signal: AbortSignal) => glimpse.documents(signal);
+  const glimpsed = {
+    documents: (signal: AbortSignal) => glimpse.documents(signal),
+    atHand: (openOptions: OpenOptions) => glimpse.take(openOptions),
+  };
   const openStore = async (openOptions: OpenOptions) =>
     (await glimpse.take(openOptions)) ?? (await opener(image, openOptions));
   return {
@@ -90,7 +93,7 @@ function foundInEngine(image: EngineImage, options: FindOptions): FoundImage {
     imageId,
     diffIds,
     ...(root ? { root } : {}),
-    ...(root && options.export !== 'save' ? { documents } : {}),
+    ...(root && options.export !== 'save' ? glimpsed : {}),
     engine,
     open: (openOptions) => openEngineImage(image, options, openOptions, openStore),
     push: async (reference, pushOptions) => (await late()).enginePush(image, reference, pushOptions),

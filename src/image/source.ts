@@ -22,6 +22,8 @@ export interface FoundImage {
    * registry need be asked for them. Throws the signal's reason.
    */
   documents?(signal: AbortSignal): Promise<ManifestTree | undefined>;
+  /** The store that `documents` came from, for the first who asks, and who closes it; undefined when there is none. */
+  atHand?(options: OpenOptions): Promise<StoreSource | undefined>;
   /** Opens the bytes. Throws ImageError. The caller closes what it gets. */
   open(options: OpenOptions): Promise<Source>;
   /**

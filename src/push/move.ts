@@ -3,6 +3,7 @@ import type { Descriptor, Digest } from '../image/oci.ts';
 import type { FoundImage, ImageTree, Source, StoreSource, StreamSource } from '../image/source.ts';
 import { selectPlatforms } from '../image/tree.ts';
 import type { KeptLayer } from './deliveries.ts';
+import { AtHand, NOTHING_TO_EXPORT } from './at-hand.ts';
 import { explain, PushError } from './error.ts';
 import { type Force, NOTHING_FORCED } from './force.ts';
 import type { Job } from './job.ts';
@@ -26,15 +27,41 @@ export async function move(job: Job, found: FoundImage, force: Force = NOTHING_F
   const transfer = new Transfer(job, force);
   const tree = await knownTree(job, found);
   const pieces = tree ? piecesOf(tree) : layersTold(found);
-  await transfer.settle(pieces);
+  const atHand = tree && (await AtHand.of(job, found, transfer, tree, pieces));
+  const description = await settle(transfer, pieces, atHand);
+  if (tree && description !== undefined) {
+    await transfer.delivered();
+    return completed(job, found, transfer, { kind: 'store', description, tree, pieces });
+  }
   job.report({ type: 'phase', phase: 'Export' });
   await useCache(job, transfer, pieces);
   if (tree) transfer.fromMemory(pieces, documentsAtHand(tree));
   if (!tree || !pieces.every(({ key }) => transfer.isTaken(key))) return exportMissing(job, found, transfer, tree);
-  job.report({ type: 'info', text: 'Nothing to export: the registry and the cache have every layer' });
+  job.report({ type: 'info', text: NOTHING_TO_EXPORT });
   job.report({ type: 'phase', phase: 'Upload' });
   await transfer.delivered();
   return movedBy(transfer, tree, 'nothing');
+}
+
+/** Asks every registry for the pieces, and sends what is at hand meanwhile: gives what that came out of. */
+async function settle(
+  transfer: Transfer,
+  pieces: readonly Piece[],
+  atHand: AtHand | undefined,
+): Promise<string | undefined> {
+  try {
+    await transfer.settle(likeliestFirst(pieces), (piece) => atHand?.missing(piece));
+  } catch (error) {
+    await atHand?.sent().catch(() => {});
+    throw error;
+  }
+  return atHand?.sent();
+}
+
+/** What has changed lies on top. Configs come last: they have changed too, and are sent in no time. */
+function likeliestFirst(pieces: readonly Piece[]): readonly Piece[] {
+  const { layer = [], config = [] } = Object.groupBy(pieces, ({ diffId }) => (diffId ? 'layer' : 'config'));
+  return [...layer.toReversed(), ...config];
 }
 
 /**
@@ -61,14 +88,24 @@ function layersTold(found: FoundImage): Piece[] {
   return found.root === undefined ? (found.diffIds ?? []).map((diffId) => plainPiece(diffId)) : [];
 }
 
-/** Opens the source and moves what is missing; where an engine's own store gives wrong bytes or none, `save` comes next. */
+/** Opens the source and moves what is missing. */
 async function exportMissing(
   job: Job,
   found: FoundImage,
   transfer: Transfer,
   expected: ImageTree | undefined,
 ): Promise<Moved> {
-  const first = await exportOnce(job, found, transfer, expected, false);
+  return completed(job, found, transfer, await exportOnce(job, found, transfer, expected, false), expected);
+}
+
+/** What was moved is the whole image; where an engine's own store has given wrong bytes or none, `save` comes next. */
+async function completed(
+  job: Job,
+  found: FoundImage,
+  transfer: Transfer,
+  first: Exported,
+  expected: ImageTree | undefined = first.tree,
+): Promise<Moved> {
   const missing = first.pieces.filter(({ key }) => !transfer.isTaken(key));
   const isEngineStore = first.kind === 'store' && found.engine !== undefined;
   if (missing.length === 0 || !isEngineStore) return wholeOf(first, transfer);

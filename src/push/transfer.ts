@@ -2,7 +2,7 @@
  * Moves the pieces of an image into every target: what is there stays, what the cache has is sent from it, the rest is
  * made from the source while it is read, and sent while it is made.
  */
-import pLimit from 'p-limit';
+import pLimit, { type LimitFunction } from 'p-limit';
 import type { Digest } from '../image/oci.ts';
 import type { StoreSource, StreamedBlob, StreamSource } from '../image/source.ts';
 import { memoryBody, storedBody } from '../layer/bodies.ts';
@@ -23,12 +23,15 @@ export class Transfer {
   readonly #deliveries: Deliveries;
   readonly #held: Shipment[] = [];
   readonly #making = pLimit(MAKERS);
+  /** For pieces of stores. A slot is held until its piece is delivered, so that a slow registry holds back reading and compressing too. */
+  readonly #slots: LimitFunction;
   #workshop: Promise<Workshop> | undefined;
 
   constructor(job: Job, force: Force) {
     this.#job = job;
     this.#force = force;
     this.#deliveries = new Deliveries(job, force);
+    this.#slots = pLimit(job.request.concurrency);
   }
 
   /** For each plain layer (by diffID) the compressed blob that stands for it. */
@@ -50,9 +53,13 @@ export class Transfer {
     return this.#deliveries.isTaken(key);
   }
 
-  /** Takes the pieces that every target has already (by HEAD or mount), all at once. */
-  async settle(pieces: readonly Piece[]): Promise<void> {
-    await Promise.all(pieces.map((piece) => this.#settle(piece)));
+  /** Takes the pieces that every target has already (by HEAD or mount), all at once; `missing` hears of each of the others. */
+  async settle(pieces: readonly Piece[], missing: (piece: Piece) => void = () => {}): Promise<void> {
+    await Promise.all(
+      pieces.map(async (piece) => {
+        if (!(await this.#settle(piece))) missing(piece);
+      }),
+    );
   }
 
   /**
@@ -114,12 +121,10 @@ export class Transfer {
 
   /** Moves what is missing out of a store: several pieces at once, the largest first. Never reads what is there. */
   async fromStore(source: StoreSource, pieces: readonly Piece[]): Promise<void> {
-    // A slot is held until its piece is delivered, so that a slow registry holds back reading and compressing too.
-    const limit = pLimit(this.#job.request.concurrency);
     const bySize = [...pieces].sort((a, b) => (b.size ?? 0) - (a.size ?? 0));
     await Promise.all(
       bySize.map((piece) =>
-        limit(async () => {
+        this.#slots(async () => {
           livingTargets(this.#job);
           if (await this.#settle(piece)) return;
           this.#deliveries.take(piece.key);

@@ -90,10 +90,13 @@ export class Registry {
     return this.#context.host.limitFound;
   }
 
-  /** Deletes the uploads that are still open (2 s at most), then ends every connection. Never rejects. */
+  /**
+   * Deletes the uploads that are still open (2 s at most), then ends every connection, in the next turn of the event loop: a process
+   * that ends before has them closed by the system, for less. Never rejects.
+   */
   async close(): Promise<void> {
     await this.#sessions.close();
-    await this.#transport.close().catch(() => {});
+    setImmediate(() => void this.#transport.close().catch(() => {}));
   }
 }
 

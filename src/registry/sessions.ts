@@ -32,6 +32,7 @@ export class OpenSessions {
 
   /** Deletes all that are still open and waits for it, 2 s at most. Never rejects. */
   async close(): Promise<void> {
+    if (this.#opening.size + this.#open.size + this.#cancelling.size === 0) return;
     const signal = AbortSignal.timeout(CLOSING_MS);
     const timeout = new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
     await Promise.race([Promise.all(this.#opening), timeout]);

@@ -1,8 +1,7 @@
 /** The command line: flags named as the action's inputs. */
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-// Not by its name: Node loads it where it is named, and the action shares these files without ever asking for it.
-import util from 'node:util';
+import { parseArgs } from 'node:util';
 import type { InputName, RawInputs } from '../push/parse-request.ts';
 
 export const USAGE = `Usage: chunked-push IMAGE [--to REFERENCE]...
@@ -114,7 +113,7 @@ export function parseFlags(args: readonly string[]): Command {
 
 function parsed(args: readonly string[]) {
   try {
-    return util.parseArgs({ args: [...args], options: OPTIONS, allowPositionals: true });
+    return parseArgs({ args: [...args], options: OPTIONS, allowPositionals: true });
   } catch (cause) {
     throw new UsageError((cause as Error).message, { cause });
   }

@@ -1,0 +1,83 @@
+/**
+ * Sends what a registry lacks while it is still being asked for the rest: possible where the image's store is open already, and all
+ * of the image lies there as it is sent. Of a push of one small layer that saves a tenth.
+ */
+import type { Digest } from '../image/oci.ts';
+import type { FoundImage, ImageTree, StoreSource } from '../image/source.ts';
+import type { Job } from './job.ts';
+import { documentsAtHand, type Piece } from './pieces.ts';
+import type { Transfer } from './transfer.ts';
+
+export const NOTHING_TO_EXPORT = 'Nothing to export: the registry and the cache have every layer';
+
+export class AtHand {
+  readonly #job: Job;
+  readonly #name: string;
+  readonly #transfer: Transfer;
+  readonly #documents: ReadonlyMap<Digest, Buffer>;
+  readonly #store: StoreSource;
+  /** What is to be said of the store when it is read. */
+  readonly #notices: readonly string[];
+  readonly #sending: Promise<void>[] = [];
+  #begun = false;
+  #read = false;
+
+  private constructor(job: Job, name: string, transfer: Transfer, tree: ImageTree, store: StoreSource, notices: string[]) {
+    this.#job = job;
+    this.#name = name;
+    this.#transfer = transfer;
+    this.#documents = documentsAtHand(tree);
+    this.#store = store;
+    this.#notices = notices;
+  }
+
+  /** Undefined where the store is not open, or a layer of it must be compressed. Whoever gets one calls `sent`. */
+  static async of(job: Job, found: FoundImage, transfer: Transfer, tree: ImageTree, pieces: readonly Piece[]) {
+    if (pieces.some(({ plain }) => plain)) return undefined;
+    const notices: string[] = [];
+    const debug = (text: string) => job.report({ type: 'debug', text });
+    const notice = (text: string) => void notices.push(text);
+    const store = await found.atHand?.({ signal: job.signal, debug, notice });
+    return store && new AtHand(job, found.name, transfer, tree, store, notices);
+  }
+
+  /** Begins to send a piece that some registry lacks. */
+  missing(piece: Piece): void {
+    this.#begin();
+    if (this.#documents.has(piece.key)) {
+      this.#transfer.fromMemory([piece], this.#documents);
+      return;
+    }
+    this.#tellReading();
+    const sending = this.#transfer.fromStore(this.#store, [piece]);
+    // An answer may still come when the push has failed, and nobody waits for `sent` any more.
+    sending.catch(() => {});
+    this.#sending.push(sending);
+  }
+
+  /** Waits for what was begun, and closes the store. Gives what it was sent out of, if anything was begun. Throws when no target is left. */
+  async sent(): Promise<string | undefined> {
+    const ended = await Promise.allSettled(this.#sending);
+    await this.#store.close();
+    const failed = ended.find((one) => one.status === 'rejected');
+    if (failed) throw failed.reason;
+    if (this.#read) return this.#store.description;
+    if (!this.#begun) return undefined;
+    this.#job.report({ type: 'info', text: NOTHING_TO_EXPORT });
+    return 'nothing';
+  }
+
+  #begin(): void {
+    if (this.#begun) return;
+    this.#begun = true;
+    for (const phase of ['Export', 'Upload'] as const) this.#job.report({ type: 'phase', phase });
+  }
+
+  #tellReading(): void {
+    if (this.#read) return;
+    this.#read = true;
+    for (const text of [...this.#notices, `Reading ${this.#name} from ${this.#store.description}`]) {
+      this.#job.report({ type: 'info', text });
+    }
+  }
+}
