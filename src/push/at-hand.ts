@@ -22,7 +22,14 @@ export class AtHand {
   #begun = false;
   #read = false;
 
-  private constructor(job: Job, name: string, transfer: Transfer, tree: ImageTree, store: StoreSource, notices: string[]) {
+  private constructor(
+    job: Job,
+    name: string,
+    transfer: Transfer,
+    tree: ImageTree,
+    store: StoreSource,
+    notices: string[],
+  ) {
     this.#job = job;
     this.#name = name;
     this.#transfer = transfer;

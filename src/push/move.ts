@@ -2,8 +2,8 @@
 import type { Descriptor, Digest } from '../image/oci.ts';
 import type { FoundImage, ImageTree, Source, StoreSource, StreamSource } from '../image/source.ts';
 import { selectPlatforms } from '../image/tree.ts';
-import type { KeptLayer } from './deliveries.ts';
 import { AtHand, NOTHING_TO_EXPORT } from './at-hand.ts';
+import type { KeptLayer } from './deliveries.ts';
 import { explain, PushError } from './error.ts';
 import { type Force, NOTHING_FORCED } from './force.ts';
 import type { Job } from './job.ts';
