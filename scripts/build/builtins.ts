@@ -51,7 +51,8 @@ function late(path: string, name: string, it: unknown): string {
   const asked = `${moduleOf(path)}.${name}`;
   if (typeof it === 'function')
     return `function (...args) { const it = ${asked}; return new.target ? new it(...args) : it(...args); }`;
-  if (typeof it === 'object') return `/* @__PURE__ */ new Proxy({}, { get: (_, key) => ${asked}[key] })`;
+  // A module in its own right: its exports are asked of it one by one.
+  if (name === 'promises') return `/* @__PURE__ */ new Proxy({}, { get: (_, key) => ${asked}[key] })`;
   return `/* @__PURE__ */ (() => ${asked})()`;
 }
 
