@@ -31,7 +31,7 @@ export async function move(job: Job, found: FoundImage, force: Force = NOTHING_F
   const description = await settle(transfer, pieces, atHand);
   if (tree && description !== undefined) {
     await transfer.delivered();
-    return completed(job, found, transfer, { kind: 'store', description, tree, pieces });
+    return completed(job, found, transfer, { kind: 'store', description, tree, pieces }, tree);
   }
   job.report({ type: 'phase', phase: 'Export' });
   await useCache(job, transfer, pieces);
@@ -104,7 +104,7 @@ async function completed(
   found: FoundImage,
   transfer: Transfer,
   first: Exported,
-  expected: ImageTree | undefined = first.tree,
+  expected: ImageTree | undefined,
 ): Promise<Moved> {
   const missing = first.pieces.filter(({ key }) => !transfer.isTaken(key));
   const isEngineStore = first.kind === 'store' && found.engine !== undefined;
