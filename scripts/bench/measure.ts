@@ -7,7 +7,10 @@ import { endedChildrenCpu, peakDiskOf, treeCpu } from './meter.ts';
 import type { Attempt } from './results.ts';
 import type { World } from './world.ts';
 
-/** `A B C, A B C, …`: what else the machine does meanwhile befalls all alike. Gives every attempt as it ends. */
+/**
+ * `A B C, B C A, …`: what else the machine does meanwhile befalls all alike, and each comes after each: who follows 20 s of export
+ * finds the processor's caches full of it, and the memory given back. Gives every attempt as it ends.
+ */
 export async function* inRounds(
   world: World,
   contestants: readonly Contestant[],
@@ -15,7 +18,8 @@ export async function* inRounds(
   isOnce: (contestant: Contestant) => boolean = () => false,
 ): AsyncGenerator<{ contestant: Contestant; attempt: Attempt }> {
   for (let round = 0; round < rounds; round++) {
-    for (const contestant of contestants) {
+    const first = round % contestants.length;
+    for (const contestant of [...contestants.slice(first), ...contestants.slice(0, first)]) {
       if (round > 0 && isOnce(contestant)) continue;
       yield { contestant, attempt: await measure(world, contestant) };
       const { keepAs } = contestant;

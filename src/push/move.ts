@@ -50,18 +50,13 @@ async function settle(
   atHand: AtHand | undefined,
 ): Promise<string | undefined> {
   try {
-    await transfer.settle(likeliestFirst(pieces), (piece) => atHand?.missing(piece));
+    // From the top: what has changed lies there.
+    await transfer.settle(pieces.toReversed(), (piece) => atHand?.missing(piece));
   } catch (error) {
     await atHand?.sent().catch(() => {});
     throw error;
   }
   return atHand?.sent();
-}
-
-/** What has changed lies on top. Configs come last: they have changed too, and are sent in no time. */
-function likeliestFirst(pieces: readonly Piece[]): readonly Piece[] {
-  const { layer = [], config = [] } = Object.groupBy(pieces, ({ diffId }) => (diffId ? 'layer' : 'config'));
-  return [...layer.toReversed(), ...config];
 }
 
 /**
