@@ -111,15 +111,13 @@ describe('an image whose store is at hand', () => {
     expect(phases()).toEqual(['Export', 'Upload']);
   });
 
-  it('asks for the layer on top first', async () => {
+  it('asks from the top down, for what has changed lies there', async () => {
     const layers = readyLayers(3);
     const { found, config } = imageOf(layers);
-    const { registry, job } = await bench([...layers, config]);
+    const { job, events } = await bench([...layers, config]);
     await move(job, found);
-    const heads = registry.requests
-      .filter(({ step }) => step === 'blob-head')
-      .map(({ path }) => path.split('/').at(-1));
-    expect(heads[0]).toBe(digestOf(layers[2]!));
+    const asked = events.texts('debug').flatMap((line) => /^HEAD .*(sha256:[0-9a-f]+)$/.exec(line)?.[1] ?? []);
+    expect(asked).toEqual([config, ...layers.toReversed()].map((bytes) => digestOf(bytes)));
   });
 
   it('does not ask twice for what it was told is missing', async () => {
