@@ -120,6 +120,14 @@ describe('an image whose store is at hand', () => {
     expect(asked).toEqual([config, ...layers.toReversed()].map((bytes) => digestOf(bytes)));
   });
 
+  it('sends large layers when all is known, the largest first', async () => {
+    const layers = [3, 4, 2.5].map((mebibytes) => randomBytes(mebibytes * 2 ** 20));
+    const { found, asked } = imageOf(layers);
+    const { job } = await bench([]);
+    await move(job, found);
+    expect(asked).toMatchObject({ read: [1, 0, 2].map((index) => digestOf(layers[index]!)), closed: 1, opened: [] });
+  });
+
   it('does not ask twice for what it was told is missing', async () => {
     const layers = readyLayers(3);
     const { found } = imageOf(layers);

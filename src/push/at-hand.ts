@@ -1,12 +1,15 @@
 /**
- * Sends what a registry lacks while it is still being asked for the rest: possible where the image's store is open already, and all
- * of the image lies there as it is sent. Of a push of one small layer that saves a tenth.
+ * Sends what a registry lacks out of a store that is open already and holds all of the image as it is sent: small pieces while the
+ * registry is still being asked for the rest. Of a push of one small layer that saves a tenth.
  */
 import type { Digest } from '../image/oci.ts';
 import type { FoundImage, ImageTree, StoreSource } from '../image/source.ts';
 import type { Job } from './job.ts';
 import { documentsAtHand, type Piece } from './pieces.ts';
 import type { Transfer } from './transfer.ts';
+
+/** Bytes of a layer that goes at once. Of larger ones the largest must go first, and milliseconds do not count. */
+const SOON_GONE = 2 * 2 ** 20;
 
 export const NOTHING_TO_EXPORT = 'Nothing to export: the registry and the cache have every layer';
 
@@ -19,6 +22,8 @@ export class AtHand {
   /** What is to be said of the store when it is read. */
   readonly #notices: readonly string[];
   readonly #sending: Promise<void>[] = [];
+  /** What waits until it is known what else is missing. */
+  readonly #large: Piece[] = [];
   #begun = false;
   #read = false;
 
@@ -38,7 +43,7 @@ export class AtHand {
     this.#notices = notices;
   }
 
-  /** Undefined where the store is not open, or a layer of it must be compressed. Whoever gets one calls `sent`. */
+  /** Undefined where the store is not open, or a layer of it must be compressed. Whoever gets one calls `sent` or `close`. */
   static async of(job: Job, found: FoundImage, transfer: Transfer, tree: ImageTree, pieces: readonly Piece[]) {
     if (pieces.some(({ plain }) => plain)) return undefined;
     const notices: string[] = [];
@@ -48,22 +53,22 @@ export class AtHand {
     return store && new AtHand(job, found.name, transfer, tree, store, notices);
   }
 
-  /** Begins to send a piece that some registry lacks. */
+  /** A piece that some registry lacks. */
   missing(piece: Piece): void {
     this.#begin();
-    if (this.#documents.has(piece.key)) {
-      this.#transfer.fromMemory([piece], this.#documents);
-      return;
-    }
-    this.#tellReading();
-    const sending = this.#transfer.fromStore(this.#store, [piece]);
-    // An answer may still come when the push has failed, and nobody waits for `sent` any more.
-    sending.catch(() => {});
-    this.#sending.push(sending);
+    if (this.#documents.has(piece.key)) this.#transfer.fromMemory([piece], this.#documents);
+    else if ((piece.size ?? 0) > SOON_GONE) this.#large.push(piece);
+    else this.#send([piece]);
   }
 
-  /** Waits for what was begun, and closes the store. Gives what it was sent out of, if anything was begun. Throws when no target is left. */
+  /** Sends the rest, and closes the store. Gives what all was sent out of, if anything was missing. Throws when no target is left. */
   async sent(): Promise<string | undefined> {
+    if (this.#large.length > 0) this.#send(this.#large);
+    return this.close();
+  }
+
+  /** Waits for what was begun, and closes the store: as `sent`, but what has not begun stays here. */
+  async close(): Promise<string | undefined> {
     const ended = await Promise.allSettled(this.#sending);
     await this.#store.close();
     const failed = ended.find((one) => one.status === 'rejected');
@@ -72,6 +77,14 @@ export class AtHand {
     if (!this.#begun) return undefined;
     this.#job.report({ type: 'info', text: NOTHING_TO_EXPORT });
     return 'nothing';
+  }
+
+  #send(pieces: readonly Piece[]): void {
+    this.#tellReading();
+    const sending = this.#transfer.fromStore(this.#store, pieces);
+    // An answer may still come when the push has failed, and nobody waits any more.
+    sending.catch(() => {});
+    this.#sending.push(sending);
   }
 
   #begin(): void {

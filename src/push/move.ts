@@ -53,7 +53,7 @@ async function settle(
     // From the top: what has changed lies there.
     await transfer.settle(pieces.toReversed(), (piece) => atHand?.missing(piece));
   } catch (error) {
-    await atHand?.sent().catch(() => {});
+    await atHand?.close().catch(() => {});
     throw error;
   }
   return atHand?.sent();

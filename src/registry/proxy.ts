@@ -23,7 +23,7 @@ function addressIn(env: NodeJS.ProcessEnv, ...names: readonly string[]): string 
   if (value === '') return '';
   const address = value.includes('://') ? value : `http://${value}`;
   if (isProxy(address)) return address;
-  throw new Error(`the environment variable ${name} holds no address of a proxy`);
+  throw new Error(`the environment variable ${name} holds no address of a proxy like http://proxy.example.com:3128`);
 }
 
 /** Whether undici would take it: told here and now, and not with the first request that needs the proxy. */
