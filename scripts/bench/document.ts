@@ -40,7 +40,7 @@ It sets up real engines and docker-registry by itself (Linux, as root or with pa
 programs, libraries, packages and documents, 8 % of them bytes that do not shrink, and lets all tools take turns (A B C, B C A, …).
 Numbers are medians. The registry is on loopback, on disk, and emptied before each cold run; each of our runs has a fresh HOME and
 RUNNER_TEMP. A "fresh runner" is a machine that knows nothing of earlier pushes, while the registry has the image: for \`docker push\`
-the engine is restarted without its memory of pushes. Ratios compare what ran in one run of the benchmark, unless two rows name two runs.
+the engine is restarted without its memory of pushes. Node.js, dist and the docker command are in the system's memory before each run. Ratios compare what ran in one run of the benchmark, unless two rows name two runs.
 
 CPU is user + system, with all processes that were started: of the client, of the engine's daemons, and of the registry; "cores busy" is
 their sum by the seconds, so a row near the number of cores is bound by the processor and by nothing else. Memory is the
