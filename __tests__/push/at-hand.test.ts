@@ -180,8 +180,9 @@ describe('an image whose store is at hand', () => {
       before: ({ method }) => (method === 'POST' ? refusal(403, 'DENIED', 'not for you') : undefined),
     };
     const { found, asked } = imageOf(readyLayers(3));
-    const { job } = await bench([], [refuses]);
+    const { job, events } = await bench([], [refuses]);
     await expect(move(job, found)).rejects.toThrow('not for you');
     expect(asked).toMatchObject({ closed: 1, opened: [] });
+    expect(events.texts('info').join()).not.toContain('Nothing to export');
   });
 });

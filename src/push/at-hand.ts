@@ -64,19 +64,19 @@ export class AtHand {
   /** Sends the rest, and closes the store. Gives what all was sent out of, if anything was missing. Throws when no target is left. */
   async sent(): Promise<string | undefined> {
     if (this.#large.length > 0) this.#send(this.#large);
-    return this.close();
+    const description = await this.close();
+    if (description !== undefined || !this.#begun) return description;
+    this.#job.report({ type: 'info', text: NOTHING_TO_EXPORT });
+    return 'nothing';
   }
 
-  /** Waits for what was begun, and closes the store: as `sent`, but what has not begun stays here. */
+  /** Waits for what was begun, and closes the store: what has not begun stays here. Gives what was read. */
   async close(): Promise<string | undefined> {
     const ended = await Promise.allSettled(this.#sending);
     await this.#store.close();
     const failed = ended.find((one) => one.status === 'rejected');
     if (failed) throw failed.reason;
-    if (this.#read) return this.#store.description;
-    if (!this.#begun) return undefined;
-    this.#job.report({ type: 'info', text: NOTHING_TO_EXPORT });
-    return 'nothing';
+    return this.#read ? this.#store.description : undefined;
   }
 
   #send(pieces: readonly Piece[]): void {
