@@ -60,7 +60,7 @@ describe('a destination', () => {
 
   it('remembers for a second, and until it is sent, that the registry lacks a blob', async () => {
     const { destination } = await twoTags();
-    vi.useFakeTimers({ toFake: ['performance'] });
+    vi.useFakeTimers({ toFake: ['hrtime'] });
     onTestFinished(() => void vi.useRealTimers());
     expect(destination.lacks(DIGEST)).toBe(false);
     destination.noteAbsent(DIGEST);

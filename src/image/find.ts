@@ -50,7 +50,7 @@ export async function findImage(options: FindOptions): Promise<FoundImage> {
 
 async function findInEngine(options: FindOptions): Promise<FoundImage> {
   const { signal, debug = () => {} } = options;
-  const command = { env: options.env ?? process.env, signal };
+  const command = { env: options.env ?? process.env, signal, rootSuffices: options.export !== 'save' };
   const engines: readonly EngineName[] = options.engine === 'auto' ? ['docker', 'podman'] : [options.engine];
   const refusals: NoImage[] = [];
   for (const engine of engines) {
@@ -91,7 +91,7 @@ function foundInEngine(image: EngineImage, options: FindOptions): FoundImage {
   return {
     name: options.image,
     imageId,
-    diffIds,
+    ...(diffIds ? { diffIds } : {}),
     ...(root ? { root } : {}),
     ...(root && options.export !== 'save' ? glimpsed : {}),
     engine,

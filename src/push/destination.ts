@@ -1,4 +1,5 @@
 /** One repository at a registry, with the tags that the image gets there. Fails alone: the others are finished. */
+import { now } from '../clock.ts';
 import type { Digest } from '../image/oci.ts';
 import { formatReference, type Reference } from '../image/reference.ts';
 import type { Repository } from '../registry/repository.ts';
@@ -50,12 +51,12 @@ export class Destination {
 
   /** Notes that the registry has just said that it lacks a blob. */
   noteAbsent(digest: Digest): void {
-    this.#absent.set(digest, performance.now());
+    this.#absent.set(digest, now());
   }
 
   /** Whether the registry has said just now that it lacks a blob. */
   lacks(digest: Digest): boolean {
-    return performance.now() - (this.#absent.get(digest) ?? Number.NEGATIVE_INFINITY) < JUST_NOW_MS;
+    return now() - (this.#absent.get(digest) ?? Number.NEGATIVE_INFINITY) < JUST_NOW_MS;
   }
 
   /** A blob is about to be sent: what was said of it before counts no more. */

@@ -1,4 +1,5 @@
 /** The books of one push: what happened to each blob, how many bytes moved, and where the time went. */
+import { now } from '../clock.ts';
 import type { Digest } from '../image/oci.ts';
 import type { BlobFate } from './events.ts';
 
@@ -57,7 +58,7 @@ export class Ledger {
     waitingForRegistry: 0,
   };
   readonly #blobs = new Map<string, BlobRecord>();
-  readonly #began = performance.now();
+  readonly #began = now();
 
   /** Enters a blob. What was sent stays sent: a later entry (sent again after all, or into a second repository) is added to it. */
   enter(record: BlobRecord): void {
@@ -72,11 +73,11 @@ export class Ledger {
 
   /** Runs a phase and adds the seconds that it took. */
   async time<T>(phase: 'resolve' | 'transfer' | 'manifest', work: () => Promise<T>): Promise<T> {
-    const start = performance.now();
+    const start = now();
     try {
       return await work();
     } finally {
-      this.seconds[phase] += (performance.now() - start) / 1000;
+      this.seconds[phase] += (now() - start) / 1000;
     }
   }
 
@@ -95,7 +96,7 @@ export class Ledger {
 
   /** Closes the books: all seconds rounded to milliseconds. */
   close(): Seconds {
-    this.seconds.total = (performance.now() - this.#began) / 1000;
+    this.seconds.total = (now() - this.#began) / 1000;
     return Object.fromEntries(
       Object.entries(this.seconds).map(([name, value]) => [name, Math.round(value * 1000) / 1000]),
     ) as unknown as Seconds;

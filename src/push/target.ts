@@ -1,5 +1,7 @@
 /** One registry with the repositories that the image goes to there: a blob is sent to it once, and mounted from then on. */
+
 import pLimit, { type LimitFunction } from 'p-limit';
+import { now } from '../clock.ts';
 import type { Digest } from '../image/oci.ts';
 import type { BlobBody } from '../registry/body.ts';
 import type { Registry } from '../registry/registry.ts';
@@ -131,7 +133,7 @@ export class Target {
     const { body, label } = parcel;
     const { repository, signal } = destination;
     const host = this.host;
-    const began = performance.now();
+    const began = now();
     const isAbsent = body.identity !== undefined && destination.lacks(body.identity.digest);
     if (body.identity) destination.sending(body.identity.digest);
     this.#report({ type: 'blob-start', label, host, size: body.identity?.size });
@@ -157,7 +159,7 @@ export class Target {
         if (isMoving) progress(bytes);
       },
     });
-    const seconds = (performance.now() - began) / 1000;
+    const seconds = (now() - began) / 1000;
     const { digest, size } = outcome.identity;
     const { retries } = outcome;
     const { fromCache } = parcel;

@@ -1,4 +1,5 @@
 /** Requests to one registry: its address, credentials, redirects, cookies and time-outs. What the answers mean is for the callers. */
+import { now } from '../clock.ts';
 import type { Answer } from './answer-handler.ts';
 import { type Authorization, Authorizer, type Wanted } from './auth/authorizer.ts';
 import { Backoff } from './backoff.ts';
@@ -182,7 +183,7 @@ export class Transport {
     const home = sameOrigin(registry, url);
     const unsafe = unsafeTarget(registry, url);
     if (unsafe !== undefined) throw objection(request, 'unsafe', `this address ${unsafe}: not followed`);
-    const started = performance.now();
+    const started = now();
     const asked = `${method} ${safeUrl(url)}`;
     this.#debug(`${asked}${body === undefined ? '' : ` (${bodySize(body)} bytes)`}`);
     const signals = [request.signal, this.#lifetime.signal];
@@ -195,7 +196,7 @@ export class Transport {
       timeouts: { ...defaultTimeouts(bodySize(body)), ...request.timeouts, ...this.#options.timeouts },
       signals,
     });
-    this.#debug(`${answer.statusCode} to ${asked} after ${Math.round(performance.now() - started)} ms`);
+    this.#debug(`${answer.statusCode} to ${asked} after ${Math.round(now() - started)} ms`);
     return this.#received(request, answer, signals, home);
   }
 

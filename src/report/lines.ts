@@ -1,4 +1,5 @@
 /** A push told line by line, for logs: a line when the first bytes of a blob go, at most one progress line every few seconds, a line when it ends. */
+import { now as clock } from '../clock.ts';
 import type { PushEvent } from '../push/events.ts';
 import { formatBytes, formatSeconds, plural } from './format.ts';
 import { Progress } from './progress.ts';
@@ -24,7 +25,7 @@ export class LineTeller {
 
   /** `showHost`: several registries are pushed to, so each line says which. `now` gives milliseconds. */
   constructor(options: { showHost: boolean; now?: () => number }) {
-    this.#now = options.now ?? (() => performance.now());
+    this.#now = options.now ?? clock;
     this.#showHost = options.showHost;
     this.#progress = new Progress(this.#now);
     this.#lastLineAt = this.#now();

@@ -1,4 +1,5 @@
 /** How far a push has come, blob by blob and in all: bytes sent, rate, time left. */
+import { now as clock } from '../clock.ts';
 import type { PushEvent } from '../push/events.ts';
 import { formatBytes, formatPercent, formatSeconds } from './format.ts';
 import { Rate } from './rate.ts';
@@ -34,7 +35,7 @@ export class Progress {
   #made = { read: 0, written: 0 };
 
   /** `now` gives milliseconds. */
-  constructor(now: () => number = () => performance.now()) {
+  constructor(now: () => number = clock) {
     this.#now = now;
     this.#pace = new Rate(now);
   }

@@ -1,5 +1,7 @@
 /** Live rows on a terminal: one for each blob on its way and one for all; lines of what ended stay above them. */
+
 import cliProgress, { type MultiBar, type SingleBar } from 'cli-progress';
+import { now } from '../clock.ts';
 import type { PushEvent } from '../push/events.ts';
 import { type Line, LineTeller } from '../report/lines.ts';
 import { type Moving, Progress } from '../report/progress.ts';
@@ -23,7 +25,7 @@ export class Bars {
   readonly #options: { readonly showHost: boolean; readonly verbose: boolean };
   readonly #teller: LineTeller;
   readonly #progress = new Progress();
-  /** When blobs that failed are tried again, in ms of `performance.now()`. */
+  /** When blobs that failed are tried again, in ms of `now`. */
   readonly #pauses = new Map<string, number>();
   readonly #rows = new Map<string, SingleBar>();
   #multi: MultiBar | undefined;
@@ -37,7 +39,7 @@ export class Bars {
 
   tell(event: PushEvent): void {
     this.#progress.note(event);
-    if (event.type === 'retry') this.#pauses.set(keyOf(event), performance.now() + event.waitMs);
+    if (event.type === 'retry') this.#pauses.set(keyOf(event), now() + event.waitMs);
     if (event.type === 'blob-progress' || event.type === 'blob-end') this.#pauses.delete(keyOf(event));
     // How far a blob has come is seen by its row.
     if (event.type !== 'blob-progress') for (const line of this.#teller.tell(event)) this.#write(line);
@@ -85,7 +87,7 @@ export class Bars {
     const { moving } = this.#progress;
     const blob = moving.find((one) => keyOf(one) === key);
     const until = this.#pauses.get(key);
-    if (blob) return blobRow(blob, this.#name(blob), until && until - performance.now(), columns);
+    if (blob) return blobRow(blob, this.#name(blob), until && until - now(), columns);
     const hidden = moving.length - this.#rows.size;
     return totalRow(this.#progress, hidden > 0 ? `total (${hidden} more)` : 'total'.padEnd(12), columns);
   }

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { askSocket, INFO_PATH, imagePath, socketOf } from '../../../src/image/engine/socket.ts';
+import { type DockerInfo, isContainerdStore } from '../../../src/image/engine/info.ts';
+import { askSocket, INFO_PATH, imagePaths, socketOf } from '../../../src/image/engine/socket.ts';
 import { ImageError } from '../../../src/image/error.ts';
 import { findImage } from '../../../src/image/find.ts';
 import { type Digest, digestOf } from '../../../src/image/oci.ts';
@@ -11,7 +12,7 @@ import { commandOf } from '../../support/real/parts.ts';
 import { type Podman, startPodman } from '../../support/real/podman.ts';
 import { type DockerRegistry, startDockerRegistry } from '../../support/real/registry.ts';
 import { describeWith, sharedDocker } from '../../support/real/suite.ts';
-import { readAll } from '../fixtures.ts';
+import { fixturePath, readAll } from '../fixtures.ts';
 
 const never = new AbortController().signal;
 const opening = { signal: never, debug: () => {}, notice: () => {} };
@@ -44,6 +45,8 @@ const engines: readonly DockerOptions[] = [
   { version: 'sid', store: 'containerd' },
 ];
 
+const FOREIGN = ['docker28-containerd-multi-arm64', 'docker28-containerd-multi', 'docker28-containerd-absent-platform'];
+
 for (const options of engines) {
   const name = `Docker ${options.version} (${options.store})`;
   describeWith([partOfDocker(options.version), 'docker-registry'], `finding images in ${name}`, () => {
@@ -75,12 +78,13 @@ for (const options of engines) {
     it('tells over its socket what its command tells', async () => {
       const socket = await socketOf(commandOf(partOfDocker(options.version), 'docker'), env);
       const [told] = JSON.parse(await docker(engine, 'image', 'inspect', image)) as Record<string, unknown>[];
-      const asked = await askSocket(socket ?? '', imagePath(image) ?? '', never);
+      const asked = await askSocket(socket ?? '', imagePaths(image)?.inspect ?? '', never);
       for (const name of ['Id', 'RepoDigests', 'RootFS', 'Descriptor']) expect(asked?.[name]).toEqual(told?.[name]);
       const info = await askSocket(socket ?? '', INFO_PATH, never);
       const command = JSON.parse(await docker(engine, 'info', '--format', '{{json .}}'));
       for (const name of ['Driver', 'DriverStatus', 'DockerRootDir', 'OperatingSystem', 'Containerd'])
         expect(info?.[name]).toEqual(command[name]);
+      expect(isContainerdStore(info as DockerInfo)).toBe(options.store === 'containerd');
     });
 
     it('reads an image that was loaded, with an empty and a repeated layer', async () => {
@@ -88,8 +92,19 @@ for (const options of engines) {
       const builder = { command: commandOf(partOfDocker(options.version), 'docker'), env };
       const { diffIds } = await loadImage(builder, loaded, recipe);
       const found = await find(loaded);
-      expect(found.diffIds).toEqual(diffIds);
+      expect(found.diffIds).toEqual(found.root ? undefined : diffIds);
       await readWhole(found);
+    }, 120_000);
+
+    it('names the root that inspect names: of an index, of one with a platform absent, of another platform alone', async () => {
+      const archives = options.store === 'containerd' ? FOREIGN : [];
+      for (const archive of archives) {
+        const loaded = await docker(engine, 'load', '--input', fixturePath(`${archive}.tar`));
+        const [, name = ''] = /Loaded image: (\S+)/.exec(loaded) ?? [];
+        const id = await imageIdOf(engine, name);
+        expect(await find(name)).toMatchObject({ imageId: id, root: id });
+        expect(await find(id)).toMatchObject({ imageId: id, root: id });
+      }
     }, 120_000);
 
     it('reads the image that it found, though its tag has moved', async () => {

@@ -3,7 +3,7 @@ import { createServer, type RequestListener, type Server } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { askEarly, askSocket, expectAnswers, imagePath, socketOf } from '../../../src/image/engine/socket.ts';
+import { askEarly, askSocket, expectAnswers, imagePaths, socketOf } from '../../../src/image/engine/socket.ts';
 
 let work: string;
 let server: Server | undefined;
@@ -110,12 +110,15 @@ describe('asking', () => {
 });
 
 it.each([
-  ['team/app:1.2', '/images/team/app:1.2/json'],
-  ['127.0.0.1:5000/a@sha256:0', '/images/127.0.0.1:5000/a@sha256:0/json'],
+  ['team/app:1.2', { inspect: '/images/team/app:1.2/json', history: '/images/team/app:1.2/history' }],
+  [
+    '127.0.0.1:5000/a@sha256:0',
+    { inspect: '/images/127.0.0.1:5000/a@sha256:0/json', history: '/images/127.0.0.1:5000/a@sha256:0/history' },
+  ],
   ['../info', undefined],
   ['a//b', undefined],
   ['a?b', undefined],
   ['', undefined],
-])('the path of %j is %j', (name, path) => {
-  expect(imagePath(name)).toBe(path);
+])('the paths of %j are %j', (name, paths) => {
+  expect(imagePaths(name)).toEqual(paths);
 });

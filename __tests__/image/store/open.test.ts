@@ -22,7 +22,6 @@ import { tarOf } from './varied-tars.ts';
 const factsWith = (info: object, more: Partial<EngineFacts> = {}): EngineFacts => ({
   engine: 'docker',
   imageId: digestOf(Buffer.from('no image')),
-  inspect: {},
   info: async () => info,
   env: {},
   ...more,

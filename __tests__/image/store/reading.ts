@@ -23,7 +23,6 @@ export const factsOf = async ({ engine, command, env }: Client, image: string): 
     imageId: (id.startsWith('sha256:') ? id : `sha256:${id}`) as Digest,
     diffIds: rootFs.Layers ?? [],
     ...(descriptor ? { root: descriptor.digest } : {}),
-    inspect,
     info: () => ask('info', '--format', engine === 'docker' ? '{{json .}}' : 'json'),
     env: { ...process.env, ...env },
   };

@@ -1,14 +1,15 @@
 /** Asking an engine for an image by name or ID. */
-import { messageOf } from '../error.ts';
+import { ImageError, messageOf } from '../error.ts';
 import { type Digest, isDigest } from '../oci.ts';
 import { type Answer, type CommandOptions, type EngineName, firstWords, run } from './command.ts';
-import { askSocket, INFO_PATH, imagePath, socketOf } from './socket.ts';
+import { askForRoot } from './history.ts';
+import { askSocket, INFO_PATH, imagePaths, socketOf } from './socket.ts';
 import { findTool } from './tool.ts';
 
 /** One object of an engine's JSON. */
 type Inspect = Readonly<Record<string, unknown>>;
 
-/** An image as its engine knows it: what `image inspect` said, and on demand what `info` says. */
+/** An image as its engine knows it, and on demand what `info` says. */
 export interface EngineImage {
   readonly engine: EngineName;
   /** The tool's path, for further commands. */
@@ -16,14 +17,20 @@ export interface EngineImage {
   /** As the engine was asked. */
   readonly name: string;
   readonly imageId: Digest;
-  readonly diffIds: readonly Digest[];
+  /** Absent where they were not asked for, which is only where there is a root. */
+  readonly diffIds?: readonly Digest[];
   /** The manifest or index that the engine keeps and pushes byte for byte: Docker with the containerd image store. */
   readonly root?: Digest;
-  /** The one object of `image inspect`. */
-  readonly inspect: Inspect;
   /** The object of `docker info` or `podman info`, asked for once. Throws ImageError. */
   info(): Promise<Inspect>;
+  /** The diffIDs, asked for now if they were not before. Throws ImageError. */
+  layers(): Promise<readonly Digest[]>;
   readonly env: NodeJS.ProcessEnv;
+}
+
+export interface InspectOptions extends CommandOptions {
+  /** The image's root is enough where the engine keeps it in containerd: all else is read from its store. */
+  readonly rootSuffices?: boolean;
 }
 
 /** Why an engine gave no image: in its own words, and whether it answered at all. */
@@ -35,11 +42,11 @@ export interface NoImage {
 
 const NO_SUCH_IMAGE = /no such (image|object)|image not known|unable to find|not found/i;
 
-/** Asks one engine. Only the signal's abort is thrown; everything else that goes wrong is the answer. */
+/** Asks one engine for an image. Only the signal's abort is thrown; everything else that goes wrong is the answer. */
 export async function inspectImage(
   engine: EngineName,
   name: string,
-  options: CommandOptions,
+  options: InspectOptions,
 ): Promise<EngineImage | NoImage> {
   const tool = findTool(engine, options.env);
   if (!tool) return { engine, why: 'not installed', words: `${engine} is not installed` };
@@ -70,16 +77,30 @@ interface Asked {
   readonly engine: EngineName;
   readonly tool: string;
   readonly name: string;
-  readonly options: CommandOptions;
+  readonly options: InspectOptions;
 }
 
 /** The same as the command tells; undefined when it must be asked itself, if only for its words about what is wrong. */
 async function inspectOverSocket(asked: Asked): Promise<EngineImage | undefined> {
-  const path = imagePath(asked.name);
-  const { env, signal } = asked.options;
-  const socket = path && socketOf(asked.tool, env);
-  const inspect = socket && (await askSocket(socket, path, signal));
-  return inspect ? read(asked, inspect, () => askSocket(socket, INFO_PATH, signal)) : undefined;
+  const paths = imagePaths(asked.name);
+  const { env, signal, rootSuffices } = asked.options;
+  const socket = paths && socketOf(asked.tool, env);
+  if (!socket) return undefined;
+  const { root, info } = rootSuffices ? await askForRoot(socket, paths, signal) : {};
+  if (root && info) return imageOf(asked, root, info);
+  const inspect = await askSocket(socket, paths.inspect, signal);
+  return inspect && read(asked, inspect, async () => info ?? askSocket(socket, INFO_PATH, signal));
+}
+
+/** An image of which only the root is known yet. */
+function imageOf(asked: Asked, root: Digest, info: Inspect): EngineImage {
+  const { engine, tool, name, options } = asked;
+  const layers = async () => {
+    const answer = await inspectImage(engine, root, { env: options.env, signal: options.signal });
+    if (isFound(answer)) return answer.layers();
+    throw new ImageError('Export', `${name} is no longer in ${engine}: ${answer.words}`);
+  };
+  return { engine, tool, name, imageId: root, root, info: async () => info, layers, env: options.env };
 }
 
 /** An image out of what `inspect` said; `ask` may give the answer of `info`. Undefined without a digest and layers. */
@@ -100,7 +121,7 @@ function read(
     imageId,
     diffIds: layers,
     ...(root ? { root } : {}),
-    inspect,
+    layers: async () => layers,
     info: () => (info ??= ask().then((told) => told ?? askInfo(tool, options))),
     env: options.env,
   };

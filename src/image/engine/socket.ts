@@ -55,7 +55,7 @@ export function expectAnswers(questions: EarlyQuestions): void {
   for (const [key, question] of questions) early.set(key, question);
 }
 
-/** The JSON object that the engine answers; undefined for any other answer, and when there is none. Throws the signal's reason. */
+/** The JSON object or list that the engine answers; undefined for any other answer, and when there is none. Throws the signal's reason. */
 export async function askSocket(
   socket: string,
   path: string,
@@ -76,9 +76,17 @@ export async function askSocket(
 /** The path of what `docker info` tells. */
 export const INFO_PATH = '/info';
 
-/** The path of an image in the API; undefined for a name that would be another path. */
-export const imagePath = (name: string): string | undefined =>
-  /^[\w.:@/-]+$/.test(name) && !/(^|\/)\.*(\/|$)/.test(name) ? `/images/${name}/json` : undefined;
+/** The paths of what is told of an image: `docker image inspect` and `docker history`. */
+export interface ImagePaths {
+  readonly inspect: string;
+  readonly history: string;
+}
+
+/** The paths of an image in the API; undefined for a name that would be another path. */
+export const imagePaths = (name: string): ImagePaths | undefined =>
+  /^[\w.:@/-]+$/.test(name) && !/(^|\/)\.*(\/|$)/.test(name)
+    ? { inspect: `/images/${name}/json`, history: `/images/${name}/history` }
+    : undefined;
 
 function ask(socketPath: string, path: string): Question {
   const socket = connect(socketPath);
@@ -93,17 +101,26 @@ function ask(socketPath: string, path: string): Question {
 
 /** The text of an answer by Docker. Podman has an API like this one, whose answers differ from its command's. */
 async function read(socket: Socket): Promise<string> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of socket) {
-    bytes += chunk.length;
-    chunks.push(chunk);
-    if (bytes > MAX_BYTES) throw new Error('the answer is too large');
-  }
-  const [head = '', body] = splitOnce(Buffer.concat(chunks).toString('utf8'), '\r\n\r\n');
+  const [head = '', body] = splitOnce((await bytesOf(socket)).toString('utf8'), '\r\n\r\n');
   // One that broke off is no whole JSON, which its reader sees.
   if (body !== undefined && /^HTTP\/1\.\d 200 /.test(head) && /^server: *Docker\//im.test(head)) return body;
   throw new Error(head.split('\r\n', 1)[0]);
+}
+
+/** All that comes until the other side hangs up. By events: the first loop over a stream costs 2 ms. */
+function bytesOf(socket: Socket): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  return new Promise((resolve, reject) => {
+    socket.on('data', (chunk) => {
+      bytes += chunk.length;
+      chunks.push(chunk);
+      if (bytes > MAX_BYTES) socket.destroy(new Error('the answer is too large'));
+    });
+    socket.on('end', () => resolve(Buffer.concat(chunks)));
+    socket.on('error', reject);
+    socket.on('close', () => reject(new Error('the connection was closed')));
+  });
 }
 
 function splitOnce(text: string, by: string): [string, string?] {

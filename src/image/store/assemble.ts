@@ -2,9 +2,11 @@
  * A layer's tar put together from tar-split and the layer's folder, in blocks. Order and memory are those of a plain read;
  * the files of a block are read side by side, for a layer of 100,000 small files is all waiting otherwise.
  */
+
 import { closeSync, read as readCallback, readSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { BLOCK_SIZE, takeBlock } from '../../blocks.ts';
+import { now } from '../../clock.ts';
 import { StoreError, storeError } from './errors.ts';
 import type { Folder, OpenedFile } from './folder.ts';
 import type { Piece } from './tar-split.ts';
@@ -126,9 +128,9 @@ class Pace {
 
   /** Takes the time of a read at once; slow ones send the next files to the threads. */
   time(read: () => void): void {
-    const start = performance.now();
+    const start = now();
     read();
-    this.#slow = performance.now() - start > COLD_READ_MS ? this.#slow + 1 : 0;
+    this.#slow = now() - start > COLD_READ_MS ? this.#slow + 1 : 0;
     if (this.#slow < COLD_READS) return;
     this.#slow = 0;
     this.#coldFiles = COLD_FILES;

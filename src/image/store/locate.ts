@@ -1,5 +1,6 @@
 /** Where an engine says that it keeps its images. Only what it says: the files tell whether it is so. */
 import { readFileSync } from 'node:fs';
+import { type DockerInfo, isContainerdStore } from '../engine/info.ts';
 import type { Digest } from '../oci.ts';
 import { StoreError } from './errors.ts';
 
@@ -10,8 +11,6 @@ export interface EngineFacts {
   readonly diffIds?: readonly Digest[];
   /** The manifest or index of an image in the containerd image store. Older engines do not tell it. */
   readonly root?: Digest;
-  /** What `image inspect` said of the image. */
-  readonly inspect: unknown;
   /** What `docker info` or `podman info` says, as JSON; asked only if it is needed. */
   info(): Promise<unknown>;
   /** DOCKER_HOST, DOCKER_CONTEXT, CONTAINER_HOST … */
@@ -22,15 +21,6 @@ export interface EngineFacts {
 export interface StoreLocation {
   readonly kind: 'content' | 'overlay2' | 'podman';
   readonly roots: readonly string[];
-}
-
-/** The part of `docker info` that tells the store. */
-interface DockerInfo {
-  readonly Driver?: string;
-  readonly DriverStatus?: readonly (readonly [string, string])[] | null;
-  readonly DockerRootDir?: string;
-  readonly OperatingSystem?: string;
-  readonly Containerd?: { readonly Address?: string } | null;
 }
 
 /** The part of `podman info` that tells the store. */
@@ -67,8 +57,7 @@ function docker(info: DockerInfo, { root }: EngineFacts): StoreLocation {
   const { Driver: driver, DockerRootDir: rootDir } = info;
   if (info.OperatingSystem === 'Docker Desktop') throw new StoreError('Docker Desktop runs in a virtual machine');
   if (!rootDir?.startsWith('/')) throw new StoreError('docker info does not name the folder of the engine');
-  const status = new Map(info.DriverStatus ?? []);
-  if (root !== undefined || status.get('driver-type') === 'io.containerd.snapshotter.v1') {
+  if (root !== undefined || isContainerdStore(info)) {
     return { kind: 'content', roots: contentRoots(rootDir, info.Containerd?.Address) };
   }
   if (driver !== 'overlay2')

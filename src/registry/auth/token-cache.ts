@@ -1,4 +1,5 @@
 /** Bearer tokens by their scopes: one fetch for all that want the same, and a new one before the old one ends. */
+import { now as clock } from '../../clock.ts';
 import { untilAborted } from '../abort.ts';
 import type { Token } from './token.ts';
 
@@ -21,7 +22,7 @@ export class TokenCache {
   readonly #now: () => number;
 
   /** `now`: milliseconds that only go forward. */
-  constructor(now: () => number = () => performance.now()) {
+  constructor(now: () => number = clock) {
     this.#now = now;
   }
 

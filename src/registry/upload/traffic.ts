@@ -1,5 +1,7 @@
 /** Counts what an upload sends and how long it waits. */
+
 import type { Readable } from 'node:stream';
+import { now } from '../../clock.ts';
 import type { BlobBody } from '../body.ts';
 import type { RequestBody } from '../exchange.ts';
 import type { Piece } from './verdict.ts';
@@ -28,15 +30,15 @@ export class Traffic {
 
   /** Takes the time of one request. */
   async timed<T>(request: () => Promise<T>): Promise<T> {
-    const start = performance.now();
+    const start = now();
     this.taken = 0;
     this.#sentAt = undefined;
     try {
       return await request();
     } finally {
-      const sentAt = this.#sentAt ?? (this.taken > 0 ? performance.now() : start);
+      const sentAt = this.#sentAt ?? (this.taken > 0 ? now() : start);
       this.sendingMs += sentAt - start;
-      this.waitedMs += performance.now() - sentAt;
+      this.waitedMs += now() - sentAt;
     }
   }
 
@@ -48,7 +50,7 @@ export class Traffic {
       this.#onSent?.(start + this.taken);
     };
     const ended = (): void => {
-      this.#sentAt = performance.now();
+      this.#sentAt = now();
     };
     if (body instanceof Uint8Array) {
       took(body);
