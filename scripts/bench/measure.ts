@@ -9,10 +9,7 @@ import { endedChildrenCpu, peakDiskOf, treeCpu } from './meter.ts';
 import type { Attempt } from './results.ts';
 import type { World } from './world.ts';
 
-/**
- * `A B C, B C A, …`: what else the machine does meanwhile befalls all alike, and each comes after each: who follows 20 s of export
- * finds the processor's caches full of it, and the memory given back. Gives every attempt as it ends.
- */
+/** Runs each contestant once a round, in another order each time. Gives every attempt as it ends. */
 export async function* inRounds(
   world: World,
   contestants: readonly Contestant[],
@@ -20,14 +17,24 @@ export async function* inRounds(
   isOnce: (contestant: Contestant) => boolean = () => false,
 ): AsyncGenerator<{ contestant: Contestant; attempt: Attempt }> {
   for (let round = 0; round < rounds; round++) {
-    const first = round % contestants.length;
-    for (const contestant of [...contestants.slice(first), ...contestants.slice(0, first)]) {
+    for (const contestant of inOrder(contestants, round)) {
       if (round > 0 && isOnce(contestant)) continue;
       yield { contestant, attempt: await measure(world, contestant) };
       const { keepAs } = contestant;
       if (keepAs !== undefined && !world.state.has(keepAs)) await world.state.keep(keepAs);
     }
   }
+}
+
+/**
+ * `A B C, C B A, B C A, A C B, …`: what else the machine does meanwhile befalls all alike, and each comes after the one before it as
+ * often as after the one behind it. Who follows 20 s of export finds the processor's caches full of it and the memory given back; who
+ * follows an engine that was started for `docker push` finds it still busy with itself.
+ */
+export function inOrder<T>(contestants: readonly T[], round: number): T[] {
+  const first = Math.floor(round / 2) % contestants.length;
+  const order = [...contestants.slice(first), ...contestants.slice(0, first)];
+  return round % 2 === 0 ? order : order.reverse();
 }
 
 /**
