@@ -37,7 +37,7 @@ const INTRODUCTION = `# Benchmarks
     npm run bench -- --only overlay2-cold,archive --sizes 1.6gb --rounds 3
 
 It sets up real engines and docker-registry by itself (Linux, as root or with passwordless sudo), makes images from this machine's own
-programs, libraries, packages and documents, 8 % of them bytes that do not shrink, and lets all tools take turns (A B C, B C A, …).
+programs, libraries, packages and documents, 8 % of them bytes that do not shrink, and lets all tools take turns (A B C, C B A, B C A, …).
 Numbers are medians. The registry is on loopback, on disk, and emptied before each cold run; each of our runs has a fresh HOME and
 RUNNER_TEMP. A "fresh runner" is a machine that knows nothing of earlier pushes, while the registry has the image: for \`docker push\`
 the engine is restarted without its memory of pushes. Node.js, dist and the docker command are in the system's memory before each run. Ratios compare what ran in one run of the benchmark, unless two rows name two runs.

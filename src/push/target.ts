@@ -1,5 +1,4 @@
 /** One registry with the repositories that the image goes to there: a blob is sent to it once, and mounted from then on. */
-
 import pLimit, { type LimitFunction } from 'p-limit';
 import { now } from '../clock.ts';
 import type { Digest } from '../image/oci.ts';

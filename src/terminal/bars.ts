@@ -1,5 +1,4 @@
 /** Live rows on a terminal: one for each blob on its way and one for all; lines of what ended stay above them. */
-
 import cliProgress, { type MultiBar, type SingleBar } from 'cli-progress';
 import { now } from '../clock.ts';
 import type { PushEvent } from '../push/events.ts';

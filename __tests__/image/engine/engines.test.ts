@@ -96,16 +96,16 @@ for (const options of engines) {
       await readWhole(found);
     }, 120_000);
 
-    it('names the root that inspect names: of an index, of one with a platform absent, of another platform alone', async () => {
-      const archives = options.store === 'containerd' ? FOREIGN : [];
-      for (const archive of archives) {
-        const loaded = await docker(engine, 'load', '--input', fixturePath(`${archive}.tar`));
-        const [, name = ''] = /Loaded image: (\S+)/.exec(loaded) ?? [];
-        const id = await imageIdOf(engine, name);
-        expect(await find(name)).toMatchObject({ imageId: id, root: id });
-        expect(await find(id)).toMatchObject({ imageId: id, root: id });
-      }
-    }, 120_000);
+    if (options.store === 'containerd')
+      it('names the root that inspect names: of an index, of one with a platform absent, of another platform alone', async () => {
+        for (const archive of FOREIGN) {
+          const loaded = await docker(engine, 'load', '--input', fixturePath(`${archive}.tar`));
+          const [, name = ''] = /Loaded image: (\S+)/.exec(loaded) ?? [];
+          const id = await imageIdOf(engine, name);
+          expect(await find(name)).toMatchObject({ imageId: id, root: id });
+          expect(await find(id)).toMatchObject({ imageId: id, root: id });
+        }
+      }, 120_000);
 
     it('reads the image that it found, though its tag has moved', async () => {
       const tag = `finding-moved-${options.version}-${options.store}:1`;

@@ -26,9 +26,8 @@ const SCRIPT = 'echo $$ >"$0.pid" && exec "$@" >"$0" </dev/null';
  */
 export async function saveStream(image: EngineImage, options: OpenOptions): Promise<StreamSource> {
   const form = image.engine === 'podman' ? ['--format', 'docker-archive'] : [];
-  const { tool, name, imageId } = image;
-  const command = [tool, 'save', ...form, imageId];
-  const asked = { name, imageId, diffIds: await image.layers() };
+  const command = [image.tool, 'save', ...form, image.imageId];
+  const asked = { ...image, diffIds: await image.layers() };
   options.debug(`reading ${command.join(' ')}`);
   const exporter = await startExport(`${image.engine} save`, command, image.env, options.signal);
   return new ArchiveStream(`${image.engine} save`, exporter, asked, options.signal);

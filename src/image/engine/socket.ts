@@ -107,7 +107,7 @@ async function read(socket: Socket): Promise<string> {
   throw new Error(head.split('\r\n', 1)[0]);
 }
 
-/** All that comes until the other side hangs up. By events: the first loop over a stream costs 2 ms. */
+/** All that comes until the other side hangs up. By events: the first loop over a stream costs a millisecond. */
 function bytesOf(socket: Socket): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let bytes = 0;

@@ -2,7 +2,6 @@
  * A layer's tar put together from tar-split and the layer's folder, in blocks. Order and memory are those of a plain read;
  * the files of a block are read side by side, for a layer of 100,000 small files is all waiting otherwise.
  */
-
 import { closeSync, read as readCallback, readSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { BLOCK_SIZE, takeBlock } from '../../blocks.ts';

@@ -1,5 +1,4 @@
 /** Counts what an upload sends and how long it waits. */
-
 import type { Readable } from 'node:stream';
 import { now } from '../../clock.ts';
 import type { BlobBody } from '../body.ts';
