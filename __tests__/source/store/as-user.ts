@@ -1,0 +1,35 @@
+/**
+ * Opens and reads a store as an ordinary user: `as-user.ts UID`, facts and options as JSON on standard input, what came of
+ * it as JSON on standard output. It starts as whoever runs the tests, so that its own files can be read.
+ */
+import { text } from 'node:stream/consumers';
+import type { EngineFacts } from '../../../src/source/store/locate.ts';
+import { openEngineStore } from '../../../src/source/store/open.ts';
+import { readLayers } from './reading.ts';
+
+const uid = Number(process.argv[2]);
+const { facts, info, wanted, env } = JSON.parse(await text(process.stdin));
+if (uid !== process.getuid?.()) {
+  process.setgroups?.([]);
+  process.setgid?.(uid);
+  process.setuid?.(uid);
+}
+
+const debug: string[] = [];
+const notices: string[] = [];
+const report = (outcome: object) => process.stdout.write(JSON.stringify({ debug, notices, ...outcome }));
+try {
+  const source = await openEngineStore({ ...facts, info: async () => info } as EngineFacts, {
+    export: wanted,
+    signal: new AbortController().signal,
+    debug: (line) => debug.push(line),
+    notice: (line) => notices.push(line),
+    env: { PATH: process.env.PATH, ...env },
+  });
+  const read = source && (await readLayers(source));
+  await source?.close();
+  report({ opened: source !== undefined, read });
+} catch (error) {
+  const { name, message, remedy } = error as Error & { remedy?: string };
+  report({ error: { name, message, remedy } });
+}
