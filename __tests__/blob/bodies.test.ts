@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { expect, test } from 'vitest';
-import { LayerError } from '../../src/blob/error.ts';
+import { LayerError } from '../../src/blob/compress/error.ts';
 import { memoryBody, type Stored, storedBody } from '../../src/blob/ready.ts';
 import { type Digest, digestOf } from '../../src/oci/types.ts';
 import { bytesOf, MIB, never, newFolder, stuckAfter } from './layers.ts';

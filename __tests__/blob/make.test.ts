@@ -4,7 +4,7 @@ import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { gunzipSync, zstdDecompressSync } from 'node:zlib';
 import { expect, test } from 'vitest';
-import { LayerError } from '../../src/blob/error.ts';
+import { LayerError } from '../../src/blob/compress/error.ts';
 import { Spool } from '../../src/blob/spool.ts';
 import { compressLayer, spoolBlob } from '../../src/blob/streaming.ts';
 import { type Digest, digestOf } from '../../src/oci/types.ts';

@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import { LayerError } from '../../src/blob/error.ts';
+import { LayerError } from '../../src/blob/compress/error.ts';
 import { Spool } from '../../src/blob/spool.ts';
 import { compressLayer, spoolBlob } from '../../src/blob/streaming.ts';
 import { bytesOf, MIB, never, newFolder, newPool, newSpool, streamOf } from './layers.ts';

@@ -1,7 +1,7 @@
 /** Whether a cell ended as it must. */
 import { RegistryError } from '../../src/registry/http/error.ts';
+import { UploadError } from '../../src/registry/http/upload-error.ts';
 import { BlobUnknownError } from '../../src/registry/manifests.ts';
-import { UploadError } from '../../src/registry/upload/retry-budget.ts';
 import { nameOf, type Result } from './cell.ts';
 import { boundOf, expectedEnd } from './expected.ts';
 import { CHUNK } from './steps.ts';

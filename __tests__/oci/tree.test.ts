@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { buildTree, withoutManifests, withReferrers } from '../../src/oci/build.ts';
 import { ImageError } from '../../src/oci/error.ts';
+import type { ManifestTree } from '../../src/oci/image-tree.ts';
 import { selectPlatforms } from '../../src/oci/platforms.ts';
 import { composeManifest, rewriteTree } from '../../src/oci/rewrite.ts';
 import {
@@ -13,7 +14,6 @@ import {
   type Platform,
 } from '../../src/oci/types.ts';
 import { walk } from '../../src/oci/walk.ts';
-import type { ManifestTree } from '../../src/source/source.ts';
 import { CONTAINERD, DOCKER28, fixture, readAll, streamOf } from '../source/fixtures.ts';
 import { randomOf } from '../source/random.ts';
 

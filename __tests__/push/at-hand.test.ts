@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
+import type { ManifestTree } from '../../src/oci/image-tree.ts';
 import { type Descriptor, type Digest, digestOf, type Manifest, MediaType } from '../../src/oci/types.ts';
 import { move } from '../../src/push/move.ts';
-import type { FoundImage, ManifestTree, StoreSource } from '../../src/source/source.ts';
+import type { FoundImage, StoreSource } from '../../src/source/source.ts';
 import { refusal } from '../support/registry/answer.ts';
 import type { Quirk } from '../support/registry/quirk.ts';
 import { composed, jobForTest, plainLayer, registryForTest } from './bench.ts';

@@ -25,3 +25,9 @@ export interface ReadableBlob {
   /** The bytes [start, end), which must exist: in memory, or a new stream each time, so that any request can be repeated. */
   read(start: number, end: number): Readable | Buffer;
 }
+
+/** The bytes [start, end) of a blob, as one request carries them. */
+export interface ByteRange {
+  readonly start: number;
+  readonly end: number;
+}

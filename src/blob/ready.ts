@@ -5,7 +5,7 @@ import { stat } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { type Digest, digestOf } from '../oci/types.ts';
 import { fileStream } from './blocks.ts';
-import { LayerError, layerError } from './error.ts';
+import { LayerError, layerError } from './compress/error.ts';
 import type { Identity, Reach } from './writer.ts';
 
 /** A blob whose digest and length (bytes) are known, and all of whose bytes are there. */

@@ -4,7 +4,7 @@ import { type FileHandle, mkdir, open, rm, rmdir, statfs } from 'node:fs/promise
 import { dirname, join, resolve } from 'node:path';
 import type { Readable } from 'node:stream';
 import { fileStream } from './blocks.ts';
-import { LayerError, layerError } from './error.ts';
+import { LayerError, layerError } from './compress/error.ts';
 
 /** Half of the free disk: the engine, its exporter's temporary files and the job's other steps live on the same one. */
 const SHARE_OF_FREE_DISK = 0.5;

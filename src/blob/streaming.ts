@@ -3,9 +3,9 @@
 import { createHash } from 'node:crypto';
 import type { Readable } from 'node:stream';
 import type { Digest } from '../oci/types.ts';
+import { LayerError } from './compress/error.ts';
 import { OrderedCompressor } from './compress/ordered.ts';
 import type { CompressorPool } from './compress/pool.ts';
-import { LayerError } from './error.ts';
 import type { Input } from './input.ts';
 import type { Spool } from './spool.ts';
 import { BlobWriter, type Identity, type Reach } from './writer.ts';

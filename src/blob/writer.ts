@@ -1,9 +1,9 @@
 /** What compressing a layer and passing one through have in common: gathered input, a spool file, those who wait, and one way to fail. */
 
 import { createHash } from 'node:crypto';
-import { now } from '../async.ts';
+import { now } from '../common/async.ts';
 import type { Digest } from '../oci/types.ts';
-import { LayerError, layerError } from './error.ts';
+import { LayerError, layerError } from './compress/error.ts';
 import { Gatherer, type Input } from './input.ts';
 import type { SpoolFile } from './spool.ts';
 

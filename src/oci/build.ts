@@ -1,7 +1,6 @@
-/** Putting a tree together from the documents that a source has. */
-import type { ManifestTree } from '../source/source.ts';
 import { describeDocument, MAX_DEPTH, MAX_MANIFESTS, readDocument } from './documents.ts';
 import { ImageError } from './error.ts';
+import type { ManifestTree } from './image-tree.ts';
 import type { Descriptor, Digest } from './types.ts';
 
 /** A tree, and the documents (configs too) that it names and that are not among those given. */

@@ -1,13 +1,7 @@
-/**
- * Which platforms of an index are pushed. As `docker push` does it (moby, daemon/containerd/image_push.go, seen with
- * Docker 28.5): one image asked for, or one left where others were never pulled, goes as that manifest alone, without
- * its attestation. Where several are left docker pushes the one that fits its host; here all that are present go under
- * a new index, since a push that silently drops platforms it has is what nobody wants.
- */
-import type { ImageTree, ManifestTree } from '../source/source.ts';
 import { withReferrers } from './build.ts';
 import { readConfig, serialise } from './documents.ts';
 import { ImageError } from './error.ts';
+import type { ImageTree, ManifestTree } from './image-tree.ts';
 import { type Descriptor, type Digest, digestOf, type Index, isIndexType, type Platform } from './types.ts';
 import { configPlatform, type TreeManifest, type TreeWalk, walk } from './walk.ts';
 

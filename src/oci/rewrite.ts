@@ -1,6 +1,5 @@
-/** Manifests of our own making: for images that have none, and for those whose layers were not compressed yet. */
-import type { ManifestTree } from '../source/source.ts';
 import { readDocument, serialise } from './documents.ts';
+import type { ManifestTree } from './image-tree.ts';
 import {
   type Descriptor,
   type Digest,

@@ -1,7 +1,6 @@
-/** Reading a tree of manifests in the order in which a registry takes it. */
-import type { ManifestTree } from '../source/source.ts';
 import { MAX_DEPTH, MAX_MANIFESTS, readDocument } from './documents.ts';
 import { ImageError } from './error.ts';
+import type { ManifestTree } from './image-tree.ts';
 import {
   type Descriptor,
   type Digest,

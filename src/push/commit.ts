@@ -1,9 +1,11 @@
 /** Commits an image: its manifests by digest from the leaves up, then the root under every tag. */
+
+import type { ImageTree } from '../oci/image-tree.ts';
 import { composeManifest, rewriteTree } from '../oci/rewrite.ts';
 import { type Descriptor, type Digest, digestOf, MediaType } from '../oci/types.ts';
 import { walk } from '../oci/walk.ts';
 import { BlobUnknownError, type ConfirmedManifest } from '../registry/manifests.ts';
-import type { FoundImage, ImageTree } from '../source/source.ts';
+import type { FoundImage } from '../source/source.ts';
 import { activeRegistries, type PushContext } from './context.ts';
 import { PushError } from './error.ts';
 import type { Report } from './events.ts';

@@ -1,7 +1,9 @@
 /** Says what a push would move, and changes nothing: only HEAD and GET requests are sent, and no engine's `save` runs. */
+
+import type { ImageTree } from '../oci/image-tree.ts';
 import { selectPlatforms } from '../oci/platforms.ts';
 import { formatReference } from '../oci/reference.ts';
-import type { FoundImage, ImageTree } from '../source/source.ts';
+import type { FoundImage } from '../source/source.ts';
 import { activeRegistries, type PushContext } from './context.ts';
 import { candidatesOf } from './existing.ts';
 import { blobsOf, type ImageBlob, shortDigest, uncompressedLayer } from './image-blobs.ts';

@@ -1,4 +1,6 @@
 /** What an image consists of, as pieces that each move or don't: every blob once, by the digest it has in the tree. */
+
+import type { ImageTree } from '../oci/image-tree.ts';
 import {
   type Descriptor,
   type Digest,
@@ -9,7 +11,6 @@ import {
   MediaType,
 } from '../oci/types.ts';
 import { walk } from '../oci/walk.ts';
-import type { ImageTree } from '../source/source.ts';
 import type { TargetRepository } from './target-repository.ts';
 
 export interface ImageBlob {

@@ -1,7 +1,9 @@
 /** Brings every blob of an image into every target, from the cheapest place that has it. */
+
+import type { ImageTree } from '../oci/image-tree.ts';
 import { selectPlatforms } from '../oci/platforms.ts';
 import type { Descriptor, Digest } from '../oci/types.ts';
-import type { FoundImage, ImageTree, Source, StoreSource, StreamSource } from '../source/source.ts';
+import type { FoundImage, Source, StoreSource, StreamSource } from '../source/source.ts';
 import type { PushContext } from './context.ts';
 import { explain, PushError } from './error.ts';
 import {

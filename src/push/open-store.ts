@@ -2,8 +2,10 @@
  * Sends what a registry lacks out of a store that is open already and holds all of the image as it is sent: small pieces while the
  * registry is still being asked for the rest. Of a push of one small layer that saves a tenth.
  */
+
+import type { ImageTree } from '../oci/image-tree.ts';
 import type { Digest } from '../oci/types.ts';
-import type { FoundImage, ImageTree, StoreSource } from '../source/source.ts';
+import type { FoundImage, StoreSource } from '../source/source.ts';
 import type { PushContext } from './context.ts';
 import { documentsInMemory, type ImageBlob } from './image-blobs.ts';
 import type { Transfer } from './transfer.ts';

@@ -40,7 +40,7 @@ export interface PushRequest {
   readonly env: NodeJS.ProcessEnv;
 }
 
-/** Turns texts (the action's inputs, the terminal's flags) into a request. Checked at the door: nothing has been sent yet. */
+/** Converts texts (the action's inputs, the terminal's flags) into a request. Checked at the door: nothing has been sent yet. */
 
 /** The inputs as texts, by the names of action.yml; empty or absent means the default. */
 export type RawInputs = Readonly<Partial<Record<InputName, string>>>;

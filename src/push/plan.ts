@@ -1,4 +1,6 @@
 /** What can be known of an engine's image without its export, so that an image that is there is never exported. */
+
+import type { ImageTree } from '../oci/image-tree.ts';
 import {
   type Descriptor,
   type Digest,
@@ -8,7 +10,7 @@ import {
   isManifestType,
 } from '../oci/types.ts';
 import type { Repository } from '../registry/repository.ts';
-import type { FoundImage, ImageTree } from '../source/source.ts';
+import type { FoundImage } from '../source/source.ts';
 import type { PushContext } from './context.ts';
 import { explain } from './error.ts';
 

@@ -1,8 +1,8 @@
 /** One registry with the repositories that the image goes to there: a blob is sent to it once, and mounted from then on. */
 
 import pLimit, { type LimitFunction } from 'p-limit';
-import { now } from '../async.ts';
 import type { ReadableBlob } from '../blob/blob.ts';
+import { now } from '../common/async.ts';
 import type { Reference } from '../oci/reference.ts';
 import type { Digest } from '../oci/types.ts';
 import { resolveCredentials } from '../registry/auth/credentials.ts';

@@ -1,5 +1,5 @@
 /** The books of one push: what happened to each blob, how many bytes moved, and where the time went. */
-import { now } from '../async.ts';
+import { now } from '../common/async.ts';
 import type { Digest } from '../oci/types.ts';
 import type { BlobFate } from './events.ts';
 

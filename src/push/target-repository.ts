@@ -1,5 +1,5 @@
 /** One repository at a registry, with the tags that the image gets there. Fails alone: the others are finished. */
-import { now } from '../async.ts';
+import { now } from '../common/async.ts';
 import { formatReference, type Reference } from '../oci/reference.ts';
 import type { Digest } from '../oci/types.ts';
 import type { Repository } from '../registry/repository.ts';

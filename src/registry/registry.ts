@@ -4,10 +4,10 @@ import { Backoff, type Clock, systemSleep } from './host/backoff.ts';
 import { HostCapabilities } from './host/capabilities.ts';
 import type { HostContext, RegistryEvent } from './host/context.ts';
 import { type Profile, profileFor } from './host/profiles.ts';
+import { BodyScheduler } from './host/scheduler.ts';
 import { Transport, type TransportEvent } from './host/transport.ts';
 import type { Timeouts } from './http/deadline.ts';
 import { Repository } from './repository.ts';
-import { BodyScheduler } from './upload/scheduler.ts';
 import { OpenSessions } from './upload/session.ts';
 
 export interface RegistryOptions {

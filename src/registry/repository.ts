@@ -1,6 +1,7 @@
 /** One repository of a registry: its blobs and manifests. distribution-spec v1.1, sections Pull and Push. */
-import { untilAborted } from '../async.ts';
+
 import type { ReadableBlob } from '../blob/blob.ts';
+import { untilAborted } from '../common/async.ts';
 import { type Descriptor, type Digest, digestOf } from '../oci/types.ts';
 import { type HostContext, type Place, retrying, type Task } from './host/context.ts';
 import { errorOf, RegistryError } from './http/error.ts';

@@ -1,5 +1,5 @@
 /** How far a push has come, blob by blob and in all: bytes sent, rate, time left. */
-import { now as clock } from '../async.ts';
+import { now as clock } from '../common/async.ts';
 import type { PushEvent } from '../push/events.ts';
 import { formatBytes, formatPercent, formatSeconds } from './format.ts';
 

@@ -4,7 +4,8 @@
  */
 
 import type { Readable } from 'node:stream';
-import type { Descriptor, Digest } from '../oci/types.ts';
+import type { ImageTree, ManifestTree } from '../oci/image-tree.ts';
+import type { Digest } from '../oci/types.ts';
 
 /** An image that was found by name, with all that is known before its bytes are read. */
 export interface FoundImage {
@@ -108,26 +109,3 @@ export interface StreamedBlob {
 
 /** Told by the first bytes: gzip `1f 8b`, zstd `28 b5 2f fd`, tar `ustar` at 257 (or only zeros). */
 export type BlobFormat = 'tar' | 'gzip' | 'zstd' | 'other';
-
-/** What an image is made of. */
-export type ImageTree = ComposedImage | ManifestTree;
-
-/** An image without a manifest of its own (classic stores, docker-archive): the push makes one. */
-export interface ComposedImage {
-  readonly kind: 'composed';
-  /** The config's own bytes. */
-  readonly config: Buffer;
-  readonly diffIds: readonly Digest[];
-}
-
-/** An image with manifests of its own, kept byte for byte. */
-export interface ManifestTree {
-  readonly kind: 'manifests';
-  readonly root: Descriptor;
-  /** Every document and small blob that is at hand, by digest, verified: indexes, manifests, configs, attestations. */
-  readonly documents: ReadonlyMap<Digest, Buffer>;
-  /** Manifests that an index names and the source does not have: platforms that were never pulled. */
-  readonly absent: readonly Descriptor[];
-  /** Manifests beside the root that speak about a part of it (`subject`): signatures, bills of materials. Put after it. */
-  readonly referrers?: readonly Descriptor[];
-}

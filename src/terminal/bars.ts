@@ -1,7 +1,7 @@
 /** Live rows on a terminal: one for each blob on its way and one for all; lines of what ended stay above them. */
 
 import cliProgress, { type MultiBar, type SingleBar } from 'cli-progress';
-import { now } from '../async.ts';
+import { now } from '../common/async.ts';
 import type { PushEvent } from '../push/events.ts';
 import { formatBytes, formatPercent, formatSeconds } from '../report/format.ts';
 import { type Line, LineTeller } from '../report/lines.ts';

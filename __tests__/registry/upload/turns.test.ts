@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import { BodyScheduler } from '../../../src/registry/upload/scheduler.ts';
+import { BodyScheduler } from '../../../src/registry/host/scheduler.ts';
 import { MIB } from './client.ts';
 
 /** Takes turns by name, and notes in which order they began. */

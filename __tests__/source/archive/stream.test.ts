@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
+import type { ImageTree, ManifestTree } from '../../../src/oci/image-tree.ts';
 import { selectPlatforms } from '../../../src/oci/platforms.ts';
 import { walk } from '../../../src/oci/walk.ts';
-import type { ImageTree, ManifestTree } from '../../../src/source/source.ts';
 import { CONTAINERD, DOCKER20, DOCKER28, fixture, PODMAN_OCI, readAll, streamOf } from '../fixtures.ts';
 
 const asked = (imageId: `sha256:${string}`, diffIds: readonly `sha256:${string}`[], name = 'fx:one') => ({

@@ -1,11 +1,12 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { ImageError } from '../../../src/oci/error.ts';
+import type { ImageTree } from '../../../src/oci/image-tree.ts';
 import { type Digest, digestOf } from '../../../src/oci/types.ts';
 import { walk } from '../../../src/oci/walk.ts';
 import { askSocket, INFO_PATH, imagePaths, socketOf } from '../../../src/source/engine/docker-api.ts';
 import { type DockerInfo, isContainerdStore } from '../../../src/source/engine/history.ts';
 import { findImage } from '../../../src/source/find/find.ts';
-import type { FoundImage, ImageTree } from '../../../src/source/source.ts';
+import type { FoundImage } from '../../../src/source/source.ts';
 import { buildImage, type ImageRecipe, loadImage, smallRecipe } from '../../support/images.ts';
 import { type DockerAddress, type DockerOptions, docker, imageIdOf, partOfDocker } from '../../support/real/docker.ts';
 import { commandOf } from '../../support/real/parts.ts';

@@ -4,7 +4,7 @@
  */
 import { join } from 'node:path';
 import { EscalatingFiles } from '../../../src/source/store/escalating-files.ts';
-import { LocalFiles } from '../../../src/source/store/files.ts';
+import { LocalFiles } from '../../../src/source/store/files/files.ts';
 import { startHelper } from '../../../src/source/store/helper/client.ts';
 import { digestOfStream } from './reading.ts';
 

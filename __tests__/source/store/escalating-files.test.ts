@@ -7,7 +7,8 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { digestOf } from '../../../src/oci/types.ts';
 import { EscalatingFiles } from '../../../src/source/store/escalating-files.ts';
-import { LocalFiles, StoreError, type StoreFiles } from '../../../src/source/store/files.ts';
+import { LocalFiles, type StoreFiles } from '../../../src/source/store/files/files.ts';
+import { StoreError } from '../../../src/source/store/files/store-error.ts';
 import { isRoot, run } from '../../support/real/processes.ts';
 import { writeLayer } from './layers-on-disk.ts';
 

@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { findDocument, LocalFiles, StoreError, type StoreFiles } from '../../../src/source/store/files.ts';
+import { findDocument, LocalFiles, type StoreFiles } from '../../../src/source/store/files/files.ts';
+import { StoreError } from '../../../src/source/store/files/store-error.ts';
 import { startHelper } from '../../../src/source/store/helper/client.ts';
 import { writeLayer } from './layers-on-disk.ts';
 

@@ -12,8 +12,8 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { StoreError } from '../../../src/source/store/files.ts';
-import { componentsOf, Folder } from '../../../src/source/store/folder.ts';
+import { componentsOf, Folder } from '../../../src/source/store/files/folder.ts';
+import { StoreError } from '../../../src/source/store/files/store-error.ts';
 
 let base: string;
 let layer: Folder;

@@ -6,7 +6,7 @@ import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Digest, digestOf } from '../../../src/oci/types.ts';
-import { StoreError } from '../../../src/source/store/files.ts';
+import { StoreError } from '../../../src/source/store/files/store-error.ts';
 import { startHelper } from '../../../src/source/store/helper/client.ts';
 import type { EngineFacts } from '../../../src/source/store/locate.ts';
 import { chainIdsOf } from '../../../src/source/store/overlay2.ts';

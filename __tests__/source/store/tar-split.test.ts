@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { StoreError } from '../../../src/source/store/files.ts';
-import { piecesOf, type Segment } from '../../../src/source/store/tar-split.ts';
+import { StoreError } from '../../../src/source/store/files/store-error.ts';
+import { piecesOf, type Segment } from '../../../src/source/store/files/tar-split.ts';
 
 const read = async (...chunks: (string | Buffer)[]): Promise<Segment[]> => {
   const pieces: Segment[] = [];

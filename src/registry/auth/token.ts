@@ -2,7 +2,7 @@
  * Bearer tokens of a token server: GET as in https://distribution.github.io/distribution/spec/auth/token/,
  * POST as in https://distribution.github.io/distribution/spec/auth/oauth/.
  */
-import { now as clock, untilAborted } from '../../async.ts';
+import { now as clock, untilAborted } from '../../common/async.ts';
 import { errorOf, RegistryError } from '../http/error.ts';
 import type { RegistryResponse } from '../http/response.ts';
 import { basicString, type Credentials, TOKEN_USERNAME } from './credentials.ts';

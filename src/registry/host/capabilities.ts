@@ -1,5 +1,4 @@
-/** What a push has learnt of one registry host: how large a body it takes, how it takes chunks. Shared by all its uploads (T3, T6, T7). */
-import { UploadError } from '../upload/retry-budget.ts';
+import { UploadError } from '../http/upload-error.ts';
 import type { RegistryEvent } from './context.ts';
 import type { Profile } from './profiles.ts';
 

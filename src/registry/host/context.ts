@@ -1,10 +1,10 @@
 /** What every request of a push to one host shares. */
 import { errorOf, isTransientStatus, RegistryError } from '../http/error.ts';
 import type { RegistryResponse } from '../http/response.ts';
-import { UploadError } from '../upload/retry-budget.ts';
-import type { BodyScheduler } from '../upload/scheduler.ts';
+import { UploadError } from '../http/upload-error.ts';
 import type { Backoff, BackoffClock } from './backoff.ts';
 import type { HostCapabilities } from './capabilities.ts';
+import type { BodyScheduler } from './scheduler.ts';
 import type { Transport } from './transport.ts';
 
 export interface HostContext {

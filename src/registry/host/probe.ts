@@ -1,5 +1,5 @@
 /** The first question to a registry, `GET /v2/` (distribution-spec, end-1): which scheme does it speak, and which challenge has it? */
-import { untilAborted } from '../../async.ts';
+import { untilAborted } from '../../common/async.ts';
 import { RegistryError } from '../http/error.ts';
 import { speaksTls } from '../http/network-error.ts';
 import type { RegistryResponse } from '../http/response.ts';

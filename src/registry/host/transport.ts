@@ -1,5 +1,5 @@
 /** Requests to one registry: its address, credentials, redirects, cookies and time-outs. What the answers mean is for the callers. */
-import { now } from '../../async.ts';
+import { now } from '../../common/async.ts';
 import { type Authorization, Authorizer, type Wanted } from '../auth/authorizer.ts';
 import type { Credentials } from '../auth/credentials.ts';
 import { createDispatchers, type Dispatchers } from '../http/connections.ts';

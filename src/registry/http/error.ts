@@ -116,7 +116,7 @@ const EXCERPT_BYTES = 2048;
 
 const STATUS_KINDS: Readonly<Record<number, ErrorKind>> = { 401: 'auth', 403: 'denied', 407: 'proxy' };
 
-/** Turns an answer into an error with the registry's own words; reads (the first 2 KiB of) its body. Never rejects. */
+/** Converts an answer into an error with the registry's own words; reads (the first 2 KiB of) its body. Never rejects. */
 export async function errorOf(response: FailedResponse, context: ErrorContext): Promise<RegistryError> {
   const body = await response.excerpt(EXCERPT_BYTES);
   const codes = registryCodes(body);

@@ -2,6 +2,7 @@
  * What an answer means to an upload: pure functions from the answer to one of a few verdicts. This is where registries differ;
  * the steps that follow from a verdict are the same for all. Each rule names the registry that made it necessary.
  */
+import type { ByteRange } from '../../blob/blob.ts';
 import { isTransientStatus, type RegistryError } from '../http/error.ts';
 
 /** An answer, its body read when it is not a success. */
@@ -10,12 +11,6 @@ export interface Answer {
   readonly headers: Readonly<Record<string, string>>;
   /** The answer as an error; undefined for 2xx. */
   readonly error: RegistryError | undefined;
-}
-
-/** The bytes [start, end) of the blob that a request carried. */
-export interface ByteRange {
-  readonly start: number;
-  readonly end: number;
 }
 
 export type PatchVerdict =

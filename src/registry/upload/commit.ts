@@ -1,7 +1,7 @@
 /** T2, the last request: the closing PUT, empty, or with the last chunk, or with the whole blob. */
-import type { BlobIdentity } from '../../blob/blob.ts';
+import type { BlobIdentity, ByteRange } from '../../blob/blob.ts';
 import { isTransientStatus, RegistryError } from '../http/error.ts';
-import { type Answer, type ByteRange, judgeClose, storedOf } from './classify.ts';
+import { type Answer, judgeClose, storedOf } from './classify.ts';
 import { looksLikeLimit, shrink, suspectLimit } from './resume.ts';
 import type { ConfirmingCommit, State, Upload } from './upload.ts';
 

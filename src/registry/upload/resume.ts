@@ -1,6 +1,8 @@
 /** T4: after a transient failure nobody knows what was stored, and to send it again may double it: ask, then go on there. */
+
+import type { ByteRange } from '../../blob/blob.ts';
 import { isBusyStatus, isTransientStatus, RegistryError } from '../http/error.ts';
-import { type Answer, type ByteRange, storedOf } from './classify.ts';
+import { type Answer, storedOf } from './classify.ts';
 import { goOnAt } from './send.ts';
 import type { QueryingStatus, State, Upload } from './upload.ts';
 

@@ -1,10 +1,10 @@
 /** T2: one request with bytes, and where its answer leads. */
-import type { BlobIdentity } from '../../blob/blob.ts';
+import type { BlobIdentity, ByteRange } from '../../blob/blob.ts';
 import { RegistryError } from '../http/error.ts';
-import { type Answer, type ByteRange, judgePatch } from './classify.ts';
+import { UploadError } from '../http/upload-error.ts';
+import { type Answer, judgePatch } from './classify.ts';
 import { commit } from './commit.ts';
 import { goWhole, looksLikeLimit, shrink, suspectLimit } from './resume.ts';
-import { UploadError } from './retry-budget.ts';
 import type { State, Upload } from './upload.ts';
 
 /**

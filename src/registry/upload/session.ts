@@ -1,14 +1,14 @@
 /** One open upload at the registry: where it goes on, how far it has come. distribution-spec, section "Pushing blobs". */
-import type { ReadableBlob } from '../../blob/blob.ts';
+import type { ByteRange, ReadableBlob } from '../../blob/blob.ts';
 import type { Digest } from '../../oci/types.ts';
 import type { HostContext } from '../host/context.ts';
+import type { UploadMetrics } from '../host/scheduler.ts';
 import type { RegistryRequest } from '../host/transport.ts';
 import type { CookieJar } from '../http/cookies.ts';
 import { defaultTimeouts, type Timeouts } from '../http/deadline.ts';
 import { errorOf } from '../http/error.ts';
 import type { RegistryResponse } from '../http/response.ts';
-import type { Answer, ByteRange } from './classify.ts';
-import type { UploadMetrics } from './scheduler.ts';
+import type { Answer } from './classify.ts';
 
 /**
  * Servers read the whole blob again before they answer the closing PUT: distribution hashes it, serverless-registry copies it.

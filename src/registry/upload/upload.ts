@@ -1,12 +1,13 @@
 /** Everything that the steps of one blob's upload share, and the small moves that several of them make. */
-import { untilAborted } from '../../async.ts';
-import type { BlobIdentity, Reach, ReadableBlob } from '../../blob/blob.ts';
+
+import type { BlobIdentity, ByteRange, Reach, ReadableBlob } from '../../blob/blob.ts';
+import { untilAborted } from '../../common/async.ts';
 import type { HostCapabilities } from '../host/capabilities.ts';
 import { answerOrTrouble, failedTries, gaveUp, type HostContext, pause } from '../host/context.ts';
+import { UploadMetrics } from '../host/scheduler.ts';
 import { RegistryError } from '../http/error.ts';
-import type { ByteRange } from './classify.ts';
-import { RetryBudget, type UploadError } from './retry-budget.ts';
-import { UploadMetrics } from './scheduler.ts';
+import type { UploadError } from '../http/upload-error.ts';
+import { RetryBudget } from './retry-budget.ts';
 import type { Session } from './session.ts';
 
 export interface UploadOptions {

@@ -3,12 +3,13 @@
 import { createHash } from 'node:crypto';
 import { readConfig } from '../../oci/documents.ts';
 import { ImageError } from '../../oci/error.ts';
+import type { ImageTree } from '../../oci/image-tree.ts';
 import { composeManifest } from '../../oci/rewrite.ts';
 import { type Descriptor, type Digest, digestOf, isForeignLayer, MediaType } from '../../oci/types.ts';
 import { candidatesOfList, chooseOne, type ListedImage, readArchiveList } from '../choose.ts';
 import { type Files, type OpenFile, readSmall, storedBlob } from '../files.ts';
 import { FileStore } from '../layout/layout.ts';
-import type { BlobFormat, ImageTree, StoreSource } from '../source.ts';
+import type { BlobFormat, StoreSource } from '../source.ts';
 
 /** A layer of the archive: what stands in a manifest for it, and where its bytes are. */
 interface ArchivedLayer {

@@ -2,6 +2,7 @@
 import { buildTree } from '../../oci/build.ts';
 import { MAX_DOCUMENT_BYTES, MAX_KEPT_BYTES, readDocument } from '../../oci/documents.ts';
 import { ImageError } from '../../oci/error.ts';
+import type { ImageTree, ManifestTree } from '../../oci/image-tree.ts';
 import type { Descriptor, Digest } from '../../oci/types.ts';
 import { walk } from '../../oci/walk.ts';
 import {
@@ -12,7 +13,6 @@ import {
   readArchiveList,
   readIndex,
 } from '../choose.ts';
-import type { ImageTree, ManifestTree } from '../source.ts';
 
 /** What the engine said of the image before the export began. */
 export interface AskedImage {

@@ -2,7 +2,7 @@
 
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
-import { untilAborted } from '../../async.ts';
+import { untilAborted } from '../../common/async.ts';
 import { ImageError } from '../../oci/error.ts';
 
 export type EngineName = 'docker' | 'podman';

@@ -7,7 +7,7 @@ import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { untilAborted } from '../../async.ts';
+import { untilAborted } from '../../common/async.ts';
 
 const DEFAULT_SOCKET = '/var/run/docker.sock';
 

@@ -3,6 +3,7 @@
 import { stat } from 'node:fs/promises';
 import { readConfig } from '../../oci/documents.ts';
 import { ImageError } from '../../oci/error.ts';
+import type { ImageTree } from '../../oci/image-tree.ts';
 import { type Digest, digestOf, isPlainLayerType } from '../../oci/types.ts';
 import { walk } from '../../oci/walk.ts';
 import { type ArchiveOptions, openArchiveFile } from '../archive/archive-file.ts';
@@ -10,7 +11,7 @@ import { openDockerArchive } from '../archive/docker-archive.ts';
 import { openTarFile } from '../archive/tar-file.ts';
 import { type Files, FolderFiles } from '../files.ts';
 import { layoutIndex, openLayout } from '../layout/layout.ts';
-import type { FoundImage, ImageTree, OpenOptions, StoreSource } from '../source.ts';
+import type { FoundImage, OpenOptions, StoreSource } from '../source.ts';
 
 /**
  * Finds the image that `rest` (`PATH[:ref]`) means; its documents are read, its layers are not. `name` is how the user

@@ -1,12 +1,13 @@
 /** Finding the image that the user named: in a container engine, in an archive, in a layout. */
 import { ImageError, messageOf } from '../../oci/error.ts';
+import type { ManifestTree } from '../../oci/image-tree.ts';
 import { parseReference, splitReference } from '../../oci/reference.ts';
 import { walk } from '../../oci/walk.ts';
 import type { EngineName } from '../engine/command.ts';
 import { type EngineImage, inspectImage, isFound, type NoImage } from '../engine/inspect.ts';
 import { enginePush } from '../engine/push.ts';
 import { saveStream } from '../engine/save.ts';
-import type { FoundImage, ManifestTree, OpenOptions, Source, StoreSource } from '../source.ts';
+import type { FoundImage, OpenOptions, Source, StoreSource } from '../source.ts';
 import { fileSource, findInFile } from './find-file.ts';
 
 /** Opens an engine's own store for an image; undefined when it can't be read by this process. May throw. */

@@ -5,10 +5,12 @@
  */
 import { buildTree, withoutManifests } from '../../oci/build.ts';
 import { MAX_MANIFESTS, readDocument as parseDocument, verifyDocument } from '../../oci/documents.ts';
+import type { ManifestTree } from '../../oci/image-tree.ts';
 import { type Descriptor, type Digest, isDigest, type Manifest } from '../../oci/types.ts';
 import { blobFormat, HEAD_BYTES } from '../files.ts';
-import type { ManifestTree, StoredBlob, StoreSource } from '../source.ts';
-import { findDocument, orMissing, StoreError, type StoreFiles } from './files.ts';
+import type { StoredBlob, StoreSource } from '../source.ts';
+import { findDocument, orMissing, type StoreFiles } from './files/files.ts';
+import { StoreError } from './files/store-error.ts';
 
 /** A blob of at most so many bytes is read at once, when its head is read. */
 const MOST_AT_ONCE = 2 * 2 ** 20;

@@ -5,7 +5,8 @@
 
 import type { Readable } from 'node:stream';
 import { blockStream } from '../../blob/blocks.ts';
-import { StoreError, type StoreFiles } from './files.ts';
+import type { StoreFiles } from './files/files.ts';
+import { StoreError } from './files/store-error.ts';
 
 export class EscalatingFiles implements StoreFiles {
   readonly #own: StoreFiles;

@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import type { Digest } from '../../oci/types.ts';
 import { type DockerInfo, isContainerdStore } from '../engine/history.ts';
-import { StoreError } from './files.ts';
+import { StoreError } from './files/store-error.ts';
 
 /** What is known of an image and its engine. */
 export interface EngineFacts {

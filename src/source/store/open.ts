@@ -5,7 +5,8 @@
 import type { StoreSource } from '../source.ts';
 import { openContentStore } from './content.ts';
 import { EscalatingFiles } from './escalating-files.ts';
-import { LocalFiles, StoreError, type StoreFiles } from './files.ts';
+import { LocalFiles, type StoreFiles } from './files/files.ts';
+import { StoreError } from './files/store-error.ts';
 import { startHelper } from './helper/client.ts';
 import { type EngineFacts, locate, type StoreLocation } from './locate.ts';
 import { openOverlay2 } from './overlay2.ts';

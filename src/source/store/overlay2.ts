@@ -4,7 +4,8 @@
  */
 import { type Digest, digestOf } from '../../oci/types.ts';
 import type { StoreSource } from '../source.ts';
-import { StoreError, type StoreFiles } from './files.ts';
+import type { StoreFiles } from './files/files.ts';
+import { StoreError } from './files/store-error.ts';
 import { composedStore, diffIdsOf, type LayerPlace } from './unpacked.ts';
 
 const hexOf = (digest: Digest): string => digest.slice('sha256:'.length);

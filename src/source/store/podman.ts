@@ -5,7 +5,8 @@
 import { parseJson } from '../../oci/documents.ts';
 import { type Digest, isDigest } from '../../oci/types.ts';
 import type { StoreSource } from '../source.ts';
-import { findDocument, StoreError, type StoreFiles } from './files.ts';
+import { findDocument, type StoreFiles } from './files/files.ts';
+import { StoreError } from './files/store-error.ts';
 import { composedStore, diffIdsOf, type UnpackedLayer } from './unpacked.ts';
 
 /** A record of overlay-images/images.json, the part that a push needs. */

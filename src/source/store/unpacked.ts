@@ -2,7 +2,8 @@
 import { readConfig, verifyDocument } from '../../oci/documents.ts';
 import type { Digest } from '../../oci/types.ts';
 import type { StoredBlob, StoreSource } from '../source.ts';
-import { orMissing, StoreError, type StoreFiles } from './files.ts';
+import { orMissing, type StoreFiles } from './files/files.ts';
+import { StoreError } from './files/store-error.ts';
 
 /** A layer of the store. Nothing of it is looked at before it is asked for. */
 export interface UnpackedLayer {

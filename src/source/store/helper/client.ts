@@ -3,7 +3,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
-import { assertSmall, StoreError, type StoreFiles } from '../files.ts';
+import { assertSmall, type StoreFiles } from '../files/files.ts';
+import { StoreError } from '../files/store-error.ts';
 import { type Failure, FrameReader, HELLO, Kind, type Request } from './protocol.ts';
 
 /** Bytes of a stream that may be under way or unread: a few of the helper's blocks. */

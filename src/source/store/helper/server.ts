@@ -3,7 +3,8 @@
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { Readable, type Writable } from 'node:stream';
-import { type StoreFiles, storeError } from '../files.ts';
+import type { StoreFiles } from '../files/files.ts';
+import { storeError } from '../files/store-error.ts';
 import { type Failure, HELLO, header, Kind, type Request } from './protocol.ts';
 
 /** Answers requests until the input ends. */

@@ -5,7 +5,7 @@
  */
 
 import { closeSync, constants, fstatSync, open as openCallback, openSync } from 'node:fs';
-import { StoreError, storeError } from './files.ts';
+import { StoreError, storeError } from './store-error.ts';
 
 /** O_PATH of Linux (the same on x86 and ARM), which Node does not name: a handle to look at, that opens nothing. */
 const O_PATH = 0o10000000;

@@ -1,9 +1,4 @@
-/**
- * tar-split: how engines keep what a layer's tar was, beside the folder it was unpacked to. JSON lines in gzip: the bytes
- * between the files verbatim (headers, padding, the end), and for each file its name and size. With the files' contents they
- * give the very tar that was taken in. https://github.com/vbatts/tar-split, package tar/storage: Entry.
- */
-import { StoreError } from './files.ts';
+import { StoreError } from './store-error.ts';
 
 /** A piece of a layer's tar: bytes as they are, or the content of a file (bytes long) in the layer's folder. */
 export type Segment = { readonly bytes: Buffer } | { readonly name: string; readonly size: number };

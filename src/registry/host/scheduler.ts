@@ -6,10 +6,9 @@
  */
 
 import type { Readable } from 'node:stream';
-import { now } from '../../async.ts';
-import type { ReadableBlob } from '../../blob/blob.ts';
+import type { ByteRange, ReadableBlob } from '../../blob/blob.ts';
+import { now } from '../../common/async.ts';
 import type { RequestBody } from '../http/exchange.ts';
-import type { ByteRange } from './classify.ts';
 
 /** The largest blob, and one beside it that goes while the registry is busy with the first. */
 const AT_ONCE = 2;
