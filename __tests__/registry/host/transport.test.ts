@@ -7,7 +7,7 @@ import { CookieJar } from '../../../src/registry/http/cookies.ts';
 import { errorOf } from '../../../src/registry/http/error.ts';
 import { bodyOf, caught, connect, listen, never, read, serve, serveRaw } from '../helpers/loopback.ts';
 
-const fixture = (name: string): string => readFileSync(new URL(`../fixtures/tls/${name}`, import.meta.url), 'utf8');
+const fixture = (name: string): string => readFileSync(new URL(`../../fixtures/tls/${name}`, import.meta.url), 'utf8');
 const CA = fixture('ca.pem');
 
 const https = (listener: RequestListener = (_, response) => void response.end()): Promise<string> =>

@@ -13,7 +13,7 @@ import { trustIn } from '../../../src/registry/http/trust.ts';
 import { bodyOf, caught, connect, listen, never, serve, serveRaw } from '../helpers/loopback.ts';
 import { proxyTo } from '../helpers/proxy.ts';
 
-const fixture = (name: string): string => readFileSync(new URL(`../fixtures/tls/${name}`, import.meta.url), 'utf8');
+const fixture = (name: string): string => readFileSync(new URL(`../../fixtures/tls/${name}`, import.meta.url), 'utf8');
 const CA = fixture('ca.pem');
 
 /** Requests without a transport; a GET unless told otherwise. */

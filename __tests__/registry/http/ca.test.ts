@@ -3,7 +3,7 @@ import { rootCertificates } from 'node:tls';
 import { describe, expect, it } from 'vitest';
 import { certificatesIn, trustedRoots, trustIn } from '../../../src/registry/http/trust.ts';
 
-const PEM = readFileSync(new URL('../fixtures/tls/ca.pem', import.meta.url), 'utf8');
+const PEM = readFileSync(new URL('../../fixtures/tls/ca.pem', import.meta.url), 'utf8');
 
 describe('trustedRoots', () => {
   it('adds to what is trusted anyway', () => {

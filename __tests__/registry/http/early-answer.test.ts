@@ -9,7 +9,7 @@ import { startNginx } from '../../support/real/nginx.ts';
 import { describeWith } from '../../support/real/suite.ts';
 import { bodyOf, connect, never, read, serve } from '../helpers/loopback.ts';
 
-const CA = readFileSync(new URL('../fixtures/tls/ca.pem', import.meta.url), 'utf8');
+const CA = readFileSync(new URL('../../fixtures/tls/ca.pem', import.meta.url), 'utf8');
 const BODY_BYTES = 8 * 1024 * 1024;
 const ROUNDS = 6;
 
@@ -17,7 +17,7 @@ const ROUNDS = 6;
 const WAYS = { http: ['destroy', 'reset', 'late', 'end', 'stay'], https: ['destroy', 'late', 'end', 'stay'] } as const;
 
 async function earlyServer(way: string, scheme: string): Promise<string> {
-  const script = fileURLToPath(new URL('./helpers/early-server.ts', import.meta.url));
+  const script = fileURLToPath(new URL('../helpers/early-server.ts', import.meta.url));
   const child = spawn(process.execPath, [script, way, scheme], { stdio: ['ignore', 'pipe', 'inherit'] });
   onTestFinished(() => void child.kill());
   const [line] = await once(child.stdout, 'data');

@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { bodyOf, caught, connect, listen, never, read, serve, serveRaw } from '../helpers/loopback.ts';
 
-const fixture = (name: string): string => readFileSync(new URL(`../fixtures/tls/${name}`, import.meta.url), 'utf8');
+const fixture = (name: string): string => readFileSync(new URL(`../../fixtures/tls/${name}`, import.meta.url), 'utf8');
 const CA = fixture('ca.pem');
 const TLS = { key: fixture('server.key'), cert: fixture('server.pem') };
 

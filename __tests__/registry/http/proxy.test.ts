@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { caught, connect, listen, never, read, serve } from '../helpers/loopback.ts';
 import { proxyTo } from '../helpers/proxy.ts';
 
-const fixture = (name: string): string => readFileSync(new URL(`../fixtures/tls/${name}`, import.meta.url), 'utf8');
+const fixture = (name: string): string => readFileSync(new URL(`../../fixtures/tls/${name}`, import.meta.url), 'utf8');
 const CA = fixture('ca.pem');
 
 const https = (): Promise<string> =>

@@ -114,7 +114,7 @@ describe('archives of real engines, as files', () => {
     const { store, blobs } = await openWhole(found);
     expect(blobs).toEqual(expect.arrayContaining([...DOCKER28.diffIds]));
     for (const diffId of DOCKER28.diffIds)
-      expect(await store.open(diffId)).toMatchObject({ form: 'tar', seekable: true });
+      expect(await store.open(diffId)).toMatchObject({ format: 'tar', seekable: true });
     await store.close();
   });
 
