@@ -1,11 +1,12 @@
 /** Whatever the cache service does, a push goes on: at most a line in the log, and no wrong bytes. */
 import { randomBytes } from 'node:crypto';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { readdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { zstdCompressSync } from 'node:zlib';
 import tar, { type Header } from 'tar-stream';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { layerEntry, pointerPrefix } from '../../src/cache/known-layers.ts';
 import type { SavePlan } from '../../src/cache/save.ts';
 import { savePlan } from '../../src/cache/save.ts';
@@ -19,6 +20,7 @@ import {
   testLayer,
 } from '../support/cache-runner.ts';
 import { type CacheFailure, type CacheOperation, type CacheServer, startCacheServer } from '../support/cache-server.ts';
+import { describeWith } from '../support/real/suite.ts';
 
 const FORMAT = { compression: 'gzip', level: 1 } as const;
 /** What a call that gets no answer in time ends with: @actions/cache itself would wait 30 s and more. */
@@ -71,14 +73,14 @@ describe('restoring from a service that fails', () => {
     server.failures.lookup = failure;
     const runner = await freshRunner(server);
     const cache = await runner.open({ deadlines: deadlinesFor(line) });
-    const before = performance.now();
     expect((await cache.known()).size).toBe(0);
+    const { lookup } = server.stats;
     expect(await Promise.all(layers.map(({ diffId }) => cache.restore(diffId)))).toEqual([
       undefined,
       undefined,
       undefined,
     ]);
-    expect(performance.now() - before).toBeLessThan(1000 + 5000);
+    expect(server.stats.lookup).toBe(lookup);
     expect(runner.log.lines).toEqual([expect.stringMatching(line)]);
   });
 
@@ -104,8 +106,11 @@ describe('restoring from a service that fails', () => {
     const runner = await freshRunner(server);
     const abort = new AbortController();
     const cache = await runner.open({ signal: abort.signal });
-    setTimeout(() => abort.abort(), 1500);
-    expect((await cache.known()).size).toBe(0);
+    const { lookup } = server.stats;
+    const known = cache.known();
+    await expect.poll(() => server.stats.lookup).toBeGreaterThan(lookup);
+    abort.abort();
+    expect((await known).size).toBe(0);
     expect(runner.log.lines).toEqual([]);
   });
 
@@ -120,18 +125,22 @@ describe('restoring from a service that fails', () => {
 
   test('without a service nothing is started and nothing is waited for', async () => {
     const runner = await freshRunner();
-    const before = performance.now();
+    const started: unknown[] = [];
+    const note = (message: unknown) => started.push(message);
+    subscribe('child_process', note);
+    onTestFinished(() => void unsubscribe('child_process', note));
     const cache = await runner.open();
     expect((await cache.known()).size).toBe(0);
     expect(await cache.restore(layer.diffId)).toBeUndefined();
     expect(await savePlan(await cache.record([]), runner.log)).toMatchObject({ saved: [], failed: [] });
-    // @actions/cache would wait ten seconds for each of these calls.
-    expect(performance.now() - before).toBeLessThan(10_000);
+    // @actions/cache, which would wait ten seconds for each of these calls, runs in a process of its own.
+    expect(started).toEqual([]);
     expect(runner.log.lines).toEqual([]);
   });
 });
 
-describe('entries that somebody else wrote', () => {
+// @actions/cache packs by zstd where it is installed, and reads no other archive then.
+describeWith(['zstd'], 'entries that somebody else wrote', () => {
   const entry = () => layerEntry(FORMAT, layer.diffId);
   const name = () => `entries/${entry().file}`;
   async function restorePoisoned(poison: Buffer) {

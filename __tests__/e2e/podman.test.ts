@@ -1,20 +1,20 @@
-import { chmodSync, chownSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { buildImage } from '../support/images.ts';
 import { docker } from '../support/real/docker.ts';
+import { type HostedUser, hostedUser } from '../support/real/hosted-user.ts';
 import { commandOf } from '../support/real/parts.ts';
-import { NOBODY, type Podman, startPodman } from '../support/real/podman.ts';
-import { isRoot } from '../support/real/processes.ts';
+import { type Podman, startPodman } from '../support/real/podman.ts';
 import { pullBack } from '../support/real/pull.ts';
 import { type DockerRegistry, REGISTRY_LOGIN, startDockerRegistry } from '../support/real/registry.ts';
 import { describeWith, sharedDocker } from '../support/real/suite.ts';
-import { ACTION_VARIABLE, freshRunner, type Runner, runAction } from '../support/runner.ts';
+import { runAction } from '../support/runner.ts';
 import { runCommand } from '../support/terminal.ts';
 
 const RECIPE = { seed: 'podman', layers: [{ bytes: 300_000, content: 'text' as const }, { bytes: 2000 }] };
 
-describeWith(['podman', 'docker', 'docker-registry', 'skopeo'], "Debian's podman", () => {
+describeWith(['podman', 'docker', 'docker-registry', 'skopeo', 'sudo'], "Debian's podman", () => {
   let podman: Podman;
   let registry: DockerRegistry;
   let locked: DockerRegistry;
@@ -96,25 +96,21 @@ describeWith(['podman', 'docker', 'docker-registry', 'skopeo'], "Debian's podman
 
   describe('rootless, pushed by the same ordinary user', () => {
     let rootless: Podman;
-    let runner: Runner;
-    const uid = isRoot() ? NOBODY : undefined;
+    let user: HostedUser;
 
     beforeAll(async () => {
-      rootless = await startPodman({ rootless: true });
+      user = await hostedUser();
+      rootless = await startPodman({ user });
       const context = join(rootless.env.HOME!, 'context');
       mkdirSync(context);
       writeFileSync(join(context, 'file'), 'as an ordinary user');
       writeFileSync(join(context, 'Dockerfile'), 'FROM scratch\nCOPY file /file\nCMD ["/file"]\n');
-      if (uid !== undefined) for (const path of ['', ...readdirSync(context)]) chownSync(join(context, path), uid, uid);
       await rootless.run('build', '--quiet', '--tag', 'home/app:1', context);
-      // The copy of dist that tests run is private to whoever runs them.
-      if (process.env[ACTION_VARIABLE]) chmodSync(process.env[ACTION_VARIABLE], 0o755);
-      runner = freshRunner();
     }, 120_000);
 
     afterAll(async () => {
       await rootless?.stop();
-      runner?.remove();
+      user?.remove();
     });
 
     it.each(['auto', 'save'])('with export: %s', async (way) => {
@@ -122,10 +118,7 @@ describeWith(['podman', 'docker', 'docker-registry', 'skopeo'], "Debian's podman
       const reference = `${registry.host}/home/${way}:1`;
       const args = ['home/app:1', '--to', reference, '--engine', 'podman', '--export', way];
       const home = rootless.env.HOME!;
-      const result = await runCommand(args, {
-        env: { ...rootless.env, HOME: home },
-        ...(uid === undefined ? {} : { uid }),
-      });
+      const result = await runCommand(args, { user, env: { ...rootless.env, HOME: home } });
       expect(result).toMatchObject({ exitCode: 0 });
       const pulled = await pullBack(reference);
       expect(result.stdout.trim()).toBe(`${registry.host}/home/${way}@${pulled.digest}`);

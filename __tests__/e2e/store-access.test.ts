@@ -1,16 +1,17 @@
 /** Who may read an engine's store, and what is opened of it: as root, by sudo, as an ordinary user; seen by strace. */
 import { randomBytes } from 'node:crypto';
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createConnection, createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { type HostedUser, hostedUser } from '../support/real/hosted-user.ts';
 import { commandOf } from '../support/real/parts.ts';
-import { isRoot, rootPrefix, run } from '../support/real/processes.ts';
+import { privateFolder, removeFolder, rootPrefix, run } from '../support/real/processes.ts';
 import { pullBack } from '../support/real/pull.ts';
 import { describeWith } from '../support/real/suite.ts';
 import { type Registry, startRegistry } from '../support/registry/server.ts';
-import { type ActionRun, copyAction, type RunActionOptions, runAction } from '../support/runner.ts';
+import { type ActionRun, type RunActionOptions, runAction } from '../support/runner.ts';
 import { STORES, type StoreEngine, type StoreKind } from './store-engines.ts';
 
 const MB = 1_000_000;
@@ -121,12 +122,6 @@ for (const kind of STORES) {
   });
 }
 
-/** Gives up root's rights before the action's first line; whoever runs the tests without them stays who they are. */
-const DROP_RIGHTS = `data:text/javascript,${encodeURIComponent(
-  "import { isMainThread } from 'node:worker_threads';" +
-    'if (isMainThread && process.getuid() === 0) { process.setgroups([]); process.setgid(65534); process.setuid(65534); }',
-)}`;
-
 /** A server whose connections go on to a socket. */
 const relayTo = (path: string): Server =>
   createServer((client) => {
@@ -144,73 +139,36 @@ describeWith(['docker', 'sudo', 'skopeo'], 'the store of an engine, read', () =>
   const kind = STORES[0]!;
   let engine: StoreEngine;
   let registry: Registry;
-  let folder: string;
-  let socket: Server;
+  /** With sudo, and without. */
+  let user: HostedUser;
+  let refused: HostedUser;
 
   beforeAll(async () => {
     [engine, registry] = await Promise.all([kind.start(IMAGE, RECIPE), startRegistry()]);
-    folder = mkdtempSync(join(tmpdir(), 'chunked-push-access-'));
-    chmodSync(folder, 0o755);
-    copyAction(join(folder, 'action'));
-    // The engine's own socket lies where ordinary users may not go.
-    socket = relayTo(engine.env.DOCKER_HOST!.replace('unix://', ''));
-    await new Promise<void>((resolve) => socket.listen(join(folder, 'docker.sock'), resolve));
-    chmodSync(join(folder, 'docker.sock'), 0o777);
+    const docker = { host: engine.env.DOCKER_HOST!, env: { PATH: engine.env.PATH! } };
+    [user, refused] = await Promise.all([hostedUser({ docker }), hostedUser({ docker, sudo: 'refused' })]);
   }, 300_000);
 
   afterAll(async () => {
-    socket?.close();
+    user?.remove();
+    refused?.remove();
     await Promise.all([engine?.stop(), registry?.close()]);
-    rmSync(folder, { recursive: true, force: true });
   });
 
-  /** The action's folders, as a user who is not root can use them. */
-  const home = (): { remove(): void; home: string; temp: string; workspace: string } => {
-    const base = mkdtempSync(join(folder, 'runner-'));
-    chmodSync(base, 0o777);
-    const [home, temp, workspace] = ['home', 'temp', 'workspace'].map((name) => join(base, name)) as [
-      string,
-      string,
-      string,
-    ];
-    for (const path of [home, temp, workspace]) {
-      mkdirSync(path);
-      chmodSync(path, 0o777);
-    }
-    return { home, temp, workspace, remove: () => rmSync(base, { recursive: true, force: true }) };
-  };
-
-  /** One push as an ordinary user, started by `prefix`. */
-  const pushAsUser = async (
+  /** One push as an ordinary user. */
+  const pushAs = async (
+    user: HostedUser,
     name: string,
     inputs: Readonly<Record<string, string>>,
-    options: { env?: Readonly<Record<string, string>>; prefix?: readonly string[] } = {},
+    env: Readonly<Record<string, string>> = {},
   ) => {
-    const runner = home();
     const reference = `${registry.host}/access/${name}:1`;
-    const files = Object.fromEntries(
-      ['GITHUB_OUTPUT', 'GITHUB_STATE', 'GITHUB_STEP_SUMMARY'].map((file) => {
-        writeFileSync(join(runner.temp, file), '');
-        chmodSync(join(runner.temp, file), 0o666);
-        return [file, join(runner.temp, file)];
-      }),
-    );
     const run = await runAction({
+      user,
       inputs: { image: IMAGE, tags: reference, cache: 'false', engine: 'docker', ...inputs },
-      env: {
-        PATH: engine.env.PATH,
-        DOCKER_HOST: `unix://${folder}/docker.sock`,
-        NODE_OPTIONS: `--import=${DROP_RIGHTS}`,
-        ...files,
-        ...options.env,
-      },
-      runner,
-      action: join(folder, 'action'),
-      ...(options.prefix ? { prefix: options.prefix } : {}),
+      env,
     });
-    const output = readFileSync(files.GITHUB_OUTPUT!, 'utf8');
-    runner.remove();
-    return { run, reference, output };
+    return { run, reference };
   };
 
   const expectSaved = async ({ run, reference }: { run: ActionRun; reference: string }) => {
@@ -222,22 +180,17 @@ describeWith(['docker', 'sudo', 'skopeo'], 'the store of an engine, read', () =>
   };
 
   it('by an ordinary user without sudo: save does it, and the log names the obstacle', async () => {
-    const pushed = await pushAsUser('user', {});
+    const pushed = await pushAs(refused, 'user', {});
     await expectSaved(pushed);
     expect(pushed.run.debugs.join('\n')).toMatch(/The engine's own store is not read: cannot read .*EACCES/);
     expect(pushed.run.visible).not.toContain('sudo');
   });
 
   it('by an ordinary user whom sudo refuses: save does it; export: store says so', async () => {
-    // Whoever runs the tests as an ordinary user with sudo, as on GitHub's runners, has no user without sudo at hand.
-    const bin = join(folder, 'refusing');
-    mkdirSync(bin);
-    writeFileSync(join(bin, 'sudo'), '#!/bin/sh\necho "sudo: a password is required" >&2\nexit 1\n', { mode: 0o755 });
-    const path = isRoot() ? {} : { PATH: `${bin}:${engine.env.PATH}` };
-    const pushed = await pushAsUser('refused', {}, { env: { RUNNER_ENVIRONMENT: 'github-hosted', ...path } });
+    const pushed = await pushAs(refused, 'refused', {}, { RUNNER_ENVIRONMENT: 'github-hosted' });
     await expectSaved(pushed);
     expect(pushed.run.debugs.join('\n')).toMatch(/EACCES, and the helper under sudo failed: sudo: /);
-    const { run } = await pushAsUser('refused-store', { export: 'store' }, { env: path });
+    const { run } = await pushAs(refused, 'refused-store', { export: 'store' });
     expect(run.exitCode).toBe(1);
     expect(run.errors).toEqual([
       expect.stringMatching(/EACCES, and the helper .*run as root, or set export: auto or save/s),
@@ -245,20 +198,12 @@ describeWith(['docker', 'sudo', 'skopeo'], 'the store of an engine, read', () =>
     expect(registry.tags('access/refused-store')).toEqual([]);
   });
 
-  /** sudo's own rules, replaced for one process and its children alone: nothing changes on this machine. */
-  const withSudo = (): readonly string[] => {
-    if (!isRoot()) return [];
-    const rules = join(folder, 'sudoers');
-    writeFileSync(rules, 'nobody ALL=(root) NOPASSWD: ALL\nDefaults !requiretty\n', { mode: 0o440 });
-    return ['unshare', '--mount', 'sh', '-ec', `mount --bind '${rules}' /etc/sudoers; exec "$@"`, 'sh'];
-  };
-
   it.each([
     ["on GitHub's own runners", 'auto', 'github-hosted'],
     ['elsewhere when it is asked for', 'store', 'self-hosted'],
   ])('by sudo %s, read-only, and the log says so', async (name, way, environment) => {
     const env = { RUNNER_ENVIRONMENT: environment };
-    const { run, reference } = await pushAsUser(`sudo-${environment}`, { export: way }, { env, prefix: withSudo() });
+    const { run, reference } = await pushAs(user, `sudo-${environment}`, { export: way }, env);
     expect(run.errors).toEqual([]);
     const pulled = await pullBack(reference);
     expect([name, pulled.diffIds, pulled.configDigest]).toEqual([name, engine.diffIds, engine.imageId]);
@@ -269,22 +214,22 @@ describeWith(['docker', 'sudo', 'skopeo'], 'the store of an engine, read', () =>
   });
 
   it('never by sudo elsewhere unless it is asked for', async () => {
-    const pushed = await pushAsUser('never', {}, { prefix: withSudo() });
+    const pushed = await pushAs(user, 'never', {});
     await expectSaved(pushed);
     expect(pushed.run.log).not.toContain('sudo');
   });
 
   /** How a client is led to an engine that is not on this machine, and what the log calls the obstacle. */
   const ELSEWHERE: Readonly<
-    Record<string, { env(port: number): Promise<Record<string, string | undefined>>; words: RegExp }>
+    Record<string, { env(port: number, folder: string): Promise<Record<string, string | undefined>>; words: RegExp }>
   > = {
     DOCKER_HOST: {
       env: async (port) => ({ DOCKER_HOST: `tcp://127.0.0.1:${port}` }),
       words: /on another host: DOCKER_HOST is tcp:/,
     },
     'a context': {
-      env: async (port) => {
-        const config = { DOCKER_CONFIG: join(folder, 'config'), DOCKER_HOST: undefined };
+      env: async (port, folder) => {
+        const config = { DOCKER_CONFIG: folder, DOCKER_HOST: undefined };
         const docker = (...args: readonly string[]) =>
           run(commandOf('docker', 'docker'), args, { env: { ...process.env, ...config } });
         await docker('context', 'create', 'far', '--docker', `host=tcp://127.0.0.1:${port}`);
@@ -296,7 +241,8 @@ describeWith(['docker', 'sudo', 'skopeo'], 'the store of an engine, read', () =>
   };
 
   it.each(Object.keys(ELSEWHERE))('not at all where %s leads to another host: save does it', async (name) => {
-    const relay = relayTo(join(folder, 'docker.sock'));
+    const folder = privateFolder('access');
+    const relay = relayTo(engine.env.DOCKER_HOST!.replace('unix://', ''));
     await new Promise<void>((resolve) => relay.listen(0, '127.0.0.1', resolve));
     const { env, words } = ELSEWHERE[name]!;
     const reference = `${registry.host}/access/elsewhere-${name === 'DOCKER_HOST' ? 'host' : 'context'}:1`;
@@ -307,7 +253,7 @@ describeWith(['docker', 'sudo', 'skopeo'], 'the store of an engine, read', () =>
         // The engine's files are hidden from the action, as those of another machine are.
         prefix: [...ROOT, 'unshare', '--mount', 'sh', '-ec', `mount -t tmpfs none '${engine.root}'; exec "$@"`, 'sh'],
       });
-    const place = await env((relay.address() as { port: number }).port);
+    const place = await env((relay.address() as { port: number }).port, folder);
     const refused = await push('store');
     expect(refused.exitCode).toBe(1);
     expect(refused.errors).toEqual([expect.stringMatching(words)]);
@@ -316,5 +262,6 @@ describeWith(['docker', 'sudo', 'skopeo'], 'the store of an engine, read', () =>
     await expectSaved({ run: pushed, reference });
     expect(pushed.debugs.join('\n')).toMatch(words);
     relay.close();
+    removeFolder(folder);
   });
 });

@@ -4,7 +4,7 @@
  * https://docs.github.com/en/actions/reference/workflows-and-actions/metadata-syntax and …/workflow-commands
  */
 import { spawn } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chownSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -26,10 +26,22 @@ export interface RunActionOptions {
   readonly onOutput?: (text: string, signal: (name: NodeJS.Signals) => void) => void;
   /** Milliseconds until the process is killed; five minutes unless told. */
   readonly timeout?: number;
+  /** Who runs it, when not whoever runs the tests: see real/hosted-user.ts. */
+  readonly user?: RunUser;
   /** What the process is started by, such as strace: a command that takes another one as its last arguments. */
   readonly prefix?: readonly string[];
   /** The folder of action.yml and dist; what `ACTION_VARIABLE` names, else this checkout, unless told. */
   readonly action?: string;
+}
+
+/** A user as the runner needs to know one; real/hosted-user.ts makes it. */
+export interface RunUser {
+  readonly uid: number;
+  readonly gid: number;
+  /** What the user's processes have at least: PATH. */
+  readonly env: Readonly<Record<string, string>>;
+  /** The command line that runs another one as this user. */
+  command(line: readonly string[]): readonly string[];
 }
 
 export interface ActionRun extends WorkflowCommands {
@@ -55,15 +67,24 @@ export interface Runner {
   remove(): void;
 }
 
-/** A fresh runner: empty HOME, RUNNER_TEMP and GITHUB_WORKSPACE in a private folder. */
-export const freshRunner = (): Runner => {
+/** Makes a file or folder the user's own; that of whoever runs the tests already is. */
+const giveTo = (user: RunUser | undefined, path: string): void => {
+  if (user !== undefined) chownSync(path, user.uid, user.gid);
+};
+
+/** A fresh runner: empty HOME, RUNNER_TEMP and GITHUB_WORKSPACE in a private folder of the user's. */
+export const freshRunner = (user?: RunUser): Runner => {
   const folder = mkdtempSync(join(tmpdir(), 'chunked-push-runner-'));
+  giveTo(user, folder);
   const [home, temp, workspace] = ['home', 'temp', 'workspace'].map((name) => join(folder, name)) as [
     string,
     string,
     string,
   ];
-  for (const path of [home, temp, workspace]) mkdirSync(path);
+  for (const path of [home, temp, workspace]) {
+    mkdirSync(path);
+    giveTo(user, path);
+  }
   return { home, temp, workspace, remove: () => rmSync(folder, { recursive: true, force: true }) };
 };
 
@@ -85,8 +106,9 @@ const TIME_LIMIT = 300_000;
 
 /** Runs a step of the action to its end, whatever that is. Throws an Error only when it can't be started (no dist, no action.yml). */
 export const runAction = async (options: RunActionOptions): Promise<ActionRun> => {
-  const runner = options.runner ?? freshRunner();
+  const runner = options.runner ?? freshRunner(options.user);
   const files = mkdtempSync(join(tmpdir(), 'chunked-push-step-'));
+  giveTo(options.user, files);
   try {
     return await runStep(options, runner, files);
   } finally {
@@ -132,6 +154,7 @@ const FILES = {
 const environmentOf = (options: RunActionOptions, metadata: ActionMetadata, runner: Runner, files: string) => {
   const commandFiles = Object.entries(FILES).map(([name, file]) => {
     writeFileSync(join(files, file), '');
+    giveTo(options.user, join(files, file));
     return [name, join(files, file)];
   });
   const given = options.inputs ?? {};
@@ -144,6 +167,7 @@ const environmentOf = (options: RunActionOptions, metadata: ActionMetadata, runn
   const state = Object.entries(options.state ?? {}).map(([name, value]) => [`STATE_${name}`, value]);
   return {
     PATH: process.env.PATH,
+    ...options.user?.env,
     HOME: runner.home,
     CI: 'true',
     GITHUB_ACTIONS: 'true',
@@ -174,7 +198,8 @@ const watch = (
 ): Promise<Watched> =>
   new Promise((resolve, reject) => {
     const started = performance.now();
-    const [program = '', ...args] = [...(options.prefix ?? []), process.execPath, script];
+    const line = [...(options.prefix ?? []), process.execPath, script];
+    const [program = '', ...args] = options.user?.command(line) ?? line;
     const child = spawn(program, args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] });
     const memory = peakMemoryOf(child.pid);
     const limit = setTimeout(() => child.kill('SIGKILL'), options.timeout ?? TIME_LIMIT);

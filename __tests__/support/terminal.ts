@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { ACTION_VARIABLE } from './runner.ts';
+import { ACTION_VARIABLE, type RunUser } from './runner.ts';
 import { Screen } from './screen.ts';
 
 export interface CommandOptions {
@@ -11,8 +11,8 @@ export interface CommandOptions {
   readonly env: Readonly<Record<string, string | undefined>> & { readonly HOME: string };
   /** What comes on standard input, which then ends. */
   readonly input?: string;
-  /** The user to run as; only root can be another one. */
-  readonly uid?: number;
+  /** Who runs it, when not whoever runs the tests: see real/hosted-user.ts. */
+  readonly user?: RunUser;
   /** Called with each piece of what is printed, and with ways to answer it. */
   readonly onOutput?: (text: string, reply: { signal(name: NodeJS.Signals): void; type(keys: string): void }) => void;
 }
@@ -28,27 +28,22 @@ const TIME_LIMIT = 120_000;
 const cli = (): string =>
   join(process.env[ACTION_VARIABLE] ?? fileURLToPath(new URL('../../', import.meta.url)), 'dist/cli.js');
 
-/** Another user may not read this process's program, but may run on in it. */
-const AS_USER = `const [, uid, url] = process.argv;
-process.setgroups([]); process.setgid(Number(uid)); process.setuid(Number(uid));
-process.argv.splice(1, 2, url);
-await import('file://' + process.argv[1]);`;
-
-const commandLine = (args: readonly string[], uid: number | undefined): readonly string[] => {
+const commandLine = (args: readonly string[], { user }: CommandOptions): readonly string[] => {
   if (!existsSync(cli())) throw new Error(`${cli()} is missing: "npm run build" makes it`);
-  const user = uid === undefined ? [] : ['--input-type=module', '--eval', AS_USER, String(uid)];
-  return [process.execPath, ...user, cli(), ...args];
+  const line = [process.execPath, cli(), ...args];
+  return user?.command(line) ?? line;
 };
 
-const environment = ({ env }: CommandOptions): Record<string, string | undefined> => ({
+const environment = ({ env, user }: CommandOptions): Record<string, string | undefined> => ({
   PATH: process.env.PATH,
+  ...user?.env,
   ...env,
 });
 
 /** Runs the command with pipes for all three streams. */
 export const runCommand = async (args: readonly string[], options: CommandOptions): Promise<CommandRun> => {
   const printed = { stdout: '', stderr: '' };
-  const exitCode = await watch(commandLine(args, options.uid), options, (name, text) => {
+  const exitCode = await watch(commandLine(args, options), options, (name, text) => {
     printed[name] += text;
   });
   return { exitCode, ...printed };
@@ -68,7 +63,7 @@ export const runInTerminal = async (
   options: CommandOptions & { readonly columns: number; readonly rows: number },
 ): Promise<TerminalRun> => {
   const { columns, rows } = options;
-  const inner = commandLine(args, options.uid).map((word) => `'${word.replaceAll("'", "'\\''")}'`);
+  const inner = commandLine(args, options).map((word) => `'${word.replaceAll("'", "'\\''")}'`);
   const size = `stty cols ${columns} rows ${rows}`;
   const screen = new Screen(columns, rows);
   let raw = '';

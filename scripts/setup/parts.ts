@@ -16,6 +16,8 @@ const PACKAGES: Readonly<Partial<Record<PartName, string>>> = {
   skopeo: 'skopeo',
   strace: 'strace',
   sudo: 'sudo',
+  python3: 'python3',
+  zstd: 'zstd',
 };
 
 /** What makes an engine of its own out of a newer release: since Debian 13 the client is a package apart. */

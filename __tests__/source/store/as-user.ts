@@ -1,19 +1,13 @@
 /**
- * Opens and reads a store as an ordinary user: `as-user.ts UID`, facts and options as JSON on standard input, what came of
- * it as JSON on standard output. It starts as whoever runs the tests, so that its own files can be read.
+ * Opens and reads a store as the user who runs it: facts and options as JSON on standard input, what came of it as JSON on
+ * standard output.
  */
 import { text } from 'node:stream/consumers';
 import type { EngineFacts } from '../../../src/source/store/locate.ts';
 import { openEngineStore } from '../../../src/source/store/open.ts';
 import { readLayers } from './reading.ts';
 
-const uid = Number(process.argv[2]);
 const { facts, info, wanted, env } = JSON.parse(await text(process.stdin));
-if (uid !== process.getuid?.()) {
-  process.setgroups?.([]);
-  process.setgid?.(uid);
-  process.setuid?.(uid);
-}
 
 const debug: string[] = [];
 const notices: string[] = [];

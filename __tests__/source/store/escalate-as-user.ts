@@ -1,6 +1,6 @@
 /**
- * Reads a layer as an ordinary user who may not read all of it: `escalate-as-user.ts UID ROOT`. The helper is started with
- * the rights of whoever runs the tests, which are then given up. Prints how often the helper was asked for, and the digests.
+ * Reads a layer as a user who may not read all of it, with the helper under sudo behind: `escalate-as-user.ts ROOT`. Prints
+ * how often the helper was asked for, and the digests.
  */
 import { join } from 'node:path';
 import { EscalatingFiles } from '../../../src/source/store/escalating-files.ts';
@@ -8,18 +8,8 @@ import { LocalFiles } from '../../../src/source/store/files/files.ts';
 import { startHelper } from '../../../src/source/store/helper/client.ts';
 import { digestOfStream } from './reading.ts';
 
-const [uid, root] = [Number(process.argv[2]), process.argv[3]!];
-const isRoot = process.getuid?.() === 0;
-const helper = await startHelper([root], {
-  env: process.env,
-  signal: new AbortController().signal,
-  ...(isRoot ? { prefix: [] } : {}),
-});
-if (isRoot) {
-  process.setgroups?.([]);
-  process.setgid?.(uid);
-  process.setuid?.(uid);
-}
+const root = process.argv[2]!;
+const helper = await startHelper([root], { env: process.env, signal: new AbortController().signal });
 let asked = 0;
 const files = new EscalatingFiles(new LocalFiles([root]), async () => {
   asked++;

@@ -9,7 +9,9 @@ import { digestOf } from '../../../src/oci/types.ts';
 import { EscalatingFiles } from '../../../src/source/store/escalating-files.ts';
 import { LocalFiles, type StoreFiles } from '../../../src/source/store/files/files.ts';
 import { StoreError } from '../../../src/source/store/files/store-error.ts';
-import { isRoot, run } from '../../support/real/processes.ts';
+import { hostedUser } from '../../support/real/hosted-user.ts';
+import { run } from '../../support/real/processes.ts';
+import { describeWith } from '../../support/real/suite.ts';
 import { writeLayer } from './layers-on-disk.ts';
 
 /** Files that all fail with the code that a system would give. */
@@ -25,25 +27,6 @@ const failing = (code: string): StoreFiles => {
 };
 
 describe('reading with the helper behind', () => {
-  it('goes on with it in the middle of a layer, from the first file that may not be read', async () => {
-    const root = mkdtempSync(join(tmpdir(), 'chunked-push-escalate-'));
-    chmodSync(root, 0o755);
-    const whole = writeLayer(root, {
-      'first/big': randomBytes(4_000_000),
-      ...Object.fromEntries(Array.from({ length: 200 }, (_, i) => [`small/${i}`, randomBytes(i)])),
-      'secret/file': randomBytes(70_000),
-      'last/big': randomBytes(2_000_000),
-    });
-    chmodSync(join(root, 'diff/secret/file'), 0);
-    const script = fileURLToPath(new URL('escalate-as-user.ts', import.meta.url));
-    const user = isRoot() ? 65_534 : process.getuid!();
-    const outcome = JSON.parse(await run(process.execPath, [script, String(user), root]));
-    expect(outcome).toMatchObject({ askedBefore: 0, asked: 1 });
-    expect(outcome.layers).toEqual(Array(2).fill({ digest: digestOf(whole), size: whole.length }));
-    expect(outcome.size).toBe(outcome.readable.size);
-    rmSync(root, { recursive: true });
-  });
-
   it('does not ask for it when something else is wrong', async () => {
     let asked = 0;
     const files = new EscalatingFiles(failing('ENOENT'), async () => {
@@ -77,5 +60,28 @@ describe('reading with the helper behind', () => {
     expect(read.equals(whole)).toBe(true);
     await files.close();
     rmSync(root, { recursive: true });
+  });
+});
+
+describeWith(['sudo'], 'reading with the helper behind, as an ordinary user', () => {
+  it('goes on with it in the middle of a layer, from the first file that may not be read', async () => {
+    const root = mkdtempSync(join(tmpdir(), 'chunked-push-escalate-'));
+    chmodSync(root, 0o755);
+    const whole = writeLayer(root, {
+      'first/big': randomBytes(4_000_000),
+      ...Object.fromEntries(Array.from({ length: 200 }, (_, i) => [`small/${i}`, randomBytes(i)])),
+      'secret/file': randomBytes(70_000),
+      'last/big': randomBytes(2_000_000),
+    });
+    chmodSync(join(root, 'diff/secret/file'), 0);
+    const script = fileURLToPath(new URL('escalate-as-user.ts', import.meta.url));
+    const user = await hostedUser();
+    const [program = '', ...args] = user.command([process.execPath, script, root]);
+    const outcome = JSON.parse(await run(program, args, { env: { ...process.env, ...user.env } }));
+    expect(outcome).toMatchObject({ askedBefore: 0, asked: 1 });
+    expect(outcome.layers).toEqual(Array(2).fill({ digest: digestOf(whole), size: whole.length }));
+    expect(outcome.size).toBe(outcome.readable.size);
+    rmSync(root, { recursive: true });
+    user.remove();
   });
 });

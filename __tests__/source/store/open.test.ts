@@ -11,9 +11,10 @@ import { startHelper } from '../../../src/source/store/helper/client.ts';
 import type { EngineFacts } from '../../../src/source/store/locate.ts';
 import { chainIdsOf } from '../../../src/source/store/overlay2.ts';
 import { type Docker, docker, startDocker } from '../../support/real/docker.ts';
+import { type HostedUser, hostedUser } from '../../support/real/hosted-user.ts';
 import { commandOf } from '../../support/real/parts.ts';
 import { startPodman } from '../../support/real/podman.ts';
-import { asRoot, isRoot, run } from '../../support/real/processes.ts';
+import { asRoot, run } from '../../support/real/processes.ts';
 import { describeWith } from '../../support/real/suite.ts';
 import { digestOfStream, factsOf, opened, readLayers } from './reading.ts';
 import { tarOf } from './varied-tars.ts';
@@ -140,18 +141,22 @@ interface Outcome {
   readonly error?: { name: string; message: string; remedy: string };
 }
 
-/** A user who may read nothing of others. Somebody who is no root anyway stays who they are. */
-const NOBODY = isRoot() ? 65_534 : process.getuid!();
-
-const asUser = async (facts: EngineFacts, wanted: string, env: object): Promise<Outcome> => {
+const asUser = async (user: HostedUser, facts: EngineFacts, wanted: string, env: object): Promise<Outcome> => {
   const script = fileURLToPath(new URL('as-user.ts', import.meta.url));
-  const child = spawn(process.execPath, [script, String(NOBODY)], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const [program = '', ...args] = user.command([process.execPath, script]);
+  const child = spawn(program, args, { env: { ...process.env, ...user.env }, stdio: ['pipe', 'pipe', 'inherit'] });
   const { engine, imageId, root } = facts;
   child.stdin.end(JSON.stringify({ facts: { engine, imageId, root, env: {} }, info: await facts.info(), wanted, env }));
   return JSON.parse(await text(child.stdout)) as Outcome;
 };
 
-describeWith(['docker'], 'the overlay2 store of a running Docker', () => {
+/** What leads to sudo: the runner's environment with `auto`, and `store` everywhere. */
+const BY_SUDO = [
+  ['auto', { RUNNER_ENVIRONMENT: 'github-hosted' }],
+  ['store', {}],
+] as const;
+
+describeWith(['docker', 'sudo'], 'the overlay2 store of a running Docker', () => {
   let engine: Docker;
   let facts: EngineFacts;
   let work: string;
@@ -169,25 +174,32 @@ describeWith(['docker'], 'the overlay2 store of a running Docker', () => {
     rmSync(work, { recursive: true, force: true });
   });
 
-  it('is read as an ordinary user only where sudo may be asked', async () => {
-    const plain = await asUser(facts, 'auto', {});
-    expect(plain).toMatchObject({ opened: false, notices: [] });
-    expect(plain.debug.at(-1)).toContain('EACCES');
-    // With sudo the layer comes; without a right to it there is a word about it, and never a question for a password.
-    for (const [wanted, env] of [
-      ['auto', { RUNNER_ENVIRONMENT: 'github-hosted' }],
-      ['store', {}],
-    ] as const) {
-      const outcome = await asUser(facts, wanted, env);
-      if (outcome.opened) {
-        expect(outcome.read!.came).toEqual(outcome.read!.asked);
-        expect(outcome.notices[0]).toContain('read-only helper under sudo');
-        expect(outcome.notices[0]).toContain('export: save');
-      } else {
-        expect(outcome.debug.at(0)).toContain('needs more rights');
-        expect(outcome.error?.message ?? outcome.debug.at(-1)).toContain('the helper under sudo failed');
-        if (wanted === 'store') expect(outcome.error!.remedy).toContain('run as root');
-      }
+  it.each(BY_SUDO)('is read as an ordinary user only by sudo: export: %s', async (wanted, env) => {
+    const user = await hostedUser();
+    try {
+      const plain = await asUser(user, facts, 'auto', {});
+      expect(plain).toMatchObject({ opened: false, notices: [] });
+      expect(plain.debug.at(-1)).toContain('EACCES');
+      const outcome = await asUser(user, facts, wanted, env);
+      expect(outcome.opened).toBe(true);
+      expect(outcome.read!.came).toEqual(outcome.read!.asked);
+      expect(outcome.notices[0]).toContain('read-only helper under sudo');
+      expect(outcome.notices[0]).toContain('export: save');
+    } finally {
+      user.remove();
+    }
+  });
+
+  it.each(BY_SUDO)('says that sudo refuses, and never asks for a password: export: %s', async (wanted, env) => {
+    const user = await hostedUser({ sudo: 'refused' });
+    try {
+      const outcome = await asUser(user, facts, wanted, env);
+      expect(outcome.opened).not.toBe(true);
+      expect(outcome.debug.at(0)).toContain('needs more rights');
+      expect(outcome.error?.message ?? outcome.debug.at(-1)).toContain('the helper under sudo failed');
+      if (wanted === 'store') expect(outcome.error!.remedy).toContain('run as root');
+    } finally {
+      user.remove();
     }
   });
 

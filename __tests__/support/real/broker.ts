@@ -2,6 +2,7 @@
  * Vitest's global setup: keeps a copy of the action as it is now for the whole run, and starts an engine when the first test file asks for it and keeps it for all of them, since test files run
  * in processes of their own and an engine takes a second or two to come up. All of them end with the run.
  */
+import { chmodSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
@@ -21,6 +22,8 @@ export default async function setup(project: TestProject): Promise<() => Promise
   const action = privateFolder('action');
   // Also when the run is broken off and nobody calls what this function returns.
   process.once('exit', () => removeFolder(action));
+  // Other users run it too: see hosted-user.ts.
+  chmodSync(action, 0o755);
   copyAction(action);
   process.env[ACTION_VARIABLE] = action;
   const engines = new Map<string, Promise<Docker>>();

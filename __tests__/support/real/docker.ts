@@ -1,6 +1,7 @@
 /** Real Docker engines on private folders and sockets. */
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { HOSTED_ID } from './hosted-user.ts';
 import { commandOf, type PartName, pathWith } from './parts.ts';
 import { asRoot, isRoot, privateFolder, run, type Server, startServer } from './processes.ts';
 
@@ -96,7 +97,7 @@ const argumentsOf = (
   ...['--exec-root', join(folder, 'exec')],
   ...['--pidfile', join(folder, 'docker.pid')],
   ...['--host', host],
-  ...(isRoot() ? [] : ['--group', String(process.getgid?.() ?? 0)]),
+  ...['--group', String(isRoot() ? HOSTED_ID : process.getgid!())],
   ...['--bridge=none', '--iptables=false', '--ip6tables=false'],
 ];
 

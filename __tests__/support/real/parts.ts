@@ -19,7 +19,9 @@ export type PartName =
   | 'nginx'
   | 'skopeo'
   | 'strace'
-  | 'sudo';
+  | 'sudo'
+  | 'python3'
+  | 'zstd';
 
 /** The parts that `npm test` needs: all. */
 export const TEST_PARTS: readonly PartName[] = [
@@ -32,6 +34,8 @@ export const TEST_PARTS: readonly PartName[] = [
   'skopeo',
   'strace',
   'sudo',
+  'python3',
+  'zstd',
 ];
 
 /** Leaves parts out of a run, comma-separated: what needs them is reported as skipped instead of failing. */
@@ -52,6 +56,8 @@ const COMMANDS: Readonly<Record<PartName, readonly string[]>> = {
   skopeo: ['skopeo'],
   strace: ['strace'],
   sudo: ['sudo'],
+  python3: ['python3'],
+  zstd: ['zstd'],
 };
 
 const executable = (path: string): boolean => {

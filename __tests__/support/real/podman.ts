@@ -1,8 +1,9 @@
 /** Debian's podman on storage of its own: no daemon, so it is nothing but an environment. */
 import { chownSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { HostedUser } from './hosted-user.ts';
 import { commandOf, pathWith } from './parts.ts';
-import { isRoot, privateFolder, removeFolder, run } from './processes.ts';
+import { privateFolder, removeFolder, run } from './processes.ts';
 
 export interface Podman {
   /** What makes any `podman` use this storage: PATH, CONTAINERS_STORAGE_CONF, CONTAINERS_CONF, CONTAINERS_REGISTRIES_CONF, XDG_RUNTIME_DIR, HOME. */
@@ -16,14 +17,11 @@ export interface Podman {
 
 export interface PodmanOptions {
   readonly driver?: 'overlay' | 'vfs';
-  /** Whether an ordinary user has it: `nobody` where the tests run as root. The driver is `vfs` then, which needs no rights. */
-  readonly rootless?: boolean;
+  /** The ordinary user who has it, when not whoever runs the tests. The driver is `vfs` then, which needs no rights. */
+  readonly user?: HostedUser;
 }
 
-/** The user whom Debian keeps for those who own nothing. */
-export const NOBODY = 65_534;
-
-/** Prepares private storage for the podman that is installed, for the user who runs the tests or for an ordinary one. */
+/** Prepares private storage for the podman that is installed, for the user who runs the tests or for another one. */
 export const startPodman = async (options: PodmanOptions = {}): Promise<Podman> => {
   const command = commandOf('podman', 'podman');
   const folder = privateFolder('podman');
@@ -32,14 +30,12 @@ export const startPodman = async (options: PodmanOptions = {}): Promise<Podman> 
     PATH: pathWith('podman'),
     HOME: folder,
     XDG_RUNTIME_DIR: join(folder, 'runtime'),
-    ...configure(folder, storage, options.rootless ? { ...options, driver: 'vfs' } : options),
+    ...configure(folder, storage, options.user ? { ...options, driver: 'vfs' } : options),
   };
   mkdirSync(env.XDG_RUNTIME_DIR, { mode: 0o700 });
-  const other = options.rootless && isRoot();
-  if (other) for (const path of ['', ...readdirSync(folder)]) chownSync(join(folder, path), NOBODY, NOBODY);
-  const [program = command, ...before] = other
-    ? ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups', command]
-    : [command];
+  const { user } = options;
+  if (user) for (const path of ['', ...readdirSync(folder)]) chownSync(join(folder, path), user.uid, user.gid);
+  const [program = command, ...before] = user?.command([command]) ?? [command];
   const podman = (...args: readonly string[]) =>
     run(program, [...before, ...args], { env, cwd: folder, timeout: 600_000 });
   return {
