@@ -22,7 +22,7 @@ const PROGRAMS: Readonly<Record<string, string>> = {
 };
 
 /** Dependencies in CommonJS call `require` for Node's own modules; an ES module has none. */
-const REQUIRE = `import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);`;
+const REQUIRE = `import { createRequire as nodeCreateRequire } from 'node:module'; const require = nodeCreateRequire(import.meta.url);`;
 
 rmSync(outdir, { recursive: true, force: true });
 const built = await Promise.all(Object.entries(PROGRAMS).map(([name, source]) => bundle(name, source)));
