@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { digestOf, MediaType } from '../../src/image/oci.ts';
-import { type BlobRecord, Ledger } from '../../src/push/ledger.ts';
+import { digestOf, MediaType } from '../../src/oci/types.ts';
+import { type BlobRecord, PushStats } from '../../src/push/stats.ts';
 
 const record = (change: Partial<BlobRecord> = {}): BlobRecord => ({
   digest: digestOf(Buffer.from('blob')),
@@ -18,7 +18,7 @@ const record = (change: Partial<BlobRecord> = {}): BlobRecord => ({
 
 describe('the books', () => {
   it('have a line for each blob at each registry', () => {
-    const ledger = new Ledger();
+    const ledger = new PushStats();
     ledger.enter(record());
     ledger.enter(record({ registry: 'other.example', what: 'exists', bytesSent: 0 }));
     expect(ledger.blobs.map(({ registry, what }) => [registry, what])).toEqual([
@@ -28,14 +28,14 @@ describe('the books', () => {
   });
 
   it('do not forget what was sent when the blob is found to be there later', () => {
-    const ledger = new Ledger();
+    const ledger = new PushStats();
     ledger.enter(record());
     ledger.enter(record({ what: 'exists', bytesSent: 0, retries: 0, seconds: 0 }));
     expect(ledger.blobs).toEqual([record()]);
   });
 
   it('add up what was sent again', () => {
-    const ledger = new Ledger();
+    const ledger = new PushStats();
     ledger.enter(record({ what: 'exists', bytesSent: 0, retries: 0, seconds: 0 }));
     ledger.enter(record({ bytesSent: 130, bytesResent: 30 }));
     ledger.enter(record({ bytesSent: 100 }));
@@ -43,7 +43,7 @@ describe('the books', () => {
   });
 
   it('take the time of a phase, also of one that fails', async () => {
-    const ledger = new Ledger();
+    const ledger = new PushStats();
     const work = () => new Promise<never>((_, reject) => setTimeout(reject, 30, new Error('no')));
     await expect(ledger.time('manifest', work)).rejects.toThrow('no');
     ledger.addMaking({ waitingForInputMs: 1500, compressingMs: 2000.4, heldBackMs: 0 });

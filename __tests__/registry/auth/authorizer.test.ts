@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import { errorOf, RegistryError } from '../../../src/registry/transport.ts';
+import { errorOf, RegistryError } from '../../../src/registry/http/error.ts';
 import { connect, never, serve } from '../helpers/loopback.ts';
 import { tokenRegistry } from '../helpers/token-registry.ts';
 
