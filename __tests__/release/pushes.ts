@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { text } from 'node:stream/consumers';
 import { expect } from 'vitest';
 import { pullBack } from '../../scripts/demo/pull-back.ts';
-import type { Digest } from '../../src/image/oci.ts';
+import type { Digest } from '../../src/oci/types.ts';
 import type { Registry } from '../support/registry/server.ts';
 
 export interface CommandResult {
