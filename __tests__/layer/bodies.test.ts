@@ -67,9 +67,10 @@ test('a store that breaks or hangs rejects, and nobody has to listen', async () 
   await expect(storedBody(breaking, wrong, { signal: never }).whole()).rejects.toThrow(/reading the blob .*: EIO/);
   await storedBody(breaking, wrong, { signal: never }).reach(1);
   const cancel = new AbortController();
-  const hanging = storedBody({ size: 10, read: () => stuckAfter(Buffer.alloc(5)) }, wrong, { signal: cancel.signal });
+  const stuck = stuckAfter(Buffer.alloc(5));
+  const hanging = storedBody({ size: 10, read: () => stuck }, wrong, { signal: cancel.signal });
   const waiting = expect(hanging.whole()).rejects.toThrow('cancelled');
-  await new Promise((resolve) => setTimeout(resolve, 20));
+  await expect.poll(() => stuck.readableLength).toBe(0);
   cancel.abort();
   await waiting;
   await expect(storedBody(breaking, wrong, { signal: cancel.signal }).whole()).rejects.toBeInstanceOf(LayerError);

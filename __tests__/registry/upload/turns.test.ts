@@ -1,5 +1,5 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-import { expect, test } from 'vitest';
+import { setImmediate as turn } from 'node:timers/promises';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { Turns } from '../../../src/registry/upload/turns.ts';
 import { MIB } from './client.ts';
 
@@ -13,7 +13,8 @@ function takers(turns: Turns) {
       ends.set(name, end);
     });
   const settled = async () => {
-    await sleep(5);
+    // One turn of the event loop for those who go soon, one for what follows from it.
+    for (let n = 0; n < 3; n++) await turn();
     return begun.join(' ');
   };
   return { take, settled, end: (name: string) => ends.get(name)?.() };
@@ -57,10 +58,14 @@ test('small bodies wait for nobody', async () => {
 });
 
 test('a link that takes its time gets all bodies at once, from then on', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  onTestFinished(() => void vi.useRealTimers());
   const { take, settled, end } = takers(new Turns());
   for (const name of ['a', 'b', 'c', 'd']) take(name, MIB);
   expect(await settled()).toBe('a b');
-  await sleep(150);
+  vi.advanceTimersByTime(100);
+  expect(await settled()).toBe('a b');
+  vi.advanceTimersByTime(50);
   expect(await settled()).toBe('a b c d');
   end('a');
   take('e', 50 * MIB);
