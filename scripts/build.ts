@@ -3,49 +3,46 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
-import { builtins } from './build/builtins.ts';
 import { compileDeflate } from './build/deflate.ts';
-import { late } from './build/late.ts';
-import { lean } from './build/lean.ts';
-import { programs } from './build/programs.ts';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const outdir = process.argv[2] ?? join(root, 'dist');
 
 /**
- * The push and what is started beside it, each bundled by itself: what all of them shared would be a dozen files more to read at the
- * start of each. Only the action's step and cli, which are the same program, share their files.
+ * The files of dist, by name: the action's two steps, the command, and what they start in threads and processes. Each is
+ * complete in itself, so that a change of five lines in src changes the files that hold it and renames none.
  */
-const PROGRAMS: readonly Readonly<Record<string, string>>[] = [
-  { main: 'src/main.ts' },
-  { step: 'src/action/step.ts', cli: 'src/cli.ts' },
-  { post: 'src/post.ts' },
-  { 'cache-service': 'src/cache/service-process.ts' },
-  { 'compress-worker': 'src/layer/compress/worker.ts' },
-  { 'store-helper': 'src/image/store/helper.ts' },
-];
+const PROGRAMS: Readonly<Record<string, string>> = {
+  main: 'src/main.ts',
+  post: 'src/post.ts',
+  cli: 'src/cli.ts',
+  'cache-service': 'src/cache/service-process.ts',
+  'compress-worker': 'src/blob/compress/worker.ts',
+  'store-helper': 'src/source/store/helper/main.ts',
+};
+
+/** Dependencies in CommonJS call `require` for Node's own modules; an ES module has none. */
+const REQUIRE = `import { createRequire as nodeCreateRequire } from 'node:module'; const require = nodeCreateRequire(import.meta.url);`;
 
 rmSync(outdir, { recursive: true, force: true });
-const built = await Promise.all(PROGRAMS.map(bundle));
+const built = await Promise.all(Object.entries(PROGRAMS).map(([name, source]) => bundle(name, source)));
 writeFileSync(join(outdir, 'licenses.txt'), licenses(built.flatMap(({ metafile }) => Object.keys(metafile.inputs))));
 await compileDeflate(root, join(outdir, 'deflate.wasm'));
 
-function bundle(entryPoints: Readonly<Record<string, string>>) {
+function bundle(name: string, source: string) {
   return build({
     absWorkingDir: root,
-    entryPoints,
+    entryPoints: { [name]: source },
     outdir,
     bundle: true,
-    splitting: true,
+    // The command checks the version of Node.js before it loads what an old one can't: those parts are files of their own.
+    splitting: name === 'cli',
+    chunkNames: `${name}-[name]`,
     format: 'esm',
     platform: 'node',
     // The oldest that package.json's engines allow; the action itself runs on Node 24.
     target: 'node22.19',
-    plugins: [programs, ...('step' in entryPoints ? [late] : []), lean, builtins],
-    // By this undici leaves out its second, experimental parser, as it does in Node itself.
-    define: { esbuildDetection: 'true' },
-    // The names of chunks follow from their contents, so the same source gives the same dist on every machine.
-    chunkNames: 'chunk-[hash]',
+    banner: { js: REQUIRE },
     legalComments: 'none',
     // Names are kept for stack traces; white space is what makes a bundle large.
     minifyWhitespace: true,

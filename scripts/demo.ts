@@ -6,7 +6,7 @@ import { buildImage, type ImageRecipe, writeDockerArchive } from '../__tests__/s
 import { run } from '../__tests__/support/real/processes.ts';
 import { startRegistry } from '../__tests__/support/registry/server.ts';
 import { runAction } from '../__tests__/support/runner.ts';
-import type { Digest } from '../src/image/oci.ts';
+import type { Digest } from '../src/oci/types.ts';
 import { pullBack } from './demo/pull-back.ts';
 import { heading, liveLog, megabytes } from './demo/show.ts';
 

@@ -16,12 +16,12 @@ import { parseArgs } from 'node:util';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import * as zlib from 'node:zlib';
 import { deflate, gzip } from 'libdeflate';
-import { digestOf } from '../src/image/oci.ts';
-import { codecFor } from '../src/layer/compress/codec.ts';
-import { type Compression, grownBytes } from '../src/layer/compress/compression.ts';
-import { CompressorPool } from '../src/layer/compress/pool.ts';
-import { compressLayer } from '../src/layer/make.ts';
-import { Spool } from '../src/layer/spool.ts';
+import { codecFor } from '../src/blob/compress/codec.ts';
+import { type Compression, grownBytes } from '../src/blob/compress/compression.ts';
+import { CompressorPool } from '../src/blob/compress/pool.ts';
+import { Spool } from '../src/blob/spool.ts';
+import { compressLayer } from '../src/blob/streaming.ts';
+import { digestOf } from '../src/oci/types.ts';
 
 const MB = 1_000_000;
 const MIB = 1024 * 1024;

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// The door to every task of the project: `node scripts/run.mjs test|demo|check|build|bench|setup|big-push [arguments]`.
+// The door to every task of the project: `node scripts/run.mjs test|demo|check|build|bench|… [arguments]`.
 // Plain JavaScript without packages: it must start on Node 20 in a clone that has no node_modules yet.
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
@@ -8,7 +8,18 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const tasks = ['test', 'demo', 'check', 'build', 'bench', 'setup', 'big-push', 'faults'];
+const tasks = [
+  'test',
+  'demo',
+  'check',
+  'build',
+  'bench',
+  'setup',
+  'big-push',
+  'faults',
+  'release-archives',
+  'release-notes',
+];
 
 const readJson = (path) => JSON.parse(readFileSync(join(root, path), 'utf8'));
 

@@ -1,4 +1,5 @@
 /** The action's post step: saves the layer cache, after the job's other steps had their digest. Never fails the job. */
+
 import { debug, getState, info, warning } from '@actions/core';
 import { SAVE_PLAN } from './action/outputs.ts';
 

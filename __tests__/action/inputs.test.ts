@@ -7,8 +7,8 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest
 import { parse } from 'yaml';
 import { readRequest } from '../../src/action/inputs.ts';
 import { explainLine } from '../../src/push/error.ts';
-import { InputError, parseRequest } from '../../src/push/parse-request.ts';
-import type { PushRequest } from '../../src/push/request.ts';
+import type { PushRequest } from '../../src/push/options.ts';
+import { InputError, parseRequest } from '../../src/push/options.ts';
 
 interface Metadata {
   readonly inputs: Readonly<Record<string, { readonly default?: string; readonly required?: boolean }>>;

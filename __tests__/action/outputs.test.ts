@@ -1,6 +1,6 @@
 /** What the step leaves behind: command files, the summary, its one error. */
 import { describe, expect, it } from 'vitest';
-import type { Digest } from '../../src/image/oci.ts';
+import type { Digest } from '../../src/oci/types.ts';
 import type { ToldError, ToldResult } from './program.ts';
 import { runPart } from './step.ts';
 

@@ -7,8 +7,8 @@ import { buffer } from 'node:stream/consumers';
 import { zstdCompressSync } from 'node:zlib';
 import tar, { type Header } from 'tar-stream';
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
-import { layerEntry, pointerPrefix } from '../../src/cache/keys.ts';
-import type { SavePlan } from '../../src/cache/plan.ts';
+import { layerEntry, pointerPrefix } from '../../src/cache/known-layers.ts';
+import type { SavePlan } from '../../src/cache/save.ts';
 import { savePlan } from '../../src/cache/save.ts';
 import {
   freshRunner,

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { expect, onTestFinished, test } from 'vitest';
 import { inspectBlob, inspectLayer } from '../../src/cache/inspect-layer.ts';
-import { digestOf } from '../../src/image/oci.ts';
+import { digestOf } from '../../src/oci/types.ts';
 
 async function file(bytes: Buffer): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), 'inspect-'));

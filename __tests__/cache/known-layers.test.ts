@@ -1,13 +1,15 @@
 import { expect, test } from 'vitest';
-import { layerEntry, pointerEntry, pointerPrefix } from '../../src/cache/keys.ts';
 import {
   formatKnownLayers,
+  layerEntry,
   MAX_KNOWN_LAYERS,
   MAX_POINTER_BYTES,
   mergeKnownLayers,
   parseKnownLayers,
+  pointerEntry,
+  pointerPrefix,
 } from '../../src/cache/known-layers.ts';
-import type { Digest } from '../../src/image/oci.ts';
+import type { Digest } from '../../src/oci/types.ts';
 
 const digest = (number: number): Digest => `sha256:${number.toString(16).padStart(64, '0')}`;
 const mediaType = 'application/vnd.docker.image.rootfs.diff.tar.gzip';

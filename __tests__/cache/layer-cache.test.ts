@@ -3,7 +3,7 @@ import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { savePlan } from '../../src/cache/save.ts';
-import { digestOf } from '../../src/image/oci.ts';
+import { digestOf } from '../../src/oci/types.ts';
 import { freshRunner, REPOSITORY, type TestLayer, testLayer } from '../support/cache-runner.ts';
 import { type CacheServer, startCacheServer } from '../support/cache-server.ts';
 

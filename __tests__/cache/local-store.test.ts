@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, onTestFinished, test } from 'vitest';
 import { LocalStore } from '../../src/cache/local-store.ts';
-import { digestOf } from '../../src/image/oci.ts';
+import { digestOf } from '../../src/oci/types.ts';
 import { testLayer } from '../support/cache-runner.ts';
 
 const FORMAT = { compression: 'gzip', level: 6 } as const;

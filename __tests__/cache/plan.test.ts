@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { choose } from '../../src/cache/plan.ts';
-import type { Digest } from '../../src/image/oci.ts';
+import { choose } from '../../src/cache/save.ts';
+import type { Digest } from '../../src/oci/types.ts';
 
 const MB = 1_000_000;
 const layer = (name: string, size: number, secondsToMake: number) => ({

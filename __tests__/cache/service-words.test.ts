@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { isOutage, isTaken, problemIn, readable } from '../../src/cache/service-words.ts';
+import { isOutage, isTaken, problemIn, readable } from '../../src/cache/service-messages.ts';
 
 test('signatures, masks and debug lines never reach the log', () => {
   expect(readable('::add-mask::abc')).toBe('');

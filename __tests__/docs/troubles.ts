@@ -1,7 +1,7 @@
 /** Every trouble of TROUBLESHOOTING.md, provoked for real: each gives what the action says of it. */
 import { mkdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { MediaType } from '../../src/image/oci.ts';
+import { MediaType } from '../../src/oci/types.ts';
 import { gatewayError, registryError } from '../support/fault-proxy/faults.ts';
 import { startFaultProxy } from '../support/fault-proxy/proxy.ts';
 import { writeDockerArchive } from '../support/images.ts';

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { MediaType } from '../../src/image/oci.ts';
+import { MediaType } from '../../src/oci/types.ts';
 import { writeDockerArchive } from '../support/images.ts';
 import { LayoutFolder, tarOf } from '../support/layout.ts';
 import { docker } from '../support/real/docker.ts';

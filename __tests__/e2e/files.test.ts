@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { createGzip, createZstdCompress } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Descriptor, type Index, MediaType } from '../../src/image/oci.ts';
+import { type Descriptor, type Index, MediaType } from '../../src/oci/types.ts';
 import { contentOf } from '../support/content.ts';
 import { type WrittenImage, writeDockerArchive } from '../support/images.ts';
 import { LayoutFolder, tarOf } from '../support/layout.ts';

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { type Descriptor, digestOf, type Index, type Manifest, MediaType } from '../../src/image/oci.ts';
+import { type Descriptor, digestOf, type Index, type Manifest, MediaType } from '../../src/oci/types.ts';
 import { absentDigest, LayoutFolder } from '../support/layout.ts';
 import { commandOf } from '../support/real/parts.ts';
 import { run } from '../support/real/processes.ts';

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { MediaType } from '../../src/image/oci.ts';
+import { MediaType } from '../../src/oci/types.ts';
 import { dockerPull } from '../support/real/docker.ts';
 import { startPodman } from '../support/real/podman.ts';
 import { pullBack } from '../support/real/pull.ts';

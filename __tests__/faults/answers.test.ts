@@ -1,7 +1,7 @@
 /** Fuzzing of the whole client: answers made of chance, at chance, and the push still ends in one of two ways. */
 import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { MediaType } from '../../src/image/oci.ts';
+import { MediaType } from '../../src/oci/types.ts';
 import { bytesOf, connect, digestOfBytes, KIB, knownBody } from '../registry/upload/client.ts';
 import { randomFrom } from '../support/fault-proxy/cuts.ts';
 import { answerWith, type Fault } from '../support/fault-proxy/faults.ts';

@@ -1,5 +1,5 @@
 /** One cell of the matrix: a push of one small image through the fault proxy, and how it ended. */
-import { MediaType } from '../../src/image/oci.ts';
+import { MediaType } from '../../src/oci/types.ts';
 import { Registry } from '../../src/registry/registry.ts';
 import { bytesOf, digestOfBytes, knownBody } from '../registry/upload/client.ts';
 import { startFaultProxy } from '../support/fault-proxy/proxy.ts';

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { setImmediate as turn } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { BlobBody } from '../../src/registry/body.ts';
+import type { ReadableBlob } from '../../src/blob/blob.ts';
 import { bytesOf, connect, digestOfBytes, GrowingBody, KIB, knownBody, plain } from '../registry/upload/client.ts';
 import { randomFrom } from '../support/fault-proxy/cuts.ts';
 import { startFaultProxy } from '../support/fault-proxy/proxy.ts';
@@ -37,7 +37,7 @@ function sizeFrom(random: () => number): number {
 }
 
 /** Grows by steps of random length, a turn of the event loop between them. */
-function growing(bytes: Buffer, random: () => number): BlobBody {
+function growing(bytes: Buffer, random: () => number): ReadableBlob {
   const body = new GrowingBody(bytes);
   const grow = async () => {
     for (let at = 0; at < bytes.length; at += 1 + Math.floor(random() * CHUNK)) {

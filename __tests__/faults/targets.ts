@@ -1,7 +1,7 @@
 /** The registries of the matrix: each embedded profile, and Debian's docker-registry. */
 import { readFile } from 'node:fs/promises';
-import type { Digest } from '../../src/image/oci.ts';
-import { profileFor } from '../../src/registry/profiles.ts';
+import type { Digest } from '../../src/oci/types.ts';
+import { profileFor } from '../../src/registry/host/profiles.ts';
 import type { RegistryOptions } from '../../src/registry/registry.ts';
 import { digestOfBytes } from '../registry/upload/client.ts';
 import type { DockerRegistry } from '../support/real/registry.ts';

@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
-import { type Descriptor, type Digest, digestOf, type Manifest, MediaType } from '../../src/image/oci.ts';
-import type { FoundImage, ManifestTree, StoreSource } from '../../src/image/source.ts';
+import type { ManifestTree } from '../../src/oci/image-tree.ts';
+import { type Descriptor, type Digest, digestOf, type Manifest, MediaType } from '../../src/oci/types.ts';
 import { move } from '../../src/push/move.ts';
+import type { FoundImage, StoreSource } from '../../src/source/source.ts';
 import { refusal } from '../support/registry/answer.ts';
 import type { Quirk } from '../support/registry/quirk.ts';
 import { composed, jobForTest, plainLayer, registryForTest } from './bench.ts';
@@ -44,7 +45,7 @@ function imageOf(layers: readonly Buffer[], options: { layerType?: string; store
       const blob = stored[layers.findIndex((layer) => digestOf(layer) === digest)];
       if (!blob) return undefined;
       const read = (start = 0, end = blob.length) => Readable.from([blob.subarray(start, end)]);
-      return { size: blob.length, form: 'gzip', seekable: true, bytes: blob, read };
+      return { size: blob.length, format: 'gzip', seekable: true, bytes: blob, read };
     },
     close: async () => void asked.closed++,
   });
@@ -72,7 +73,7 @@ const storeOfAll = (layers: readonly Buffer[], tree: ManifestTree): StoreSource 
   tree,
   open: async (digest) => {
     const bytes = layers.find((layer) => digestOf(layer) === digest);
-    return bytes && { size: bytes.length, form: 'gzip', seekable: true, bytes, read: () => Readable.from([bytes]) };
+    return bytes && { size: bytes.length, format: 'gzip', seekable: true, bytes, read: () => Readable.from([bytes]) };
   },
   close: async () => {},
 });

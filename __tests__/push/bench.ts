@@ -5,13 +5,14 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { gzipSync } from 'node:zlib';
 import { onTestFinished } from 'vitest';
-import { type Descriptor, type Digest, digestOf, type Manifest, MediaType } from '../../src/image/oci.ts';
-import type { ImageTree, StoreSource, StreamedBlob, StreamSource } from '../../src/image/source.ts';
+import type { ImageTree } from '../../src/oci/image-tree.ts';
+import { type Descriptor, type Digest, digestOf, type Manifest, MediaType } from '../../src/oci/types.ts';
+import type { PushContext } from '../../src/push/context.ts';
+import { closeContext, openContext } from '../../src/push/context.ts';
 import type { PushEvent } from '../../src/push/events.ts';
-import type { Job } from '../../src/push/job.ts';
-import { closeJob, openJob } from '../../src/push/open-job.ts';
-import { parseRequest, type RawInputs } from '../../src/push/parse-request.ts';
-import type { PushRequest } from '../../src/push/request.ts';
+import type { PushRequest } from '../../src/push/options.ts';
+import { parseRequest, type RawInputs } from '../../src/push/options.ts';
+import type { StoreSource, StreamedBlob, StreamSource } from '../../src/source/source.ts';
 import type { Quirk } from '../support/registry/quirk.ts';
 import { type Registry, type RegistryOptions, startRegistry } from '../support/registry/server.ts';
 
@@ -45,7 +46,7 @@ export async function requestForTest(raw: RawInputs): Promise<PushRequest> {
 }
 
 export interface Bench {
-  readonly job: Job;
+  readonly job: PushContext;
   readonly events: Events;
   readonly request: PushRequest;
   /** Cancels the push. */
@@ -57,8 +58,8 @@ export async function jobForTest(raw: RawInputs): Promise<Bench> {
   const events = new Events();
   const cancel = new AbortController();
   const request = await requestForTest({ cache: 'false', ...raw });
-  const job = await openJob(request, events.report, cancel.signal);
-  onTestFinished(() => closeJob(job));
+  const job = await openContext(request, events.report, cancel.signal);
+  onTestFinished(() => closeContext(job));
   return { job, events, request, cancel };
 }
 
@@ -94,7 +95,7 @@ export const storeOf = (
       const layer = layers.find(({ diffId }) => diffId === digest);
       if (!layer) return undefined;
       opened.push(digest);
-      return { form: 'tar', seekable: false, size: layer.bytes.length, read: () => read(layer) };
+      return { format: 'tar', seekable: false, size: layer.bytes.length, read: () => read(layer) };
     },
     close: async () => {},
   };
@@ -111,7 +112,7 @@ export const streamOf = (
       given.push(layer.diffId);
       const body = read(layer);
       const name = `blobs/sha256/${layer.diffId.slice(7)}`;
-      yield { name, digest: layer.diffId, size: layer.bytes.length, form: 'tar', body };
+      yield { name, digest: layer.diffId, size: layer.bytes.length, format: 'tar', body };
       if (!body.closed) await new Promise((closed) => body.once('close', closed));
     }
   }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type Descriptor, type Digest, digestOf, MediaType } from '../../src/image/oci.ts';
+import { type Descriptor, type Digest, digestOf, MediaType } from '../../src/oci/types.ts';
 import { commit, documentsOf } from '../../src/push/commit.ts';
 import { composed, jobForTest, plainLayer, putBlobs, registryForTest } from './bench.ts';
 
@@ -67,7 +67,7 @@ describe('commit', () => {
     expect(registry.tags('team/app')).toEqual(['v1']);
     expect(registry.tags('other/app')).toEqual([]);
     // It may still be mended.
-    expect(job.targets[0]?.living).toHaveLength(2);
+    expect(job.registries[0]?.active).toHaveLength(2);
   });
 
   it('ends with the cancelled push', async () => {

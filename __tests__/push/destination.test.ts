@@ -1,7 +1,7 @@
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import { digestOf } from '../../src/image/oci.ts';
-import type { Destination } from '../../src/push/destination.ts';
+import { digestOf } from '../../src/oci/types.ts';
 import { tagRecords } from '../../src/push/result.ts';
+import type { TargetRepository } from '../../src/push/target-repository.ts';
 import { jobForTest } from './bench.ts';
 
 const DIGEST = digestOf(Buffer.from('manifest'));
@@ -9,9 +9,9 @@ const DIGEST = digestOf(Buffer.from('manifest'));
 /** A repository with two tags, at a registry that nobody asks. */
 const twoTags = async () => {
   const { job } = await jobForTest({ tags: 'r.example/team/app:one,r.example/team/app:two' });
-  const destination = job.targets[0]?.destinations[0] as Destination;
-  const [one, two] = destination.references as [Destination['references'][0], Destination['references'][0]];
-  return { job, destination, one, two, tags: () => tagRecords(job.targets) };
+  const destination = job.registries[0]?.repositories[0] as TargetRepository;
+  const [one, two] = destination.references as [TargetRepository['references'][0], TargetRepository['references'][0]];
+  return { job, destination, one, two, tags: () => tagRecords(job.registries) };
 };
 
 describe('a destination', () => {
@@ -26,7 +26,7 @@ describe('a destination', () => {
     const error = new Error('immutable');
     destination.refuse(one, error);
     destination.confirm(two, DIGEST);
-    expect(destination.alive).toBe(true);
+    expect(destination.isActive).toBe(true);
     expect(destination.failures).toEqual([{ destination: 'r.example/team/app:one', error }]);
     expect(tags()).toEqual([
       { reference: 'r.example/team/app:one', error: 'Push: immutable' },
@@ -39,7 +39,7 @@ describe('a destination', () => {
     const error = new Error('immutable');
     destination.refuse(one, new Error('locked'));
     destination.refuse(two, error);
-    expect(destination.alive).toBe(false);
+    expect(destination.isActive).toBe(false);
     expect(destination.signal.aborted).toBe(true);
     expect(destination.failures).toEqual([{ destination: 'r.example/team/app', error }]);
   });
@@ -51,10 +51,10 @@ describe('a destination', () => {
     destination.fail(new Error('second'));
     expect(destination.failure).toBe(first);
     destination.confirm(one, DIGEST);
-    expect(destination.alive).toBe(false);
+    expect(destination.isActive).toBe(false);
     expect(destination.unpushed).toEqual([two]);
     destination.confirm(two, DIGEST);
-    expect(destination.alive).toBe(true);
+    expect(destination.isActive).toBe(true);
     expect(destination.failures).toEqual([]);
   });
 

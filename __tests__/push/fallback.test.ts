@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { digestOf } from '../../src/image/oci.ts';
-import type { FoundImage } from '../../src/image/source.ts';
+import { digestOf } from '../../src/oci/types.ts';
 import { mayFallBack, pushByEngine } from '../../src/push/fallback.ts';
-import { RegistryError } from '../../src/registry/error.ts';
+import { RegistryError } from '../../src/registry/http/error.ts';
+import type { FoundImage } from '../../src/source/source.ts';
 import { jobForTest } from './bench.ts';
 
 const DIGEST = digestOf(Buffer.from('by the engine'));
@@ -53,20 +53,20 @@ describe('the engine may push instead', () => {
 describe('pushByEngine', () => {
   it('pushes what failed, tag by tag, and nothing else', async () => {
     const { job: asked, events } = await job();
-    const [first, second] = asked.targets.flatMap(({ destinations }) => destinations);
+    const [first, second] = asked.registries.flatMap(({ repositories: destinations }) => destinations);
     for (const reference of second?.references ?? []) second?.confirm(reference, digestOf(Buffer.from('ours')));
     first?.fail(new Error('a proxy'));
     const image = imageWith();
     await pushByEngine(asked, image);
     expect(image.pushed).toEqual(['r.example/team/app:1', 'r.example/team/app:2']);
-    expect(first?.alive).toBe(true);
+    expect(first?.isActive).toBe(true);
     expect(first?.failures).toEqual([]);
     expect(events.texts('warning')).toEqual([expect.stringContaining('a proxy')]);
   });
 
   it('leaves the first failure where the engine fails too', async () => {
     const { job: asked, events } = await job();
-    const [first, second] = asked.targets.flatMap(({ destinations }) => destinations);
+    const [first, second] = asked.registries.flatMap(({ repositories: destinations }) => destinations);
     const reason = new Error('a proxy');
     first?.fail(reason);
     second?.fail(registryError('auth'));

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { type Digest, digestOf, type Manifest, MediaType } from '../../src/image/oci.ts';
-import { learnFromRegistry } from '../../src/push/learn.ts';
+import { type Digest, digestOf, type Manifest, MediaType } from '../../src/oci/types.ts';
+import { readKnownLayers } from '../../src/push/known-layers.ts';
 import { composed, jobForTest, type PlainLayer, plainLayer, putBlobs, registryForTest, Served } from './bench.ts';
 
 const LAYERS = ['one', 'two', 'three'].map((text) => plainLayer(Buffer.from(text.repeat(100))));
@@ -16,7 +16,7 @@ const learn = async (
   const config = (bytes: Buffer) => putBlobs(registry, 'team/app', LAYERS, bytes);
   await prepare({ served, manifest: await putBlobs(registry, 'team/app', LAYERS), config });
   const { job, events } = await jobForTest({ tags: `${registry.host}/team/app:v1`, ...inputs });
-  await learnFromRegistry(job.known, job.targets, job.request.cacheFrom, { ...events, signal: job.signal });
+  await readKnownLayers(job.known, job.registries, job.request.cacheFrom, { ...events, signal: job.signal });
   return { job, events, registry, candidates: LAYERS.map(({ diffId }) => job.known.candidates(diffId)) };
 };
 
@@ -148,9 +148,9 @@ describe('an image that lies', () => {
     const { job } = await learn(({ served, manifest }) =>
       served.add('team/app', 'v1', layersWith(manifest, { size: 5 })),
     );
-    const { settlePiece } = await import('../../src/push/settle.ts');
-    const { plainPiece } = await import('../../src/push/pieces.ts');
-    expect(await settlePiece(job, plainPiece(ONE.diffId))).toBeUndefined();
-    expect(await settlePiece(job, plainPiece(TWO.diffId))).toMatchObject({ size: expect.any(Number) });
+    const { findExisting } = await import('../../src/push/existing.ts');
+    const { uncompressedLayer } = await import('../../src/push/image-blobs.ts');
+    expect(await findExisting(job, uncompressedLayer(ONE.diffId))).toBeUndefined();
+    expect(await findExisting(job, uncompressedLayer(TWO.diffId))).toMatchObject({ size: expect.any(Number) });
   });
 });

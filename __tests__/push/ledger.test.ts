@@ -1,6 +1,6 @@
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import { digestOf, MediaType } from '../../src/image/oci.ts';
-import { type BlobRecord, Ledger } from '../../src/push/ledger.ts';
+import { digestOf, MediaType } from '../../src/oci/types.ts';
+import { type BlobRecord, PushStats } from '../../src/push/stats.ts';
 
 const record = (change: Partial<BlobRecord> = {}): BlobRecord => ({
   digest: digestOf(Buffer.from('blob')),
@@ -18,7 +18,7 @@ const record = (change: Partial<BlobRecord> = {}): BlobRecord => ({
 
 describe('the books', () => {
   it('have a line for each blob at each registry', () => {
-    const ledger = new Ledger();
+    const ledger = new PushStats();
     ledger.enter(record());
     ledger.enter(record({ registry: 'other.example', what: 'exists', bytesSent: 0 }));
     expect(ledger.blobs.map(({ registry, what }) => [registry, what])).toEqual([
@@ -28,14 +28,14 @@ describe('the books', () => {
   });
 
   it('do not forget what was sent when the blob is found to be there later', () => {
-    const ledger = new Ledger();
+    const ledger = new PushStats();
     ledger.enter(record());
     ledger.enter(record({ what: 'exists', bytesSent: 0, retries: 0, seconds: 0 }));
     expect(ledger.blobs).toEqual([record()]);
   });
 
   it('add up what was sent again', () => {
-    const ledger = new Ledger();
+    const ledger = new PushStats();
     ledger.enter(record({ what: 'exists', bytesSent: 0, retries: 0, seconds: 0 }));
     ledger.enter(record({ bytesSent: 130, bytesResent: 30 }));
     ledger.enter(record({ bytesSent: 100 }));
@@ -45,7 +45,7 @@ describe('the books', () => {
   it('take the time of a phase, also of one that fails', async () => {
     vi.useFakeTimers({ toFake: ['hrtime'] });
     onTestFinished(() => void vi.useRealTimers());
-    const ledger = new Ledger();
+    const ledger = new PushStats();
     const work = async () => {
       vi.advanceTimersByTime(30);
       throw new Error('no');

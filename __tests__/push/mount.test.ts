@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { mountSources } from '../../src/push/mount.ts';
+import { mountSources } from '../../src/push/known-layers.ts';
 
 const FROM = ['a/one', 'team/app/two', 'b/three', 'team/four', 'c/five', 'team/app'];
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { OnDemand } from '../../src/push/on-demand.ts';
+import { OnDemand } from '../../src/push/context.ts';
 
 /** Something that counts how often it is made and closed. */
 const counted = () => {

@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { rootCertificates } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { formatReference } from '../../src/image/reference.ts';
+import { formatReference } from '../../src/oci/reference.ts';
 import { explainLine } from '../../src/push/error.ts';
-import { InputError, parseRequest, type RawInputs } from '../../src/push/parse-request.ts';
+import { InputError, parseRequest, type RawInputs } from '../../src/push/options.ts';
 
 const surroundings = { workDir: '/somewhere', env: {}, remoteCache: true };
 const IMAGE = 'registry.example.com/team/app:1';

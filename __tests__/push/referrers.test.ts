@@ -1,7 +1,7 @@
 /** Referrers at registries without a referrers API. distribution-spec, "Pushing Manifests with Subject". */
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { type Descriptor, type Digest, digestOf, type Index, MediaType } from '../../src/image/oci.ts';
+import { type Descriptor, type Digest, digestOf, type Index, MediaType } from '../../src/oci/types.ts';
 import { push } from '../../src/push/push.ts';
 import { referrersTag } from '../../src/push/referrers.ts';
 import { LayoutFolder } from '../support/layout.ts';

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
-import { type Descriptor, type Digest, digestOf, MediaType } from '../../src/image/oci.ts';
-import { plainPiece } from '../../src/push/pieces.ts';
-import { settlePiece } from '../../src/push/settle.ts';
+import { type Descriptor, type Digest, digestOf, MediaType } from '../../src/oci/types.ts';
+import { findExisting } from '../../src/push/existing.ts';
+import { uncompressedLayer } from '../../src/push/image-blobs.ts';
 import { refusal } from '../support/registry/answer.ts';
 import { jobForTest, registryForTest } from './bench.ts';
 
@@ -13,7 +13,7 @@ const layerOf = (digest: string, size: number): Descriptor => ({
   digest: digest as Digest,
   size,
 });
-const piece = plainPiece(DIFF_ID);
+const piece = uncompressedLayer(DIFF_ID);
 
 describe('a hint', () => {
   it('counts when the registry has the blob, and is entered in the books', async () => {
@@ -21,25 +21,25 @@ describe('a hint', () => {
     const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
     const layer = layerOf(await registry.addBlob('team/app', BLOB), BLOB.length);
     job.known.add(DIFF_ID, layer);
-    expect(await settlePiece(job, piece)).toEqual(layer);
-    expect(job.ledger.blobs).toMatchObject([{ digest: layer.digest, diffId: DIFF_ID, what: 'exists', bytesSent: 0 }]);
+    expect(await findExisting(job, piece)).toEqual(layer);
+    expect(job.stats.blobs).toMatchObject([{ digest: layer.digest, diffId: DIFF_ID, what: 'exists', bytesSent: 0 }]);
   });
 
   it('does not count when the registry lacks the blob; the next one may', async () => {
     const registry = await registryForTest();
     const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
     job.known.add(DIFF_ID, layerOf(digestOf(Buffer.from('gone')), 9));
-    expect(await settlePiece(job, piece)).toBeUndefined();
+    expect(await findExisting(job, piece)).toBeUndefined();
     const layer = layerOf(await registry.addBlob('team/app', BLOB), BLOB.length);
     job.known.add(DIFF_ID, layer);
-    expect(await settlePiece(job, piece)).toEqual(layer);
+    expect(await findExisting(job, piece)).toEqual(layer);
   });
 
   it('with another size than the registry tells is not used', async () => {
     const registry = await registryForTest();
     const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
     job.known.add(DIFF_ID, layerOf(await registry.addBlob('team/app', BLOB), BLOB.length - 1));
-    expect(await settlePiece(job, piece)).toBeUndefined();
+    expect(await findExisting(job, piece)).toBeUndefined();
   });
 
   it('counts on serverless-registry, which shows a mounted blob with the size of a link', async () => {
@@ -49,12 +49,12 @@ describe('a hint', () => {
     const first = await jobForTest({ tags });
     first.job.known.add(DIFF_ID, layer);
     first.job.known.addRepository(registry.host, layer.digest, 'base/image');
-    expect(await settlePiece(first.job, piece)).toEqual(layer);
-    expect(first.job.ledger.blobs).toMatchObject([{ what: 'mounted' }]);
+    expect(await findExisting(first.job, piece)).toEqual(layer);
+    expect(first.job.stats.blobs).toMatchObject([{ what: 'mounted' }]);
     const second = await jobForTest({ tags });
     second.job.known.add(DIFF_ID, layer);
-    expect(await settlePiece(second.job, piece)).toEqual(layer);
-    expect(second.job.ledger.blobs).toMatchObject([{ what: 'exists' }]);
+    expect(await findExisting(second.job, piece)).toEqual(layer);
+    expect(second.job.stats.blobs).toMatchObject([{ what: 'exists' }]);
   });
 
   it('counts only when every registry has the blob', async () => {
@@ -62,9 +62,9 @@ describe('a hint', () => {
     const { job } = await jobForTest({ tags: `${one.host}/team/app:v1,${two.host}/team/app:v1` });
     const layer = layerOf(await one.addBlob('team/app', BLOB), BLOB.length);
     job.known.add(DIFF_ID, layer);
-    expect(await settlePiece(job, piece)).toBeUndefined();
+    expect(await findExisting(job, piece)).toBeUndefined();
     await two.addBlob('team/app', BLOB);
-    expect(await settlePiece(job, piece)).toEqual(layer);
+    expect(await findExisting(job, piece)).toEqual(layer);
   });
 
   it('counts when a repository that can not be asked has failed, for the others', async () => {
@@ -77,7 +77,7 @@ describe('a hint', () => {
     const { job } = await jobForTest({ tags: `${registry.host}/locked/app:v1,${registry.host}/team/app:v1` });
     const layer = layerOf(await registry.addBlob('team/app', BLOB), BLOB.length);
     job.known.add(DIFF_ID, layer);
-    expect(await settlePiece(job, piece)).toEqual(layer);
-    expect(job.targets[0]?.living.map(({ repository }) => repository.name)).toEqual(['team/app']);
+    expect(await findExisting(job, piece)).toEqual(layer);
+    expect(job.registries[0]?.active.map(({ repository }) => repository.name)).toEqual(['team/app']);
   });
 });

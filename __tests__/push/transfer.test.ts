@@ -4,14 +4,13 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { gunzipSync } from 'node:zlib';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import type { Digest } from '../../src/image/oci.ts';
-import { Spool } from '../../src/layer/spool.ts';
+import { Spool } from '../../src/blob/spool.ts';
+import type { Digest } from '../../src/oci/types.ts';
 import { commit, documentsOf } from '../../src/push/commit.ts';
-import { NOTHING_FORCED } from '../../src/push/force.ts';
-import type { Job } from '../../src/push/job.ts';
-import { learnFromRegistry } from '../../src/push/learn.ts';
-import { OnDemand } from '../../src/push/on-demand.ts';
-import { documentsAtHand, piecesOf } from '../../src/push/pieces.ts';
+import type { PushContext } from '../../src/push/context.ts';
+import { OnDemand } from '../../src/push/context.ts';
+import { blobsOf, documentsInMemory, NO_FORCED_BLOBS } from '../../src/push/image-blobs.ts';
+import { readKnownLayers } from '../../src/push/known-layers.ts';
 import { Transfer } from '../../src/push/transfer.ts';
 import { refusal } from '../support/registry/answer.ts';
 import type { Quirk } from '../support/registry/quirk.ts';
@@ -60,16 +59,16 @@ const expectLayer = (registry: Registry, transfer: Transfer, { diffId, bytes }: 
   expect(gunzipSync(readFileSync(registry.blobPath(blob?.digest ?? ''))).equals(bytes)).toBe(true);
 };
 
-const spoolFiles = ({ spool: { made } }: Job) => (made && existsSync(made.dir) ? readdirSync(made.dir) : []);
+const spoolFiles = ({ spool: { made } }: PushContext) => (made && existsSync(made.dir) ? readdirSync(made.dir) : []);
 
 describe.each(['store', 'stream'] as const)('a transfer out of a %s', (kind) => {
-  const move = async (job: Job, of: readonly PlainLayer[], read?: (layer: PlainLayer) => Readable) => {
-    const transfer = new Transfer(job, NOTHING_FORCED);
+  const move = async (job: PushContext, of: readonly PlainLayer[], read?: (layer: PlainLayer) => Readable) => {
+    const transfer = new Transfer(job, NO_FORCED_BLOBS);
     const tree = composed(of);
     const source = kind === 'store' ? storeOf(of, read) : streamOf(of, read);
-    if (source.kind === 'store') await transfer.fromStore(source, piecesOf(tree));
+    if (source.kind === 'store') await transfer.fromStore(source, blobsOf(tree));
     else await transfer.fromStream(source, everything);
-    transfer.fromMemory(piecesOf(tree), documentsAtHand(tree));
+    transfer.fromMemory(blobsOf(tree), documentsInMemory(tree));
     await transfer.delivered();
     return { transfer, tree, source };
   };
@@ -125,11 +124,11 @@ describe.each(['store', 'stream'] as const)('a transfer out of a %s', (kind) => 
     const layer = plainLayer(randomBytes(8_000_000));
     const { body, go } = stalling(layer);
     const moving = move(job, [layer], () => body);
-    await expect.poll(() => job.targets[0]?.alive).toBe(false);
+    await expect.poll(() => job.registries[0]?.isActive).toBe(false);
     go();
     const { transfer } = await moving;
     expectLayer(good, transfer, layer);
-    expect(job.targets.map(({ alive }) => alive)).toEqual([false, true]);
+    expect(job.registries.map(({ isActive: alive }) => alive)).toEqual([false, true]);
     expect(spoolFiles(job)).toEqual([]);
   });
 
@@ -143,7 +142,7 @@ describe.each(['store', 'stream'] as const)('a transfer out of a %s', (kind) => 
     expect(transfer.isTaken(good.diffId)).toBe(true);
     expect(transfer.isTaken(bad.diffId)).toBe(false);
     expect(String(transfer.spoiled.get(bad.diffId))).toContain(bad.diffId);
-    expect(job.targets[0]?.alive).toBe(true);
+    expect(job.registries[0]?.isActive).toBe(true);
   });
 
   it('drops an upload that another job has made needless while the layer was being made', async () => {
@@ -160,14 +159,14 @@ describe.each(['store', 'stream'] as const)('a transfer out of a %s', (kind) => 
     go();
     const { transfer } = await moving;
     expect(transfer.compressed.get(layer.diffId)).toEqual(blob);
-    expect(job.ledger.blobs.find(({ digest }) => digest === blob?.digest)?.what).toBe('exists');
+    expect(job.stats.blobs.find(({ digest }) => digest === blob?.digest)?.what).toBe('exists');
     await expect.poll(() => registry.openSessions()).toBe(0);
   });
 });
 
-const moveOnce = async (job: Job, layer: PlainLayer): Promise<Transfer> => {
-  const transfer = new Transfer(job, NOTHING_FORCED);
-  await transfer.fromStore(storeOf([layer]), piecesOf(composed([layer])));
+const moveOnce = async (job: PushContext, layer: PlainLayer): Promise<Transfer> => {
+  const transfer = new Transfer(job, NO_FORCED_BLOBS);
+  await transfer.fromStore(storeOf([layer]), blobsOf(composed([layer])));
   await transfer.delivered();
   return transfer;
 };
@@ -184,7 +183,7 @@ describe('a stream', () => {
     const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
     const of = layers(4);
     const source = streamOf(of);
-    const transfer = new Transfer(job, NOTHING_FORCED);
+    const transfer = new Transfer(job, NO_FORCED_BLOBS);
     const wanted = of.slice(0, 2).map(({ diffId }) => diffId);
     const isComplete = () => wanted.every((key) => transfer.isTaken(key));
     await transfer.fromStream(source, { isWanted: (key) => wanted.includes(key), isComplete, hold: false });
@@ -198,7 +197,7 @@ describe('a stream', () => {
     const of = layers(2, 20_000_000);
     const spool = new OnDemand(() => Spool.open(join(job.request.workDir, 'small-spool'), { bound: 1000 }));
     onTestFinished(() => spool.close());
-    const transfer = new Transfer({ ...job, spool }, NOTHING_FORCED);
+    const transfer = new Transfer({ ...job, spool }, NO_FORCED_BLOBS);
     await transfer.fromStream(streamOf(of), { ...everything, hold: true });
     expect(registry.requests.filter(({ step }) => step === 'upload-put')).toEqual([]);
     await transfer.releaseHeld((key) => key === of[1]?.diffId);
@@ -215,10 +214,10 @@ describe('a store', () => {
     const of = layers(3);
     served.add('team/app', 'v1', await putBlobs(registry, 'team/app', of.slice(0, 2)));
     const { job, events } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
-    await learnFromRegistry(job.known, job.targets, undefined, { ...events, signal: job.signal });
-    const transfer = new Transfer(job, NOTHING_FORCED);
+    await readKnownLayers(job.known, job.registries, undefined, { ...events, signal: job.signal });
+    const transfer = new Transfer(job, NO_FORCED_BLOBS);
     const source = storeOf(of);
-    await transfer.fromStore(source, piecesOf(source.tree));
+    await transfer.fromStore(source, blobsOf(source.tree));
     await transfer.delivered();
     expect(source.opened).toEqual([of[2]?.diffId]);
   });
@@ -244,9 +243,9 @@ describe('a store', () => {
     const of = layers(100, 100);
     served.add('team/app', 'v1', await putBlobs(registry, 'team/app', of));
     const { job, events } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
-    await learnFromRegistry(job.known, job.targets, undefined, { ...events, signal: job.signal });
-    const transfer = new Transfer(job, NOTHING_FORCED);
-    await transfer.settle(piecesOf(composed(of)));
+    await readKnownLayers(job.known, job.registries, undefined, { ...events, signal: job.signal });
+    const transfer = new Transfer(job, NO_FORCED_BLOBS);
+    await transfer.settle(blobsOf(composed(of)));
     expect(of.every(({ diffId }: { diffId: Digest }) => transfer.isTaken(diffId))).toBe(true);
     expect(registry.requests.filter(({ step }) => step === 'blob-head')).toHaveLength(101);
     expect(answersAtOnce).toBe(true);
@@ -256,9 +255,9 @@ describe('a store', () => {
     const registry = await registryForTest();
     const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
     const tree = composed([]);
-    const transfer = new Transfer(job, NOTHING_FORCED);
-    await transfer.settle(piecesOf(tree));
-    transfer.fromMemory(piecesOf(tree), documentsAtHand(tree));
+    const transfer = new Transfer(job, NO_FORCED_BLOBS);
+    await transfer.settle(blobsOf(tree));
+    transfer.fromMemory(blobsOf(tree), documentsInMemory(tree));
     await transfer.delivered();
     expect(registry.requests.filter(({ step }) => step === 'blob-head')).toHaveLength(1);
     expect(registry.blobs('team/app')).toHaveLength(1);

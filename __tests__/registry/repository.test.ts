@@ -1,7 +1,9 @@
 import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { type Descriptor, type Digest, digestOf, MediaType } from '../../src/image/oci.ts';
-import type { Registry as Client, RegistryEvent, RegistryOptions } from '../../src/registry/registry.ts';
-import { BlobUnknownError, type Repository } from '../../src/registry/repository.ts';
+import { type Descriptor, type Digest, digestOf, MediaType } from '../../src/oci/types.ts';
+import type { RegistryEvent } from '../../src/registry/host/context.ts';
+import { BlobUnknownError } from '../../src/registry/manifests.ts';
+import type { Registry as Client, RegistryOptions } from '../../src/registry/registry.ts';
+import type { Repository } from '../../src/registry/repository.ts';
 import {
   answerWith,
   cutAfter,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { Rate } from '../../src/report/rate.ts';
+import { Rate } from '../../src/report/progress.ts';
 
 /** A rate that has heard of these bytes at these milliseconds; gives its value at `at`. */
 const rateAt = (at: number, ...samples: readonly (readonly [at: number, bytes: number])[]): number => {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import type { Digest } from '../../src/image/oci.ts';
-import type { BlobRecord } from '../../src/push/ledger.ts';
+import type { Digest } from '../../src/oci/types.ts';
 import type { Metadata, PushResult } from '../../src/push/result.ts';
+import type { BlobRecord } from '../../src/push/stats.ts';
 import { summaryOf } from '../../src/report/summary.ts';
 
 const HOST = 'registry.example.com';

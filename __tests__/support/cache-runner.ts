@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { onTestFinished, vi } from 'vitest';
 import { LayerCache, type LayerCacheOptions, type RecordedLayer } from '../../src/cache/layer-cache.ts';
-import { type Descriptor, type Digest, digestOf } from '../../src/image/oci.ts';
+import { type Descriptor, type Digest, digestOf } from '../../src/oci/types.ts';
 import type { CacheServer } from './cache-server.ts';
 
 export const REPOSITORY = 'registry.example.com/team/app';

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LocalStore } from '../../src/cache/local-store.ts';
-import { type Digest, digestOf } from '../../src/image/oci.ts';
+import { type Digest, digestOf } from '../../src/oci/types.ts';
 
 const [dir = '', seed = ''] = process.argv.slice(2);
 const store = new LocalStore(dir, { compression: 'gzip', level: 6 });

@@ -8,7 +8,7 @@ import { createWriteStream } from 'node:fs';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { type Pack, pack } from 'tar-stream';
-import { type Digest, digestOf } from '../../src/image/oci.ts';
+import { type Digest, digestOf } from '../../src/oci/types.ts';
 import { type Content, contentOf } from './content.ts';
 
 /** One layer: some files with contents from the seed, the same bytes as an earlier layer, or a layer without a file. */

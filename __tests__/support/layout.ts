@@ -4,7 +4,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { pack } from 'tar-stream';
-import { type Descriptor, type Digest, digestOf, MediaType } from '../../src/image/oci.ts';
+import { type Descriptor, type Digest, digestOf, MediaType } from '../../src/oci/types.ts';
 import { contentOf } from './content.ts';
 
 type Extra = Partial<Pick<Descriptor, 'annotations' | 'platform'>> & { readonly urls?: readonly string[] };

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { PushEvent } from '../../src/push/events.ts';
 import { type Moving, Progress } from '../../src/report/progress.ts';
-import { blobRow, totalRow } from '../../src/terminal/row.ts';
+import { blobRow, totalRow } from '../../src/terminal/bars.ts';
 
 const HOST = 'registry.example.com';
 const NAME = '3f2a9c0d1e2b';

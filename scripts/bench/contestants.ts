@@ -5,7 +5,7 @@ import { createWriteStream } from 'node:fs';
 import { join } from 'node:path';
 import { docker, partOfDocker } from '../../__tests__/support/real/docker.ts';
 import { commandOf } from '../../__tests__/support/real/parts.ts';
-import type { Compression } from '../../src/layer/compress/compression.ts';
+import type { Compression } from '../../src/blob/compress/compression.ts';
 import { type ImageRecipe, nameOf, type Version } from './images.ts';
 import { crane, pushByAction, runTool, skopeo, type Told } from './tools.ts';
 import type { EngineName, World } from './world.ts';

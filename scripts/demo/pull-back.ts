@@ -3,7 +3,7 @@ import { createHash, type Hash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
-import { type Digest, digestOf, type ImageConfig, type Manifest, MediaType } from '../../src/image/oci.ts';
+import { type Digest, digestOf, type ImageConfig, type Manifest, MediaType } from '../../src/oci/types.ts';
 
 export interface CheckedLayer {
   readonly digest: Digest;

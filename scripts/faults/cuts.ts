@@ -12,7 +12,7 @@ import { commandOf } from '../../__tests__/support/real/parts.ts';
 import { run } from '../../__tests__/support/real/processes.ts';
 import { startDockerRegistry } from '../../__tests__/support/real/registry.ts';
 import { startRegistry } from '../../__tests__/support/registry/server.ts';
-import { digestOf } from '../../src/image/oci.ts';
+import { digestOf } from '../../src/oci/types.ts';
 import { setupTools, skopeo } from '../bench/tools.ts';
 import { bytesOfImage, NAME, type Tool, toolsFor } from './tools.ts';
 

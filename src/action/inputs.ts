@@ -1,9 +1,9 @@
 /** The action's inputs and surroundings, as the runner gives them. */
+
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { getInput } from '@actions/core';
-import { INPUT_NAMES, parseRequest, type RawInputs } from '../push/parse-request.ts';
-import type { PushRequest } from '../push/request.ts';
+import { INPUT_NAMES, type PushRequest, parseRequest, type RawInputs } from '../push/options.ts';
 
 /** Reads and checks the inputs. Throws InputError. */
 export function readRequest(): PushRequest {

@@ -1,4 +1,5 @@
 /** Writes what a push tells into the job's log: a group a phase, lines inside, secrets masked before anything else. */
+
 import * as core from '@actions/core';
 import type { PushEvent, Report } from '../push/events.ts';
 import { type Line, LineTeller } from '../report/lines.ts';

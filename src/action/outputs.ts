@@ -1,4 +1,5 @@
 /** The action's outputs, its job summary, and its one error. */
+
 import { appendFileSync } from 'node:fs';
 import * as core from '@actions/core';
 import { CancelledError, explainLine } from '../push/error.ts';

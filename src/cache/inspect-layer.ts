@@ -1,10 +1,11 @@
 /** What the bytes of a compressed layer are, told by reading all of them. */
+
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import type { Transform } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
-import type { Digest } from '../image/oci.ts';
+import type { Digest } from '../oci/types.ts';
 import type { LayerFormat } from './known-layers.ts';
 
 /** Large enough that a layer of 1 GB is a thousand reads. */

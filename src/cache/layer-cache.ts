@@ -3,26 +3,27 @@
  * believed: a layer is given only after its bytes were hashed (and, from the Actions cache, decompressed to its diffID), and
  * what `known` says is for the registry to confirm. Trouble is a line in the log, never an error.
  */
+
 import { lstat, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import pLimit, { type LimitFunction } from 'p-limit';
-import type { Descriptor, Digest } from '../image/oci.ts';
+import type { Descriptor, Digest } from '../oci/types.ts';
 import { inspectBlob, inspectLayer } from './inspect-layer.ts';
-import { layerEntry, pointerEntry, pointerPrefix } from './keys.ts';
 import {
   formatKnownLayers,
   type KnownLayer,
   type LayerFormat,
+  layerEntry,
   MAX_POINTER_BYTES,
   mediaTypeOf,
   mergeKnownLayers,
   parseKnownLayers,
+  pointerEntry,
+  pointerPrefix,
 } from './known-layers.ts';
 import { LocalStore } from './local-store.ts';
-import { choose, type PlannedEntry, type SavePlan } from './plan.ts';
+import { choose, type PlannedEntry, type SavePlan } from './save.ts';
 import { CacheService, type Deadlines, isServiceOffered, type Log } from './service.ts';
-
-export type { SavePlan } from './plan.ts';
 
 export interface LayerCacheOptions extends LayerFormat {
   /** A folder that lasts from step to step (from run to run for the CLI). */

@@ -6,13 +6,14 @@
  *     v1/<compression>-<level>/layers/<diffID>-<digest>     the blob
  *     tmp/<process>/                                        what is being made, restored or read by one process
  */
+
 import { randomUUID } from 'node:crypto';
 import { copyFile, link, mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Digest } from '../image/oci.ts';
-import { formatName } from './keys.ts';
+import type { Digest } from '../oci/types.ts';
 import {
   formatKnownLayers,
+  formatName,
   type KnownLayer,
   type LayerFormat,
   MAX_KNOWN_LAYERS,

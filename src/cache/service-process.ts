@@ -3,6 +3,7 @@
  * GITHUB_WORKSPACE. So paths in entries (and the entries' versions, which hash them) are the same on every machine, what
  * @actions/cache writes to the log is caught, and a call that hangs can be ended. Ends when its parent does.
  */
+
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { isFeatureAvailable, restoreCache, saveCache } from '@actions/cache';
 import { ENTRIES, type ServiceAnswer, type ServiceReady, type ServiceRequest } from './service-messages.ts';

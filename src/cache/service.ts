@@ -1,12 +1,21 @@
 /** The Actions cache service as a push sees it: calls with a deadline that never throw. */
+
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, realpath } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { ENTRIES, type ServiceAnswer, type ServiceReady, type ServiceRequest } from './service-messages.ts';
-import { isOutage, isTaken, problemIn, readable } from './service-words.ts';
+import {
+  ENTRIES,
+  isOutage,
+  isTaken,
+  problemIn,
+  readable,
+  type ServiceAnswer,
+  type ServiceReady,
+  type ServiceRequest,
+} from './service-messages.ts';
 
 /** `hit`: found or saved, under this key. `miss`: not there. `trouble`: the service or the entry failed, and how. */
 export type Outcome =

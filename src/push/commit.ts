@@ -1,12 +1,19 @@
 /** Commits an image: its manifests by digest from the leaves up, then the root under every tag. */
-import { type Descriptor, type Digest, digestOf, MediaType } from '../image/oci.ts';
-import type { ImageTree } from '../image/source.ts';
-import { composeManifest, rewriteTree, walk } from '../image/tree.ts';
+
+import type { ImageTree } from '../oci/image-tree.ts';
+import { composeManifest, rewriteTree } from '../oci/rewrite.ts';
+import { type Descriptor, type Digest, digestOf, MediaType } from '../oci/types.ts';
+import { walk } from '../oci/walk.ts';
 import { BlobUnknownError, type ConfirmedManifest } from '../registry/manifests.ts';
-import type { Destination } from './destination.ts';
+import type { FoundImage } from '../source/source.ts';
+import { activeRegistries, type PushContext } from './context.ts';
+import { PushError } from './error.ts';
 import type { Report } from './events.ts';
-import { type Job, livingTargets } from './job.ts';
+import { blobsOf } from './image-blobs.ts';
+import { type Moved, move } from './move.ts';
 import { listReferrers, type Referrer, referrersOf } from './referrers.ts';
+import type { TargetRepository } from './target-repository.ts';
+import type { KeptLayer } from './upload-queue.ts';
 
 /** One manifest or index, ready to be put. */
 interface Document {
@@ -50,15 +57,15 @@ function descriptorOf(compressed: ReadonlyMap<Digest, Descriptor>, diffId: Diges
 }
 
 /** Blobs that repositories say they lack, when a manifest that names them comes. */
-export type Denied = ReadonlyMap<Destination, readonly Digest[]>;
+export type Denied = ReadonlyMap<TargetRepository, readonly Digest[]>;
 
 /**
  * Puts the documents into every living repository. One that refuses them fails alone; digests that repositories say they
  * lack after all are given back, so that those blobs can be sent again (registry rules, T9).
  */
-export async function commit(job: Job, documents: Documents): Promise<Denied> {
-  const denied = new Map<Destination, readonly Digest[]>();
-  const destinations = livingTargets(job).flatMap(({ living }) => living);
+export async function commit(job: PushContext, documents: Documents): Promise<Denied> {
+  const denied = new Map<TargetRepository, readonly Digest[]>();
+  const destinations = activeRegistries(job).flatMap(({ active: living }) => living);
   await Promise.all(
     destinations.map(async (destination) => {
       try {
@@ -74,7 +81,7 @@ export async function commit(job: Job, documents: Documents): Promise<Denied> {
 }
 
 /** Puts the children first, then the root, then what speaks about them, and lists that where the registry does not. */
-async function putAll(destination: Destination, documents: Documents, report: Report): Promise<void> {
+async function putAll(destination: TargetRepository, documents: Documents, report: Report): Promise<void> {
   const unlisted: Referrer[] = [];
   for (const document of documents.all) {
     const put =
@@ -89,7 +96,7 @@ async function putAll(destination: Destination, documents: Documents, report: Re
 }
 
 const putDocument = (
-  { repository, signal }: Destination,
+  { repository, signal }: TargetRepository,
   { bytes, mediaType }: Document,
   reference: string,
 ): Promise<ConfirmedManifest> => repository.putManifest(bytes, mediaType, reference, signal);
@@ -98,7 +105,7 @@ const putDocument = (
  * Puts the root under each tag. A tag that is refused (some are immutable) leaves the others. Gives the answer to the last one
  * that was taken; undefined when none was: the destination has failed.
  */
-async function putRoot(destination: Destination, root: Document): Promise<ConfirmedManifest | undefined> {
+async function putRoot(destination: TargetRepository, root: Document): Promise<ConfirmedManifest | undefined> {
   let taken: ConfirmedManifest | undefined;
   for (const reference of destination.references) {
     try {
@@ -109,5 +116,87 @@ async function putRoot(destination: Destination, root: Document): Promise<Confir
       destination.refuse(reference, error);
     }
   }
-  return destination.alive ? taken : undefined;
+  return destination.isActive ? taken : undefined;
+}
+
+/** Commits what was moved, and sends again what registries then deny (registry rules, T9). */
+
+/**
+ * Rounds of sending again. In the first only what was named is sent; serverless-registry names one blob at a time, so after
+ * a second denial its HEAD is not believed for any blob.
+ */
+const ROUNDS = 2;
+
+/**
+ * Puts the manifests of what was moved. Blobs that a repository then denies are sent again without believing its HEAD:
+ * some answer HEAD from a fallback or for a blob that is being deleted. Gives what was moved in the end. Only the
+ * repositories that denied something can fail by this.
+ */
+export async function commitMoved(job: PushContext, found: FoundImage, first: Moved): Promise<Moved> {
+  let moved = first;
+  let denied = await commit(job, documentsOf(moved.tree, moved.compressed));
+  const sent = new Set<Digest>();
+  for (let round = 1; round <= ROUNDS && denied.size > 0; round += 1) {
+    failTwiceDenied(denied, sent);
+    const wanted = new Set(round === 1 ? [...denied.values()].flat() : digestsOf(moved));
+    for (const digest of sent) wanted.delete(digest);
+    if (![...denied.keys()].some(({ isActive: alive }) => alive)) return moved;
+    const names = [...denied.values()].flat().join(', ');
+    job.report({ type: 'notice', text: `The registry lacks ${names} after all: sending it again` });
+    try {
+      moved = await moveAgain(job, found, moved, wanted, denied);
+      for (const digest of wanted) sent.add(digest);
+      denied = await commit(job, documentsOf(moved.tree, moved.compressed));
+    } catch (error) {
+      job.signal.throwIfAborted();
+      for (const destination of denied.keys()) destination.fail(error);
+      return moved;
+    }
+  }
+  failTwiceDenied(denied, sent);
+  return moved;
+}
+
+async function moveAgain(
+  job: PushContext,
+  found: FoundImage,
+  before: Moved,
+  digests: ReadonlySet<Digest>,
+  denied: Denied,
+): Promise<Moved> {
+  const force = { pieces: keysOf(digests, before.compressed), destinations: new Set(denied.keys()) };
+  const again = await move(job, found, force);
+  job.report({ type: 'phase', phase: 'Manifest' });
+  const exported = again.exported === 'nothing' ? before.exported : again.exported;
+  return { ...again, exported, kept: keptOfBoth(before.kept, again.kept) };
+}
+
+/** Every blob of what was moved. */
+function digestsOf({ tree, compressed }: Moved): Digest[] {
+  return blobsOf(tree).map(({ key, plain }) => (plain ? (compressed.get(key)?.digest ?? key) : key));
+}
+
+/** The pieces that blobs stand for: a compressed layer is known to its source by its diffID. */
+function keysOf(digests: ReadonlySet<Digest>, compressed: ReadonlyMap<Digest, Descriptor>): ReadonlySet<Digest> {
+  const plain = [...compressed].filter(([, { digest }]) => digests.has(digest)).map(([diffId]) => diffId);
+  return new Set([...digests, ...plain]);
+}
+
+/** What was made in an earlier round is only found to be there in a later one: its file is still worth keeping. */
+function keptOfBoth(first: readonly KeptLayer[], again: readonly KeptLayer[]): KeptLayer[] {
+  return again.map((layer) => {
+    const same = ({ diffId, descriptor }: KeptLayer) =>
+      diffId === layer.diffId && descriptor.digest === layer.descriptor.digest;
+    return layer.path ? layer : (first.find(same) ?? layer);
+  });
+}
+
+function failTwiceDenied(denied: Denied, sent: ReadonlySet<Digest>): void {
+  for (const [destination, digests] of denied) {
+    const lost = digests.filter((digest) => sent.has(digest));
+    if (lost.length === 0) continue;
+    const what = `${destination.name} took ${lost.join(', ')} and then says that it is unknown, twice`;
+    const remedy = 'look at the registry and its storage: it loses blobs that it has confirmed';
+    destination.fail(new PushError('Manifest', what, { remedy }));
+  }
 }

@@ -1,5 +1,5 @@
 /** What a push tells while it runs. The action writes it as log lines, the terminal as bars; neither is known here. */
-import type { Digest } from '../image/oci.ts';
+import type { Digest } from '../oci/types.ts';
 
 /** The phases of a push, in order; each is one group of the action's log. */
 export type Phase = 'Resolve' | 'Export' | 'Upload' | 'Manifest';

@@ -1,9 +1,9 @@
 /** The engine's own push, where the chunked one failed and the user asked for it. As cog does: never after a cancel. */
-import { formatReference, type Reference } from '../image/reference.ts';
-import type { FoundImage } from '../image/source.ts';
-import type { Destination } from './destination.ts';
+import { formatReference, type Reference } from '../oci/reference.ts';
+import type { FoundImage } from '../source/source.ts';
+import type { PushContext } from './context.ts';
 import { explainLine } from './error.ts';
-import type { Job } from './job.ts';
+import type { TargetRepository } from './target-repository.ts';
 
 /** Kinds of registry errors that the engine would run into just the same: wrong or missing credentials. */
 const CREDENTIALS: ReadonlySet<unknown> = new Set(['auth', 'denied']);
@@ -12,15 +12,15 @@ const isCredentials = (error: unknown): boolean =>
   error instanceof Error && (CREDENTIALS.has((error as { kind?: unknown }).kind) || isCredentials(error.cause));
 
 /** Whether the engine's own push may be tried for this failure. */
-export function mayFallBack(job: Job, found: FoundImage, failure: unknown): boolean {
+export function mayFallBack(job: PushContext, found: FoundImage, failure: unknown): boolean {
   return (
     job.request.fallback === 'engine' && found.push !== undefined && !job.signal.aborted && !isCredentials(failure)
   );
 }
 
 /** Pushes by the engine what failed for a reason that allows it, and says why. A tag that fails again keeps its first failure. */
-export async function pushByEngine(job: Job, found: FoundImage): Promise<void> {
-  for (const destination of job.targets.flatMap(({ destinations }) => destinations)) {
+export async function pushByEngine(job: PushContext, found: FoundImage): Promise<void> {
+  for (const destination of job.registries.flatMap(({ repositories: destinations }) => destinations)) {
     const failed = destination.unpushed.filter((reference) => {
       const error = destination.errorOf(reference);
       return error !== undefined && mayFallBack(job, found, error);
@@ -33,7 +33,7 @@ export async function pushByEngine(job: Job, found: FoundImage): Promise<void> {
   }
 }
 
-async function pushTag(job: Job, found: FoundImage, to: Destination, reference: Reference): Promise<void> {
+async function pushTag(job: PushContext, found: FoundImage, to: TargetRepository, reference: Reference): Promise<void> {
   const options = {
     insecure: job.request.insecure,
     signal: job.signal,

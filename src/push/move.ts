@@ -1,16 +1,23 @@
 /** Brings every blob of an image into every target, from the cheapest place that has it. */
-import type { Descriptor, Digest } from '../image/oci.ts';
-import type { FoundImage, ImageTree, Source, StoreSource, StreamSource } from '../image/source.ts';
-import { selectPlatforms } from '../image/tree.ts';
-import { AtHand, NOTHING_TO_EXPORT } from './at-hand.ts';
-import type { KeptLayer } from './deliveries.ts';
+
+import type { ImageTree } from '../oci/image-tree.ts';
+import { selectPlatforms } from '../oci/platforms.ts';
+import type { Descriptor, Digest } from '../oci/types.ts';
+import type { FoundImage, Source, StoreSource, StreamSource } from '../source/source.ts';
+import type { PushContext } from './context.ts';
 import { explain, PushError } from './error.ts';
-import { type Force, NOTHING_FORCED } from './force.ts';
-import type { Job } from './job.ts';
-import { documentsAtHand, type Piece, piecesOf, plainPiece } from './pieces.ts';
+import {
+  blobsOf,
+  documentsInMemory,
+  type ForcedBlobs,
+  type ImageBlob,
+  NO_FORCED_BLOBS,
+  uncompressedLayer,
+} from './image-blobs.ts';
+import { NOTHING_TO_EXPORT, OpenStoreTransfer } from './open-store.ts';
 import { treeWithoutExport } from './plan.ts';
 import { Transfer } from './transfer.ts';
-import { assertWhole } from './whole.ts';
+import type { KeptLayer } from './upload-queue.ts';
 
 /** What a transfer came to: the image's tree, the blobs that stand for its plain layers, and where the bytes came from. */
 export interface Moved {
@@ -23,11 +30,11 @@ export interface Moved {
 }
 
 /** Moves an image: first by asking the registry, then from the cache, and only then out of its source. */
-export async function move(job: Job, found: FoundImage, force: Force = NOTHING_FORCED): Promise<Moved> {
+export async function move(job: PushContext, found: FoundImage, force: ForcedBlobs = NO_FORCED_BLOBS): Promise<Moved> {
   const transfer = new Transfer(job, force);
   const tree = await knownTree(job, found);
-  const pieces = tree ? piecesOf(tree) : layersTold(found);
-  const atHand = tree && (await AtHand.of(job, found, transfer, tree, pieces));
+  const pieces = tree ? blobsOf(tree) : layersTold(found);
+  const atHand = tree && (await OpenStoreTransfer.of(job, found, transfer, tree, pieces));
   const description = await settle(transfer, pieces, atHand);
   if (tree && description !== undefined) {
     await transfer.delivered();
@@ -35,7 +42,7 @@ export async function move(job: Job, found: FoundImage, force: Force = NOTHING_F
   }
   job.report({ type: 'phase', phase: 'Export' });
   await useCache(job, transfer, pieces);
-  if (tree) transfer.fromMemory(pieces, documentsAtHand(tree));
+  if (tree) transfer.fromMemory(pieces, documentsInMemory(tree));
   if (!tree || !pieces.every(({ key }) => transfer.isTaken(key))) return exportMissing(job, found, transfer, tree);
   job.report({ type: 'info', text: NOTHING_TO_EXPORT });
   job.report({ type: 'phase', phase: 'Upload' });
@@ -46,8 +53,8 @@ export async function move(job: Job, found: FoundImage, force: Force = NOTHING_F
 /** Asks every registry for the pieces, and sends what is at hand meanwhile: gives what that came out of. */
 async function settle(
   transfer: Transfer,
-  pieces: readonly Piece[],
-  atHand: AtHand | undefined,
+  pieces: readonly ImageBlob[],
+  atHand: OpenStoreTransfer | undefined,
 ): Promise<string | undefined> {
   try {
     // From the top: what has changed lies there.
@@ -63,7 +70,7 @@ async function settle(
  * Asks the caches, but only for plain layers that the registry's own images did not explain: on a fresh runner their
  * service takes about half a second to answer, as long as all the rest of a push that has nothing to move.
  */
-async function useCache(job: Job, transfer: Transfer, pieces: readonly Piece[]): Promise<void> {
+async function useCache(job: PushContext, transfer: Transfer, pieces: readonly ImageBlob[]): Promise<void> {
   const missing = pieces.filter(({ key, plain }) => plain && !transfer.isTaken(key));
   if (!job.cache || missing.length === 0) return;
   const cache = await job.cache.get();
@@ -73,19 +80,19 @@ async function useCache(job: Job, transfer: Transfer, pieces: readonly Piece[]):
 }
 
 /** The part of an engine's image that is pushed, as far as that is known. A file source tells its own for nothing. */
-async function knownTree(job: Job, found: FoundImage): Promise<ImageTree | undefined> {
+async function knownTree(job: PushContext, found: FoundImage): Promise<ImageTree | undefined> {
   const tree = found.engine && (await treeWithoutExport(job, found));
   return tree && selected(job, tree);
 }
 
 /** The layers that the engine's inspect tells, where they are plain for certain. */
-function layersTold(found: FoundImage): Piece[] {
-  return found.root === undefined ? (found.diffIds ?? []).map((diffId) => plainPiece(diffId)) : [];
+function layersTold(found: FoundImage): ImageBlob[] {
+  return found.root === undefined ? (found.diffIds ?? []).map((diffId) => uncompressedLayer(diffId)) : [];
 }
 
 /** Opens the source and moves what is missing. */
 async function exportMissing(
-  job: Job,
+  job: PushContext,
   found: FoundImage,
   transfer: Transfer,
   expected: ImageTree | undefined,
@@ -95,7 +102,7 @@ async function exportMissing(
 
 /** What was moved is the whole image; where an engine's own store has given wrong bytes or none, `save` comes next. */
 async function completed(
-  job: Job,
+  job: PushContext,
   found: FoundImage,
   transfer: Transfer,
   first: Exported,
@@ -121,11 +128,11 @@ interface Exported {
   readonly kind: Source['kind'];
   readonly description: string;
   readonly tree: ImageTree;
-  readonly pieces: readonly Piece[];
+  readonly pieces: readonly ImageBlob[];
 }
 
 function wholeOf({ tree, pieces, description }: Exported, transfer: Transfer): Moved {
-  assertWhole(transfer, pieces, tree);
+  assertComplete(transfer, pieces, tree);
   return movedBy(transfer, tree, description);
 }
 
@@ -137,7 +144,7 @@ const movedBy = ({ compressed, kept }: Transfer, tree: ImageTree, exported: stri
 });
 
 async function exportOnce(
-  job: Job,
+  job: PushContext,
   found: FoundImage,
   transfer: Transfer,
   expected: ImageTree | undefined,
@@ -157,16 +164,16 @@ async function exportOnce(
       source.kind === 'store'
         ? await drainStore(job, source, transfer)
         : await drainStream(job, source, transfer, found, expected);
-    return { kind, description, tree, pieces: piecesOf(tree) };
+    return { kind, description, tree, pieces: blobsOf(tree) };
   } finally {
     await source.close();
   }
 }
 
-async function drainStore(job: Job, source: StoreSource, transfer: Transfer): Promise<ImageTree> {
+async function drainStore(job: PushContext, source: StoreSource, transfer: Transfer): Promise<ImageTree> {
   const tree = selected(job, source.tree);
-  const pieces = piecesOf(tree);
-  transfer.fromMemory(pieces, documentsAtHand(tree));
+  const pieces = blobsOf(tree);
+  transfer.fromMemory(pieces, documentsInMemory(tree));
   await transfer.settle(pieces);
   await transfer.fromStore(source, pieces);
   await transfer.delivered();
@@ -174,13 +181,13 @@ async function drainStore(job: Job, source: StoreSource, transfer: Transfer): Pr
 }
 
 async function drainStream(
-  job: Job,
+  job: PushContext,
   source: StreamSource,
   transfer: Transfer,
   found: FoundImage,
   expected: ImageTree | undefined,
 ): Promise<ImageTree> {
-  const keys = expected && new Set(piecesOf(expected).map(({ key }) => key));
+  const keys = expected && new Set(blobsOf(expected).map(({ key }) => key));
   await transfer.fromStream(source, {
     isWanted: (key) => keys === undefined || keys.has(key),
     isComplete: () => isComplete(job, transfer, expected ?? source.tree()),
@@ -188,21 +195,21 @@ async function drainStream(
     hold: job.request.platforms.length > 0 && expected === undefined,
   });
   const tree = expected ?? selected(job, treeOf(source, found));
-  const pieces = piecesOf(tree);
+  const pieces = blobsOf(tree);
   const wanted = new Set(pieces.map(({ key }) => key));
   await transfer.releaseHeld((key) => wanted.has(key));
-  transfer.fromMemory(pieces, documentsAtHand(tree));
+  transfer.fromMemory(pieces, documentsInMemory(tree));
   await transfer.delivered();
   await transfer.settle(pieces);
   return tree;
 }
 
 /** Whether nothing more is needed from a stream: its tree is known, and every blob of it is taken or in memory. */
-function isComplete(job: Job, transfer: Transfer, tree: ImageTree | undefined): boolean {
+function isComplete(job: PushContext, transfer: Transfer, tree: ImageTree | undefined): boolean {
   if (!tree) return false;
   const chosen = selected({ ...job, report: () => {} }, tree);
-  const atHand = documentsAtHand(chosen);
-  return piecesOf(chosen).every(({ key }) => transfer.isTaken(key) || atHand.has(key));
+  const atHand = documentsInMemory(chosen);
+  return blobsOf(chosen).every(({ key }) => transfer.isTaken(key) || atHand.has(key));
 }
 
 function treeOf(source: StreamSource, found: FoundImage): ImageTree {
@@ -214,8 +221,25 @@ function treeOf(source: StreamSource, found: FoundImage): ImageTree {
 }
 
 /** The part of a tree that is pushed: the platforms asked for, of those that are present. Says what is left out. */
-function selected(job: Pick<Job, 'request' | 'report'>, tree: ImageTree): ImageTree {
+function selected(job: Pick<PushContext, 'request' | 'report'>, tree: ImageTree): ImageTree {
   const selection = selectPlatforms(tree, job.request.platforms);
   for (const text of selection.warnings) job.report({ type: 'warning', text });
   return selection.tree;
+}
+
+/** Whether a transfer brought all of an image. */
+
+/** Every piece of a tree is in the registry or on its way; otherwise says which one is in neither place, and what to do. */
+export function assertComplete(transfer: Transfer, pieces: readonly ImageBlob[], tree: ImageTree): void {
+  const missing = pieces.filter(({ key }) => !transfer.isTaken(key));
+  if (missing.length === 0) return;
+  const [first] = missing as [ImageBlob];
+  const reason = transfer.spoiled.get(first.key);
+  if (reason !== undefined) throw reason;
+  const names = missing.map(({ key }) => key).join(', ');
+  const what = tree.kind === 'composed' ? 'the image' : 'a manifest of the image';
+  throw new PushError('Export', `${what} names ${names}, which neither the export nor the registry has`, {
+    // https://github.com/moby/moby/issues/49473: `docker save` leaves out layers that the store shares or never pulled.
+    remedy: 'pull or build the image again so that all of its layers are on this machine, then push it',
+  });
 }

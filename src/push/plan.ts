@@ -1,4 +1,6 @@
 /** What can be known of an engine's image without its export, so that an image that is there is never exported. */
+
+import type { ImageTree } from '../oci/image-tree.ts';
 import {
   type Descriptor,
   type Digest,
@@ -6,25 +8,25 @@ import {
   type Index,
   isIndexType,
   isManifestType,
-} from '../image/oci.ts';
-import type { FoundImage, ImageTree } from '../image/source.ts';
+} from '../oci/types.ts';
 import type { Repository } from '../registry/repository.ts';
+import type { FoundImage } from '../source/source.ts';
+import type { PushContext } from './context.ts';
 import { explain } from './error.ts';
-import type { Job } from './job.ts';
 
 /** Configs and manifests beyond this are not images: distribution refuses manifests over 4 MiB. Bytes. */
 const MAX_DOCUMENT_BYTES = 4 * 1024 * 1024;
 
 /** The tree of an engine's image as the engine's own store tells it, else as the registry has it; undefined when neither does. */
-export const treeWithoutExport = async (job: Job, found: FoundImage): Promise<ImageTree | undefined> =>
+export const treeWithoutExport = async (job: PushContext, found: FoundImage): Promise<ImageTree | undefined> =>
   (await found.documents?.(job.signal)) ?? (await treeFromRegistry(job, found));
 
 /**
  * The tree of an engine's image out of the first target's own documents: under its manifest's or index's digest
  * (containerd image store), or composed from its config (classic stores). Undefined when the registry lacks them.
  */
-export async function treeFromRegistry(job: Job, found: FoundImage): Promise<ImageTree | undefined> {
-  const destination = job.targets.find((target) => target.alive)?.living[0];
+export async function treeFromRegistry(job: PushContext, found: FoundImage): Promise<ImageTree | undefined> {
+  const destination = job.registries.find((target) => target.isActive)?.active[0];
   if (!destination) return undefined;
   const { repository, signal } = destination;
   try {

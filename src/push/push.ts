@@ -1,21 +1,19 @@
-/** A push from top to bottom: resolve, plan, export and upload, commit. Image bytes flow once, and only those that are missing. */
-import type { SavePlan } from '../cache/layer-cache.ts';
-import { findImage } from '../image/find.ts';
-import type { Digest } from '../image/oci.ts';
-import { formatReference, type Reference, withTarget } from '../image/reference.ts';
-import type { FoundImage } from '../image/source.ts';
-import { openEngineStore } from '../image/store/open.ts';
-import { commitMoved } from './commit-moved.ts';
-import type { KeptLayer } from './deliveries.ts';
+import type { SavePlan } from '../cache/save.ts';
+import { formatReference, type Reference, withTarget } from '../oci/reference.ts';
+import type { Digest } from '../oci/types.ts';
+import { findImage } from '../source/find/find.ts';
+import type { FoundImage } from '../source/source.ts';
+import { openEngineStore } from '../source/store/open.ts';
+import { commitMoved } from './commit.ts';
+import { activeRegistries, closeContext, openContext, type PushContext } from './context.ts';
 import { tellDryRun } from './dry-run.ts';
 import { CancelledError } from './error.ts';
 import type { Report } from './events.ts';
 import { mayFallBack, pushByEngine } from './fallback.ts';
-import { type Job, livingTargets } from './job.ts';
 import { move } from './move.ts';
-import { closeJob, openJob } from './open-job.ts';
-import type { PushRequest } from './request.ts';
+import type { PushRequest } from './options.ts';
 import { metadataOf, type PushResult } from './result.ts';
+import type { KeptLayer } from './upload-queue.ts';
 
 /** A push that has run this long will not come to an end: a job on GitHub ends after 6 hours. Milliseconds. */
 const DEADLINE_MS = 6 * 60 * 60 * 1000;
@@ -29,14 +27,14 @@ export async function push(request: PushRequest, report: Report, cancel: AbortSi
   const signal = AbortSignal.any([cancel, AbortSignal.timeout(DEADLINE_MS)]);
   tellLowered(request, report);
   report({ type: 'phase', phase: 'Resolve' });
-  const job = await openJob(request, report, signal);
+  const job = await openContext(request, report, signal);
   try {
     return await run(job);
   } catch (error) {
     if (cancel.aborted) throw new CancelledError(error);
     throw error;
   } finally {
-    await closeJob(job);
+    await closeContext(job);
   }
 }
 
@@ -48,9 +46,9 @@ function tellLowered({ destinations }: PushRequest, report: Report): void {
 }
 
 /** The recipe. */
-async function run(job: Job): Promise<PushResult> {
+async function run(job: PushContext): Promise<PushResult> {
   const { request } = job;
-  const found = await job.ledger.time('resolve', () => resolve(job));
+  const found = await job.stats.time('resolve', () => resolve(job));
   if (request.dryRun) {
     await tellDryRun(job, found);
     return resultOf(job, found, { exported: 'nothing' });
@@ -66,35 +64,35 @@ interface Pushed {
 }
 
 /** The push itself: what is missing moves, then the manifests are put. */
-async function chunkedPush(job: Job, found: FoundImage): Promise<Pushed> {
-  const moved = await job.ledger.time('transfer', () => move(job, found));
+async function chunkedPush(job: PushContext, found: FoundImage): Promise<Pushed> {
+  const moved = await job.stats.time('transfer', () => move(job, found));
   job.report({ type: 'phase', phase: 'Manifest' });
-  const { exported, kept } = await job.ledger.time('manifest', () => commitMoved(job, found, moved));
-  livingTargets(job);
+  const { exported, kept } = await job.stats.time('manifest', () => commitMoved(job, found, moved));
+  activeRegistries(job);
   return { exported, savePlan: await record(job, kept) };
 }
 
 /** Notes in the cache what the push knows of plain layers now; an image whose layers are all compressed has none. */
-async function record({ cache }: Job, kept: readonly KeptLayer[]): Promise<SavePlan | undefined> {
+async function record({ cache }: PushContext, kept: readonly KeptLayer[]): Promise<SavePlan | undefined> {
   return kept.length > 0 ? (await cache?.get())?.record(kept) : undefined;
 }
 
 /** A failure of the export ends the push, unless the engine may do what is left. Failures of registries are in their books. */
-function failAll(job: Job, found: FoundImage, error: unknown): Pushed {
+function failAll(job: PushContext, found: FoundImage, error: unknown): Pushed {
   job.signal.throwIfAborted();
-  const isExport = job.targets.some(({ alive }) => alive);
+  const isExport = job.registries.some(({ isActive: alive }) => alive);
   if (isExport && !mayFallBack(job, found, error)) throw error;
-  for (const target of job.targets) target.fail(error);
+  for (const target of job.registries) target.fail(error);
   return { exported: 'engine' };
 }
 
 /** Closes the books. Throws the failure of a push to one destination only: there is nothing else to tell. */
-function resultOf(job: Job, found: FoundImage, { exported, savePlan }: Pushed): PushResult {
-  const { targets, ledger, spool } = job;
-  const destinations = targets.flatMap((target) => target.destinations);
+function resultOf(job: PushContext, found: FoundImage, { exported, savePlan }: Pushed): PushResult {
+  const { registries: targets, stats: ledger, spool } = job;
+  const destinations = targets.flatMap((target) => target.repositories);
   const failures = destinations.flatMap((destination) => destination.failures);
   const [first] = failures;
-  if (first && destinations.length === 1 && !targets[0]?.alive) throw first.error;
+  if (first && destinations.length === 1 && !targets[0]?.isActive) throw first.error;
   const pushed = firstPushed(job);
   return {
     digest: pushed?.digest,
@@ -107,8 +105,11 @@ function resultOf(job: Job, found: FoundImage, { exported, savePlan }: Pushed): 
 }
 
 /** The first of the destinations asked for that was pushed, and what it names now. */
-function firstPushed({ request, targets }: Job): { reference: Reference; digest: Digest } | undefined {
-  const destinations = targets.flatMap((target) => target.destinations);
+function firstPushed({
+  request,
+  registries: targets,
+}: PushContext): { reference: Reference; digest: Digest } | undefined {
+  const destinations = targets.flatMap((target) => target.repositories);
   for (const reference of request.destinations) {
     const digest = destinations.map((destination) => destination.digestOf(reference)).find((one) => one !== undefined);
     if (digest) return { reference, digest };
@@ -117,8 +118,8 @@ function firstPushed({ request, targets }: Job): { reference: Reference; digest:
 }
 
 /** Finds the image, and learns what registries tell of its layers where that is of use for certain. */
-async function resolve(job: Job): Promise<FoundImage> {
-  const { request, targets, report, signal } = job;
+async function resolve(job: PushContext): Promise<FoundImage> {
+  const { request, registries: targets, report, signal } = job;
   const way = request.export === 'store' ? 'store' : 'auto';
   const found = await findImage({
     image: request.image,
@@ -132,8 +133,8 @@ async function resolve(job: Job): Promise<FoundImage> {
   });
   // An image with manifests of its own hardly ever has plain layers, and of others all that can be learnt is where to mount them from.
   const isFromElsewhere =
-    request.cacheFrom !== undefined || targets.some(({ destinations }) => destinations.length > 1);
-  if (found.root === undefined || isFromElsewhere) await job.lessons();
+    request.cacheFrom !== undefined || targets.some(({ repositories: destinations }) => destinations.length > 1);
+  if (found.root === undefined || isFromElsewhere) await job.readKnownLayers();
   report({
     type: 'info',
     text: `Image ${request.image}: ${found.imageId}${found.engine ? ` in ${found.engine}` : ''}`,

@@ -2,12 +2,12 @@
  * The lists of referrers of a registry without a referrers API: indexes under tags that are made of their subjects' digests.
  * distribution-spec, sections "Pushing Manifests with Subject" and "Unavailable Referrers API".
  */
-import { readDocument, serialise } from '../image/documents.ts';
-import { type Descriptor, type Digest, type Index, MediaType } from '../image/oci.ts';
-import type { TreeWalk } from '../image/tree.ts';
-import type { FetchedManifest } from '../registry/repository.ts';
-import type { Destination } from './destination.ts';
+import { readDocument, serialise } from '../oci/documents.ts';
+import { type Descriptor, type Digest, type Index, MediaType } from '../oci/types.ts';
+import type { TreeWalk } from '../oci/walk.ts';
+import type { FetchedManifest } from '../registry/manifests.ts';
 import type { Report } from './events.ts';
+import type { TargetRepository } from './target-repository.ts';
 
 /** A manifest that speaks about another one (`subject`), as a list of referrers names it. */
 export interface Referrer {
@@ -53,7 +53,7 @@ export function referrersOf({ manifests, indexes }: TreeWalk): ReadonlyMap<Diges
  * failure: all that was to be pushed is there. Throws only when the destination or the push has ended.
  */
 export async function listReferrers(
-  destination: Destination,
+  destination: TargetRepository,
   referrers: readonly Referrer[],
   report: Report,
 ): Promise<void> {
@@ -79,7 +79,7 @@ export async function listReferrers(
 
 /** Adds to a list what is not in it. Gives the number of entries added; puts nothing when there is none. */
 async function enter(
-  { repository, signal }: Destination,
+  { repository, signal }: TargetRepository,
   tag: string,
   referrers: readonly Referrer[],
 ): Promise<number> {

@@ -1,11 +1,10 @@
-/** What a push gives back: the action's outputs, and what the summary tells. */
-import type { SavePlan } from '../cache/layer-cache.ts';
-import type { Digest } from '../image/oci.ts';
-import { formatReference } from '../image/reference.ts';
-import type { DestinationFailure } from './destination.ts';
+import type { SavePlan } from '../cache/save.ts';
+import { formatReference } from '../oci/reference.ts';
+import type { Digest } from '../oci/types.ts';
 import { explainLine } from './error.ts';
-import type { BlobRecord, Ledger, Seconds } from './ledger.ts';
-import type { Target } from './target.ts';
+import type { TargetRegistry } from './registries.ts';
+import type { BlobRecord, PushStats, Seconds } from './stats.ts';
+import type { DestinationFailure } from './target-repository.ts';
 
 export interface TagRecord {
   readonly reference: string;
@@ -44,9 +43,9 @@ export interface PushResult {
 }
 
 /** One line a tag: the digest that it has now, or why it was not pushed. */
-export function tagRecords(targets: readonly Target[]): TagRecord[] {
+export function tagRecords(targets: readonly TargetRegistry[]): TagRecord[] {
   return targets
-    .flatMap(({ destinations }) => destinations)
+    .flatMap(({ repositories: destinations }) => destinations)
     .flatMap((destination) =>
       destination.references.map((written): TagRecord => {
         const reference = formatReference(written);
@@ -60,8 +59,8 @@ export function tagRecords(targets: readonly Target[]): TagRecord[] {
 
 /** Closes the books into the `metadata` output. */
 export function metadataOf(options: {
-  targets: readonly Target[];
-  ledger: Ledger;
+  targets: readonly TargetRegistry[];
+  ledger: PushStats;
   exported: string;
   spoolPeak: number;
 }): Metadata {

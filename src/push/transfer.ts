@@ -2,50 +2,47 @@
  * Moves the pieces of an image into every target: what is there stays, what the cache has is sent from it, the rest is
  * made from the source while it is read, and sent while it is made.
  */
+
 import pLimit, { type LimitFunction } from 'p-limit';
-import type { Digest } from '../image/oci.ts';
-import type { StoreSource, StreamedBlob, StreamSource } from '../image/source.ts';
-import { memoryBody, storedBody } from '../layer/bodies.ts';
-import { layerMediaType } from '../layer/compress/compression.ts';
-import { fileBody } from '../layer/file-body.ts';
-import type { MadeBlob } from '../layer/make.ts';
-import { Deliveries, type Shipment } from './deliveries.ts';
-import { entriesUntil, pieceOfEntry, unnamedPiece } from './entries.ts';
-import type { Force } from './force.ts';
-import { type Job, livingTargets } from './job.ts';
-import type { Piece } from './pieces.ts';
-import { settlePiece } from './settle.ts';
-import type { Workshop } from './workshop.ts';
+import { layerMediaType } from '../blob/compress/compression.ts';
+import { fileBody, memoryBody, storedBody } from '../blob/ready.ts';
+import type { StreamingBlob } from '../blob/streaming.ts';
+import { type Digest, MediaType } from '../oci/types.ts';
+import type { StoreSource, StreamedBlob, StreamSource } from '../source/source.ts';
+import { activeRegistries, type PushContext } from './context.ts';
+import { findExisting } from './existing.ts';
+import type { ForcedBlobs, ImageBlob } from './image-blobs.ts';
+import { LayerBuilder, type QueuedBlob, UNNAMED, UploadQueue } from './upload-queue.ts';
 
 export class Transfer {
-  readonly #job: Job;
-  readonly #force: Force;
-  readonly #deliveries: Deliveries;
-  readonly #held: Shipment[] = [];
+  readonly #job: PushContext;
+  readonly #force: ForcedBlobs;
+  readonly #deliveries: UploadQueue;
+  readonly #held: QueuedBlob[] = [];
   readonly #making = pLimit(MAKERS);
   /** For pieces of stores. A slot is held until its piece is delivered, so that a slow registry holds back reading and compressing too. */
   readonly #slots: LimitFunction;
-  #workshop: Promise<Workshop> | undefined;
+  #workshop: Promise<LayerBuilder> | undefined;
 
-  constructor(job: Job, force: Force) {
+  constructor(job: PushContext, force: ForcedBlobs) {
     this.#job = job;
     this.#force = force;
-    this.#deliveries = new Deliveries(job, force);
+    this.#deliveries = new UploadQueue(job, force);
     this.#slots = pLimit(job.request.concurrency);
   }
 
   /** For each plain layer (by diffID) the compressed blob that stands for it. */
-  get compressed(): Deliveries['compressed'] {
+  get compressed(): UploadQueue['compressed'] {
     return this.#deliveries.compressed;
   }
 
   /** What the cache may keep of this transfer. */
-  get kept(): Deliveries['kept'] {
+  get kept(): UploadQueue['kept'] {
     return this.#deliveries.kept;
   }
 
   /** Pieces whose source gave wrong bytes or none, with the reason; another source may do better. */
-  get spoiled(): Deliveries['spoiled'] {
+  get spoiled(): UploadQueue['spoiled'] {
     return this.#deliveries.spoiled;
   }
 
@@ -54,7 +51,7 @@ export class Transfer {
   }
 
   /** Takes the pieces that every target has already (by HEAD or mount), all at once; `missing` hears of each of the others. */
-  async settle(pieces: readonly Piece[], missing: (piece: Piece) => void = () => {}): Promise<void> {
+  async settle(pieces: readonly ImageBlob[], missing: (piece: ImageBlob) => void = () => {}): Promise<void> {
     await Promise.all(
       pieces.map(async (piece) => {
         if (!(await this.#settle(piece))) missing(piece);
@@ -66,10 +63,10 @@ export class Transfer {
    * Asks again whenever a piece's turn comes, for somebody else may have pushed it meanwhile; but not what every registry has
    * just denied.
    */
-  async #settle(piece: Piece): Promise<boolean> {
+  async #settle(piece: ImageBlob): Promise<boolean> {
     if (this.isTaken(piece.key)) return true;
     if (this.#force.pieces.has(piece.key) || this.#isLacking(piece)) return false;
-    const descriptor = await settlePiece(this.#job, piece);
+    const descriptor = await findExisting(this.#job, piece);
     if (!descriptor) return false;
     if (piece.plain) this.#deliveries.note({ diffId: piece.key, descriptor });
     else this.#deliveries.take(piece.key);
@@ -77,16 +74,16 @@ export class Transfer {
   }
 
   /** Whether every registry has just said that it lacks all that may stand for a piece. */
-  #isLacking(piece: Piece): boolean {
-    const { targets, known } = this.#job;
+  #isLacking(piece: ImageBlob): boolean {
+    const { registries: targets, known } = this.#job;
     const candidates = piece.plain ? known.candidates(piece.key).map(({ digest }) => digest) : [piece.key];
-    const living = targets.flatMap((target) => target.living);
+    const living = targets.flatMap((target) => target.active);
     if (candidates.length === 0 || living.length === 0) return false;
     return candidates.every((digest) => living.every((one) => one.lacks(digest)));
   }
 
   /** Sends the plain layers that the cache has in compressed form; the others stay for the source. */
-  async fromCache(pieces: readonly Piece[]): Promise<void> {
+  async fromCache(pieces: readonly ImageBlob[]): Promise<void> {
     const { signal } = this.#job;
     const missing = pieces.filter(({ key, plain }) => plain && !this.isTaken(key));
     const cache = missing.length > 0 ? await this.#job.cache?.get() : undefined;
@@ -105,7 +102,7 @@ export class Transfer {
   }
 
   /** Sends documents and small blobs that are in memory. */
-  fromMemory(pieces: readonly Piece[], documents: ReadonlyMap<Digest, Buffer>): void {
+  fromMemory(pieces: readonly ImageBlob[], documents: ReadonlyMap<Digest, Buffer>): void {
     for (const piece of pieces) {
       const bytes = documents.get(piece.key);
       if (!bytes || this.isTaken(piece.key) || piece.plain) continue;
@@ -120,12 +117,12 @@ export class Transfer {
   }
 
   /** Moves what is missing out of a store: several pieces at once, the largest first. Never reads what is there. */
-  async fromStore(source: StoreSource, pieces: readonly Piece[]): Promise<void> {
+  async fromStore(source: StoreSource, pieces: readonly ImageBlob[]): Promise<void> {
     const bySize = [...pieces].sort((a, b) => (b.size ?? 0) - (a.size ?? 0));
     await Promise.all(
       bySize.map((piece) =>
         this.#slots(async () => {
-          livingTargets(this.#job);
+          activeRegistries(this.#job);
           if (await this.#settle(piece)) return;
           this.#deliveries.take(piece.key);
           await this.#fromStored(source, piece);
@@ -134,7 +131,7 @@ export class Transfer {
     );
   }
 
-  async #fromStored(source: StoreSource, piece: Piece): Promise<void> {
+  async #fromStored(source: StoreSource, piece: ImageBlob): Promise<void> {
     try {
       const stored = await source.open(piece.key);
       if (!stored) {
@@ -159,7 +156,7 @@ export class Transfer {
   }
 
   /** Sends a blob while it is made; the next one is begun when this one is made, sent or not. */
-  async #shipWhileMade(piece: Piece, make: (workshop: Workshop) => MadeBlob): Promise<void> {
+  async #shipWhileMade(piece: ImageBlob, make: (workshop: LayerBuilder) => StreamingBlob): Promise<void> {
     const workshop = await this.#openWorkshop();
     const { shipped } = await this.#making(async () => {
       const made = make(workshop);
@@ -183,9 +180,9 @@ export class Transfer {
     // Before there is an entry: one that breaks must find somebody who listens.
     const workshop = await this.#openWorkshop();
     for await (const entry of entriesUntil(source.blobs(), this.#deliveries.abandoned)) {
-      livingTargets(this.#job);
+      activeRegistries(this.#job);
       if (options.isComplete()) break;
-      const piece = pieceOfEntry(entry);
+      const piece = blobOfEntry(entry);
       if (piece && !(options.isWanted(piece.key) && !(await this.#settle(piece)))) {
         entry.body.destroy();
         continue;
@@ -194,18 +191,18 @@ export class Transfer {
       if (options.hold) this.#hold(shipment);
       else void this.#deliveries.ship(shipment);
     }
-    livingTargets(this.#job);
+    activeRegistries(this.#job);
   }
 
-  #shipmentOf(entry: StreamedBlob, piece: Piece | undefined, workshop: Workshop): Shipment {
+  #shipmentOf(entry: StreamedBlob, piece: ImageBlob | undefined, workshop: LayerBuilder): QueuedBlob {
     if (piece) this.#deliveries.take(piece.key);
-    const plain = piece ? piece.plain : entry.form === 'tar';
+    const plain = piece ? piece.plain : entry.format === 'tar';
     const made = plain ? workshop.compress(entry.body, piece?.key) : workshop.passThrough(entry.body, piece?.key);
-    return this.#madeShipment(piece ?? unnamedPiece(entry), made);
+    return this.#madeShipment(piece ?? unnamedLayer(entry), made);
   }
 
   /** Keeps a blob back until the tree is known. It is made to its end: nothing could be let go to make room for it. */
-  #hold(shipment: Shipment): void {
+  #hold(shipment: QueuedBlob): void {
     shipment.body.reach(Number.POSITIVE_INFINITY).catch(() => {});
     this.#held.push(shipment);
   }
@@ -219,12 +216,12 @@ export class Transfer {
   }
 
   /** Loaded and opened for the first blob that is made. */
-  #openWorkshop(): Promise<Workshop> {
-    this.#workshop ??= import('./late.ts').then(({ Workshop }) => Workshop.open(this.#job));
+  #openWorkshop(): Promise<LayerBuilder> {
+    this.#workshop ??= LayerBuilder.open(this.#job);
     return this.#workshop;
   }
 
-  #madeShipment(piece: Piece, made: MadeBlob): Shipment {
+  #madeShipment(piece: ImageBlob, made: StreamingBlob): QueuedBlob {
     const mediaType = piece.plain ? layerMediaType(this.#job.request.compression) : piece.mediaType;
     return { piece, body: made, made, mediaType, fromCache: false };
   }
@@ -240,3 +237,52 @@ export class Transfer {
  * memory, since all of them share the same threads.
  */
 const MAKERS = 2;
+
+/** The entries of a stream: as long as somebody wants them, and as the pieces that they are. */
+
+/**
+ * Gives what `source` gives until `abandoned` resolves. A tool that exports may take its time over the rest of a large
+ * entry, or stand still: whoever has nobody left to send to does not wait for it.
+ */
+export async function* entriesUntil<T>(source: AsyncIterable<T>, abandoned: Promise<void>): AsyncGenerator<T> {
+  const iterator = source[Symbol.asyncIterator]();
+  let isAbandoned = false;
+  try {
+    for (;;) {
+      const next = await Promise.race([iterator.next(), abandoned]);
+      isAbandoned = next === undefined;
+      if (!next || next.done) return;
+      yield next.value;
+    }
+  } finally {
+    const returned = iterator.return?.();
+    // A source that stands still would answer this only after the call before it.
+    if (isAbandoned) returned?.catch(() => {});
+    else await returned;
+  }
+}
+
+/** The piece that an entry is by its name and first bytes; undefined for the legacy form, which does not tell. */
+export function blobOfEntry(entry: StreamedBlob): ImageBlob | undefined {
+  if (!entry.digest) return undefined;
+  const plain = entry.format === 'tar';
+  const mediaType = plain
+    ? MediaType.ociLayer
+    : entry.format === 'zstd'
+      ? MediaType.ociLayerZstd
+      : MediaType.ociLayerGzip;
+  return { key: entry.digest, plain, mediaType, size: entry.size, diffId: plain ? entry.digest : undefined };
+}
+
+/** The piece of a legacy `<id>/layer.tar`, whose diffID only its bytes will tell. */
+export function unnamedLayer({ name, size }: StreamedBlob): ImageBlob {
+  // `<id>/layer.tar`: the ID of the old form tells the layers apart, though it is no digest of theirs.
+  return {
+    key: UNNAMED,
+    plain: true,
+    mediaType: MediaType.ociLayer,
+    size,
+    diffId: undefined,
+    label: name.slice(0, 12),
+  };
+}

@@ -1,11 +1,10 @@
 /** Manifests and indexes of a repository. distribution-spec, sections "Pulling manifests" and "Pushing Manifests"; T9. */
-import { type Descriptor, type Digest, digestOf, isDigest, MediaType } from '../image/oci.ts';
-import { ask, otherBytes } from './blobs.ts';
-import { answerOrTrouble, failedTries, gaveUp, type Place, pause } from './context.ts';
-import { errorOf, RegistryError } from './error.ts';
-import type { RegistryResponse } from './response.ts';
-import { isTransientStatus } from './status.ts';
-import { type RegistryCode, registryCodes } from './words.ts';
+import { type Descriptor, type Digest, digestOf, isDigest, MediaType } from '../oci/types.ts';
+import { answerOrTrouble, failedTries, gaveUp, type Place, pause } from './host/context.ts';
+import { errorOf, isTransientStatus, RegistryError } from './http/error.ts';
+import { type RegistryCode, registryCodes } from './http/error-body.ts';
+import type { RegistryResponse } from './http/response.ts';
+import { ask, otherBytes } from './repository.ts';
 
 /** What the specification says that registries should take; more than any real manifest. */
 const LARGEST_MANIFEST = 4 * 2 ** 20;

@@ -1,18 +1,14 @@
 /** One registry host for one push: its connections, its back-off, what was learnt of it, its open uploads. */
-import { Backoff } from './backoff.ts';
-import type { HostContext } from './context.ts';
-import type { Credentials } from './credentials/credentials.ts';
-import type { Timeouts } from './deadline.ts';
-import type { RegistryEvent } from './events.ts';
-import { HostKnowledge } from './host-knowledge.ts';
-import { type Profile, profileFor } from './profiles.ts';
+import type { Credentials } from './auth/credentials.ts';
+import { Backoff, type Clock, systemSleep } from './host/backoff.ts';
+import { HostCapabilities } from './host/capabilities.ts';
+import type { HostContext, RegistryEvent } from './host/context.ts';
+import { type Profile, profileFor } from './host/profiles.ts';
+import { BodyScheduler } from './host/scheduler.ts';
+import { Transport, type TransportEvent } from './host/transport.ts';
+import type { Timeouts } from './http/deadline.ts';
 import { Repository } from './repository.ts';
-import { OpenSessions } from './sessions.ts';
-import { type Clock, systemSleep } from './sleep.ts';
-import { Transport, type TransportEvent } from './transport.ts';
-import { Turns } from './upload/turns.ts';
-
-export type { RegistryEvent } from './events.ts';
+import { OpenSessions } from './upload/session.ts';
 
 export interface RegistryOptions {
   /** `host[:port]` of an image reference. */
@@ -63,9 +59,9 @@ export class Registry {
     this.#context = {
       transport: this.#transport,
       backoff,
-      host: new HostKnowledge({ host, profile: options.profile ?? profileFor(host), chunkSize, onEvent }),
+      host: new HostCapabilities({ host, profile: options.profile ?? profileFor(host), chunkSize, onEvent }),
       sleep: clock === undefined ? systemSleep : (ms, signal) => clock.sleep(ms, signal),
-      turns: new Turns(),
+      turns: new BodyScheduler(),
       maxRetries,
       onEvent,
     };

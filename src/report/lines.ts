@@ -1,5 +1,5 @@
 /** A push told line by line, for logs: a line when the first bytes of a blob go, at most one progress line every few seconds, a line when it ends. */
-import { now as clock } from '../clock.ts';
+import { now as clock } from '../common/async.ts';
 import type { PushEvent } from '../push/events.ts';
 import { formatBytes, formatSeconds, plural } from './format.ts';
 import { Progress } from './progress.ts';

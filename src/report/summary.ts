@@ -1,7 +1,7 @@
 /** The job summary: the pinned reference to copy, what happened to each layer, and what was saved. GitHub-flavoured Markdown. */
-import type { BlobRecord } from '../push/ledger.ts';
-import { shortDigest } from '../push/pieces.ts';
+import { shortDigest } from '../push/image-blobs.ts';
 import type { Metadata, PushResult } from '../push/result.ts';
+import type { BlobRecord } from '../push/stats.ts';
 import { formatBytes, formatSeconds, plural } from './format.ts';
 
 /** More rows than this are no overview; the rest is in the `metadata` output. A summary may have 1 MiB. */

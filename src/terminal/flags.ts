@@ -1,8 +1,9 @@
 /** The command line: flags named as the action's inputs. */
+
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import type { InputName, RawInputs } from '../push/parse-request.ts';
+import type { InputName, RawInputs } from '../push/options.ts';
 
 export const USAGE = `Usage: chunked-push IMAGE [--to REFERENCE]...
 

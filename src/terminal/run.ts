@@ -1,15 +1,13 @@
 /** One run of the command: flags, push, output, exit code. */
-import '../heap.ts';
+import manifest from '../../package.json' with { type: 'json' };
 import { CancelledError, explainLine } from '../push/error.ts';
 import type { PushEvent, Report } from '../push/events.ts';
-import { InputError, parseRequest } from '../push/parse-request.ts';
+import { InputError, type PushRequest, parseRequest } from '../push/options.ts';
 import { push } from '../push/push.ts';
-import type { PushRequest } from '../push/request.ts';
 import type { PushResult } from '../push/result.ts';
 import { LineTeller } from '../report/lines.ts';
 import { Bars } from './bars.ts';
 import { type Command, cacheFolder, parseFlags, USAGE, UsageError } from './flags.ts';
-import { VERSION } from './version.ts';
 
 const EXIT = { done: 0, failed: 1, usage: 2, cancelled: 130 } as const;
 
@@ -92,3 +90,7 @@ async function readPassword(stdin: NodeJS.ReadStream): Promise<string> {
     .toString('utf8')
     .replace(/\r?\n$/, '');
 }
+
+/** The version of this build, out of package.json. */
+
+export const VERSION: string = manifest.version;

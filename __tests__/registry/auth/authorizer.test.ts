@@ -1,5 +1,5 @@
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import { errorOf, RegistryError } from '../../../src/registry/transport.ts';
+import { errorOf, RegistryError } from '../../../src/registry/http/error.ts';
 import { connect, never, serve } from '../helpers/loopback.ts';
 import { tokenRegistry } from '../helpers/token-registry.ts';
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { mergeScopes, scopesOf } from '../../../src/registry/auth/scope.ts';
+import { mergeScopes, scopesOf } from '../../../src/registry/auth/challenge.ts';
 
 describe('mergeScopes', () => {
   it('joins the actions of a resource, in a fixed order', () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { TokenCache } from '../../../src/registry/auth/token-cache.ts';
+import { TokenCache } from '../../../src/registry/auth/token.ts';
 import { never } from '../helpers/loopback.ts';
 
 const MINUTE = 60_000;

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
-import { Budget } from '../../../src/registry/upload/budget.ts';
+import { RetryBudget } from '../../../src/registry/upload/retry-budget.ts';
 
 test('so many retries in a row are allowed, and progress starts the count anew', () => {
-  const budget = new Budget(2);
+  const budget = new RetryBudget(2);
   expect([budget.failed(), budget.failed()]).toEqual([1, 2]);
   budget.progress(10);
   expect([budget.failed(), budget.failed(), budget.failed()]).toEqual([1, 2, undefined]);
@@ -10,25 +10,25 @@ test('so many retries in a row are allowed, and progress starts the count anew',
 });
 
 test('without retries the first failure is the last', () => {
-  expect(new Budget(0).failed()).toBeUndefined();
+  expect(new RetryBudget(0).failed()).toBeUndefined();
 });
 
 test('closing requests have a count that progress does not start anew', () => {
-  const budget = new Budget(1);
+  const budget = new RetryBudget(1);
   expect(budget.closingFailed()).toBe(true);
   budget.progress(1);
   expect(budget.closingFailed()).toBe(false);
 });
 
 test('the failures of a session that was lost count as one', () => {
-  const budget = new Budget(3);
+  const budget = new RetryBudget(3);
   expect([budget.failed(), budget.failed(), budget.failed(), budget.sessionLost()]).toEqual([1, 2, 3, true]);
   expect([budget.failed(), budget.failed(), budget.sessionLost()]).toEqual([2, 3, true]);
   expect([budget.failed(), budget.failed()]).toEqual([3, undefined]);
 });
 
 test('sessions may be lost as long as each gets further, and else ten times', () => {
-  const budget = new Budget(3);
+  const budget = new RetryBudget(3);
   for (let offset = 1; offset <= 50; offset += 1) {
     budget.progress(offset);
     expect(budget.sessionLost()).toBe(true);

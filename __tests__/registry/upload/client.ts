@@ -1,9 +1,10 @@
 /** What the tests of uploads share: blobs from a seed, blobs that grow by hand, a client whose waits take no time. */
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
-import type { Digest } from '../../../src/image/oci.ts';
-import type { BlobBody, BlobIdentity, Reach } from '../../../src/registry/body.ts';
-import { Registry, type RegistryEvent, type RegistryOptions } from '../../../src/registry/registry.ts';
+import type { BlobIdentity, Reach, ReadableBlob } from '../../../src/blob/blob.ts';
+import type { Digest } from '../../../src/oci/types.ts';
+import type { RegistryEvent } from '../../../src/registry/host/context.ts';
+import { Registry, type RegistryOptions } from '../../../src/registry/registry.ts';
 import { contentOf } from '../../support/content.ts';
 
 export const KIB = 1024;
@@ -22,7 +23,7 @@ function* pieces(bytes: Buffer, start: number, end: number): Generator<Buffer> {
 }
 
 /** A blob that is known from the start. */
-export function knownBody(bytes: Buffer): BlobBody {
+export function knownBody(bytes: Buffer): ReadableBlob {
   const identity = { digest: digestOfBytes(bytes), size: bytes.length };
   return {
     identity,
@@ -33,7 +34,7 @@ export function knownBody(bytes: Buffer): BlobBody {
 }
 
 /** A blob that is made while it is sent: `grow` and `end` say how far it is. */
-export class GrowingBody implements BlobBody {
+export class GrowingBody implements ReadableBlob {
   identity: BlobIdentity | undefined;
   readonly bytes: Buffer;
   #available = 0;

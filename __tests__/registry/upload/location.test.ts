@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { resolveLocation, withDigest } from '../../../src/registry/upload/location.ts';
+import { resolveLocation, withDigest } from '../../../src/registry/upload/session.ts';
 import { randomFrom } from '../../support/fault-proxy/cuts.ts';
 
 const REQUEST = new URL('https://registry.example:5000/v2/team/app/blobs/uploads/');

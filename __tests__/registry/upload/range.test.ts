@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { parseRange, storedBytes } from '../../../src/registry/upload/range.ts';
+import { parseRange, storedBytes } from '../../../src/registry/upload/classify.ts';
 import { randomFrom } from '../../support/fault-proxy/cuts.ts';
 
 test.each([

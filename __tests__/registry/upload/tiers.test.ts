@@ -1,8 +1,9 @@
 /** Each tier of the upload with a fault at that very place, through the fault proxy in front of a registry of the kind that needs it. */
 import { readFile } from 'node:fs/promises';
 import { afterEach, describe, expect, test } from 'vitest';
-import { profileFor } from '../../../src/registry/profiles.ts';
-import type { Registry as Client, RegistryEvent, RegistryOptions } from '../../../src/registry/registry.ts';
+import type { RegistryEvent } from '../../../src/registry/host/context.ts';
+import { profileFor } from '../../../src/registry/host/profiles.ts';
+import type { Registry as Client, RegistryOptions } from '../../../src/registry/registry.ts';
 import type { Repository } from '../../../src/registry/repository.ts';
 import {
   answerWith,

@@ -1,10 +1,10 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { expect, onTestFinished, test, vi } from 'vitest';
-import { Turns } from '../../../src/registry/upload/turns.ts';
+import { BodyScheduler } from '../../../src/registry/host/scheduler.ts';
 import { MIB } from './client.ts';
 
 /** Takes turns by name, and notes in which order they began. */
-function takers(turns: Turns) {
+function takers(turns: BodyScheduler) {
   const begun: string[] = [];
   const ends = new Map<string, () => void>();
   const take = (name: string, bytes: number, left = bytes) =>
@@ -21,7 +21,7 @@ function takers(turns: Turns) {
 }
 
 test('two bodies go at once, the largest rests first; the next one when one was answered', async () => {
-  const { take, settled, end } = takers(new Turns());
+  const { take, settled, end } = takers(new BodyScheduler());
   take('small', 2 * MIB);
   take('large', 50 * MIB, 400 * MIB);
   take('middle', 50 * MIB);
@@ -31,7 +31,7 @@ test('two bodies go at once, the largest rests first; the next one when one was 
 });
 
 test('a blob with another chunk at hand keeps its place', async () => {
-  const { take, settled, end } = takers(new Turns());
+  const { take, settled, end } = takers(new BodyScheduler());
   take('large 1', 50 * MIB, 400 * MIB);
   take('middle', 50 * MIB, 60 * MIB);
   take('other', 50 * MIB, 55 * MIB);
@@ -42,7 +42,7 @@ test('a blob with another chunk at hand keeps its place', async () => {
 });
 
 test('a body that ends twice frees one place', async () => {
-  const { take, settled, end } = takers(new Turns());
+  const { take, settled, end } = takers(new BodyScheduler());
   for (const name of ['a', 'b', 'c', 'd']) take(name, 50 * MIB);
   expect(await settled()).toBe('a b');
   end('a');
@@ -51,7 +51,7 @@ test('a body that ends twice frees one place', async () => {
 });
 
 test('small bodies wait for nobody', async () => {
-  const { take, settled } = takers(new Turns());
+  const { take, settled } = takers(new BodyScheduler());
   for (const name of ['a', 'b', 'c']) take(name, 50 * MIB);
   take('config', 3000);
   expect(await settled()).toBe('config a b');
@@ -60,7 +60,7 @@ test('small bodies wait for nobody', async () => {
 test('a link that takes its time gets all bodies at once, from then on', async () => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
   onTestFinished(() => void vi.useRealTimers());
-  const { take, settled, end } = takers(new Turns());
+  const { take, settled, end } = takers(new BodyScheduler());
   for (const name of ['a', 'b', 'c', 'd']) take(name, MIB);
   expect(await settled()).toBe('a b');
   vi.advanceTimersByTime(100);

@@ -1,7 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { RegistryError } from '../../../src/registry/error.ts';
-import { isTransientStatus } from '../../../src/registry/status.ts';
-import { type Answer, judgeClose, judgePatch } from '../../../src/registry/upload/verdict.ts';
+import { isTransientStatus, RegistryError } from '../../../src/registry/http/error.ts';
+import { type Answer, judgeClose, judgePatch } from '../../../src/registry/upload/classify.ts';
 import { randomFrom } from '../../support/fault-proxy/cuts.ts';
 
 const PIECE = { start: 100, end: 200 };

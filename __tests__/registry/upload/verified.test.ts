@@ -1,6 +1,6 @@
 /** A blob out of an engine's store: its length is known from the start, its digest is seen to be right while it is sent. */
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { BlobBody } from '../../../src/registry/body.ts';
+import type { ReadableBlob } from '../../../src/blob/blob.ts';
 import { type Registry as Server, startRegistry } from '../../support/registry/server.ts';
 import { bytesOf, type Client, connect, knownBody, MIB, plain } from './client.ts';
 
@@ -26,7 +26,7 @@ function unverified() {
   const verified = Promise.withResolvers<void>();
   verified.promise.catch(() => {});
   const known = knownBody(BYTES);
-  const body: BlobBody = { ...known, whole: () => verified.promise.then(() => known.whole()) };
+  const body: ReadableBlob = { ...known, whole: () => verified.promise.then(() => known.whole()) };
   return { body, verified };
 }
 

@@ -5,7 +5,7 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
-import { type Descriptor, type Digest, digestOf, type ImageConfig, type Manifest } from '../../../src/image/oci.ts';
+import { type Descriptor, type Digest, digestOf, type ImageConfig, type Manifest } from '../../../src/oci/types.ts';
 import { commandOf } from './parts.ts';
 import { privateFolder, removeFolder, run } from './processes.ts';
 

@@ -1,12 +1,10 @@
 /** Which `Authorization` a request to one registry carries: tier T0. */
-import { basicString, type Credentials, TOKEN_USERNAME } from '../credentials/types.ts';
-import { RegistryError } from '../error.ts';
-import { unsafeTarget } from '../origin.ts';
-import type { Secrets } from '../secrets.ts';
-import { type Challenge, parseChallenges } from './challenge.ts';
-import { mergeScopes, scopesOf } from './scope.ts';
-import { fetchToken, TOKEN_STEP, type TokenExchange } from './token.ts';
-import { TokenCache } from './token-cache.ts';
+import { RegistryError } from '../http/error.ts';
+import type { Secrets } from '../http/secrets.ts';
+import { unsafeTarget } from '../http/url-policy.ts';
+import { type Challenge, mergeScopes, parseChallenges, scopesOf } from './challenge.ts';
+import { basicString, type Credentials, TOKEN_USERNAME } from './credentials.ts';
+import { fetchToken, TOKEN_STEP, TokenCache, type TokenExchange } from './token.ts';
 
 /** How a request was authorised: kept by the caller for `renewed`. */
 export interface Authorization {

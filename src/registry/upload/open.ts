@@ -1,19 +1,112 @@
-/** T1, second half: a session for the blob, or the blob itself by a mount. */
-import type { State } from './state.ts';
-import type { Upload } from './upload.ts';
+/** T1: opening an upload, or mounting the blob instead. distribution-spec, sections "Pushing blobs" and "Mounting a blob from another repository". */
+import type { Digest } from '../../oci/types.ts';
+import { answerOrTrouble, type Place, retrying, type Task } from '../host/context.ts';
+import type { RegistryRequest } from '../host/transport.ts';
+import { CookieJar } from '../http/cookies.ts';
+import { errorOf, RegistryError } from '../http/error.ts';
+import type { RegistryResponse } from '../http/response.ts';
+import { resolveLocation, Session } from './session.ts';
 
-/** Opens a session. A blob whose digest is known is mounted, once, where another repository is thought to have it. */
-export async function open(upload: Upload): Promise<State> {
-  const opened = await upload.target.open({ label: upload.options.label, signal: upload.signal }, mountOf(upload));
-  if (opened === 'mounted') return { at: 'done', what: 'mounted' };
-  upload.opened(opened);
-  return { at: 'send' };
+export interface Mount {
+  readonly digest: Digest;
+  /** Another repository of the same registry. */
+  readonly from: string;
 }
 
-function mountOf(upload: Upload): Parameters<Upload['target']['open']>[1] {
-  const { mountFrom, force } = upload.options;
-  const { identity } = upload.body;
-  if (mountFrom === undefined || identity === undefined || upload.mountTried || force === true) return undefined;
-  upload.mountTried = true;
-  return { digest: identity.digest, from: mountFrom };
+const STEP = 'opening an upload';
+
+/**
+ * A request that opens an upload is not cut off at once when the push is cancelled: whoever has not seen its answer can't
+ * delete what it opened. Less than `close` waits for.
+ */
+const GRACE_MS = 1_500;
+
+/**
+ * Opens an upload session; with `mount` the registry may take the blob from there instead. A refused mount is never an error:
+ * its session is used, or one is opened without it. Throws RegistryError.
+ */
+export async function openUpload(place: Place, task: Task, mount?: Mount): Promise<Session | 'mounted'> {
+  const cookies = new CookieJar();
+  const mounting = mount === undefined ? undefined : await tryMount(place, task, mount, cookies);
+  if (mounting?.status === 201) {
+    await mounting.discard();
+    return 'mounted';
+  }
+  const response = mounting ?? (await post(place, task, cookies));
+  if (response.status !== 202) throw await refusal(place, response);
+  return sessionOf(place, response, cookies);
+}
+
+/** The mount's answer if it is one of the two that the specification knows; else undefined, whatever it was. */
+async function tryMount(
+  place: Place,
+  task: Task,
+  mount: Mount,
+  cookies: CookieJar,
+): Promise<RegistryResponse | undefined> {
+  const query = new URLSearchParams({ mount: mount.digest, from: mount.from });
+  const answer = await answerOrTrouble(() =>
+    send(place, task, {
+      url: place.url(`blobs/uploads/?${query}`),
+      // One token for both, as Docker Hub wants it.
+      scopes: [...place.scopes, `repository:${mount.from}:pull`],
+      cookies,
+      step: 'mounting a blob',
+    }),
+  ).catch((error: unknown) => {
+    // A token that includes the other repository may be refused.
+    if (error instanceof RegistryError && (error.kind === 'auth' || error.kind === 'denied')) return error;
+    throw error;
+  });
+  if (answer instanceof RegistryError) return undefined;
+  if (answer.status === 201 || (answer.status === 202 && answer.headers.location !== undefined)) return answer;
+  await answer.discard();
+  return undefined;
+}
+
+const post = (place: Place, task: Task, cookies: CookieJar): Promise<RegistryResponse> =>
+  retrying(place.context, { remedy: place.context.host.profile.openRemedy, ...task }, STEP, () =>
+    send(place, task, { url: place.url('blobs/uploads/'), scopes: place.scopes, cookies, step: STEP }),
+  );
+
+/** A POST that outlives the task's signal for a while. */
+async function send(
+  place: Place,
+  task: Task,
+  request: Omit<RegistryRequest, 'method' | 'signal'>,
+): Promise<RegistryResponse> {
+  task.signal.throwIfAborted();
+  const late = new AbortController();
+  let timer: NodeJS.Timeout | undefined;
+  const onAbort = (): void => {
+    timer = setTimeout(() => late.abort(task.signal.reason), GRACE_MS);
+  };
+  task.signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    return await place.context.transport.send({ ...request, method: 'POST', signal: late.signal });
+  } finally {
+    clearTimeout(timer);
+    task.signal.removeEventListener('abort', onAbort);
+  }
+}
+
+async function sessionOf(place: Place, response: RegistryResponse, cookies: CookieJar): Promise<Session> {
+  const location = resolveLocation(response.headers.location, response.url);
+  place.context.host.announce(response.headers);
+  await response.discard();
+  if (location !== undefined) return new Session({ context: place.context, scopes: place.scopes, location, cookies });
+  const reason = `opened an upload without saying where (Location: ${response.headers.location ?? 'absent'})`;
+  throw new RegistryError({
+    kind: 'protocol',
+    method: 'POST',
+    url: response.url,
+    reason,
+    step: STEP,
+    temporary: false,
+  });
+}
+
+async function refusal(place: Place, response: RegistryResponse): Promise<RegistryError> {
+  const remedy = response.remedy ?? (response.status === 404 ? place.context.host.profile.openRemedy : undefined);
+  return errorOf(response, { method: 'POST', step: STEP, temporary: false, remedy });
 }

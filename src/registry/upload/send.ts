@@ -1,11 +1,11 @@
 /** T2: one request with bytes, and where its answer leads. */
-import { RegistryError } from '../error.ts';
-import { close } from './close.ts';
-import { plan } from './plan.ts';
-import { goWhole, looksLikeLimit, shrink, suspectLimit } from './smaller.ts';
-import type { State } from './state.ts';
-import type { Upload } from './upload.ts';
-import { type Answer, judgePatch, type Piece } from './verdict.ts';
+import type { BlobIdentity, ByteRange } from '../../blob/blob.ts';
+import { RegistryError } from '../http/error.ts';
+import { UploadError } from '../http/upload-error.ts';
+import { type Answer, judgePatch } from './classify.ts';
+import { commit } from './commit.ts';
+import { goWhole, looksLikeLimit, shrink, suspectLimit } from './resume.ts';
+import type { State, Upload } from './upload.ts';
 
 /**
  * T7 by the status that the first chunk of a session gets: so many fresh sessions in a row must refuse it before it is believed that
@@ -28,11 +28,11 @@ export async function send(upload: Upload): Promise<State> {
     case 'chunk':
       return sendChunk(upload, next.piece);
     case 'close':
-      return close(upload, next.piece, next.identity);
+      return commit(upload, next.piece, next.identity);
   }
 }
 
-async function sendChunk(upload: Upload, piece: Piece): Promise<State> {
+async function sendChunk(upload: Upload, piece: ByteRange): Promise<State> {
   const { session, body, traffic, signal } = upload;
   const before = session.location;
   const answer = await upload.sent(piece, body.identity?.size, () => session.patch(body, piece, traffic, signal));
@@ -59,7 +59,7 @@ async function sendChunk(upload: Upload, piece: Piece): Promise<State> {
   }
 }
 
-function stored(upload: Upload, piece: Piece): State {
+function stored(upload: Upload, piece: ByteRange): State {
   upload.host.acceptedChunk(piece.end - piece.start);
   upload.refusalsAtStart = 0;
   upload.confirm(piece.end);
@@ -67,12 +67,12 @@ function stored(upload: Upload, piece: Piece): State {
 }
 
 /** No answer: T6 when it looks like a limit, else T4. */
-function broken(upload: Upload, piece: Piece, error: RegistryError): State {
+function broken(upload: Upload, piece: ByteRange, error: RegistryError): State {
   return looksLikeLimit(upload, piece, error) ? suspectLimit(upload, piece) : { at: 'ask', error };
 }
 
 /** ECR: believe our own count once it is proven that this host's Range stands still; until then ask. */
-function stalled(upload: Upload, piece: Piece, error: RegistryError): State {
+function stalled(upload: Upload, piece: ByteRange, error: RegistryError): State {
   upload.host.stalled();
   if (upload.host.rangeIsStale) return stored(upload, piece);
   upload.session.stalledAt = piece.end;
@@ -80,7 +80,7 @@ function stalled(upload: Upload, piece: Piece, error: RegistryError): State {
 }
 
 /** A chunk that got 201 without moving the Range, and is refused with 416 when it is sent again: it was stored the first time. */
-function stalledBefore(upload: Upload, piece: Piece, answer: Answer): boolean {
+function stalledBefore(upload: Upload, piece: ByteRange, answer: Answer): boolean {
   if (answer.status !== 416 || upload.session.stalledAt !== piece.end) return false;
   upload.host.stalled();
   return true;
@@ -95,7 +95,7 @@ interface Correction {
 }
 
 /** A refusal that says where the upload stands is the answer to T4 without asking. */
-async function corrected(upload: Upload, piece: Piece, correction: Correction): Promise<State> {
+async function corrected(upload: Upload, piece: ByteRange, correction: Correction): Promise<State> {
   const { bytes, answer, error, moved } = correction;
   if (stalledBefore(upload, piece, answer)) return stored(upload, piece);
   return goOnAt(upload, bytes, { error, refusedWithoutNeed: answer.status === 416 && !moved, counted: false });
@@ -133,7 +133,7 @@ export async function goOnAt(upload: Upload, bytes: number | undefined, doubt: D
 }
 
 /** The session is not known (any more), or does not take this chunk. */
-function lost(upload: Upload, piece: Piece, error: RegistryError): State {
+function lost(upload: Upload, piece: ByteRange, error: RegistryError): State {
   // ECR refuses a small part with 400, also the last one, which it takes in the closing PUT.
   const { offset, chunkSize = 0 } = upload.session;
   if (error.status === 400 && offset > 0 && piece.end - piece.start < chunkSize) upload.host.lastChunkInPut = true;
@@ -153,4 +153,83 @@ function refusedAtStart(upload: Upload, { error, counted }: Pick<Doubt, 'error' 
   const tries = upload.context.maxRetries + (counted ? 0 : 1);
   const proof = Math.min(REFUSALS_THAT_PROVE[error.status ?? 0] ?? 1, tries);
   return upload.refusalsAtStart >= proof ? goWhole(upload, error) : { at: 'reopen', error, counted };
+}
+
+/** T2 and T3: what is sent next. */
+
+/**
+ * R2 takes objects of 5 GiB in one copy, and serverless-registry closes an upload by such a copy
+ * (https://developers.cloudflare.com/r2/platform/limits/).
+ */
+const LARGEST_ON_SERVERLESS = 5 * 2 ** 30;
+
+export type Next =
+  /** One HEAD may save what is left to send. */
+  | { readonly is: 'look' }
+  | { readonly is: 'chunk'; readonly piece: ByteRange }
+  /** The closing PUT, with the bytes that go in its body (perhaps none). */
+  | { readonly is: 'close'; readonly piece: ByteRange; readonly identity: BlobIdentity };
+
+/** Waits for the bytes of the next request and says which one it is. Throws UploadError when the limits leave no way. */
+export async function plan(upload: Upload): Promise<Next> {
+  const { session, host, body } = upload;
+  if (upload.monolithic && session.chunkSize === undefined) return wholeInOne(upload);
+  const growing = body.identity === undefined;
+  const size = session.chunkSize ?? (growing ? host.growingChunk : host.largestBody);
+  // One byte more than the chunk: to know whether it is the last one.
+  const { available, ended } = await upload.reach(session.offset + size + 1);
+  warnOfSize(upload, body.identity?.size ?? available);
+  if (ended) {
+    const left = await ending(upload, size);
+    if (left !== undefined) return left;
+  }
+  session.chunkSize ??= host.chunkSize(growing);
+  return { is: 'chunk', piece: await chunk(upload, session.chunkSize) };
+}
+
+/** The blob's end is known: what there is to do but another chunk; undefined for a chunk. */
+async function ending(upload: Upload, size: number): Promise<Next | undefined> {
+  const { session, host, body } = upload;
+  const { size: whole } = body.identity ?? (await upload.whole());
+  const left = whole - session.offset;
+  const fitsInOne = session.offset === 0 && session.chunkSize === undefined && left <= host.largestBody;
+  const endsNow = left === 0 || fitsInOne || (host.lastChunkInPut && left <= size);
+  if (!upload.looked && (endsNow || left > size)) return { is: 'look' };
+  if (!endsNow) return undefined;
+  // Chunks need no more than the length: a blob out of a store is still being verified while they go. What is closed is verified.
+  return { is: 'close', piece: { start: session.offset, end: whole }, identity: await upload.whole() };
+}
+
+/** Chunks of a session are equal; only the blob's end makes one smaller. */
+async function chunk(upload: Upload, size: number): Promise<ByteRange> {
+  const start = upload.session.offset;
+  const { available } = await upload.reach(start + size);
+  return { start, end: Math.min(start + size, available) };
+}
+
+/** T7: the whole blob in one PUT, if nobody forbids a body of that size. */
+async function wholeInOne(upload: Upload): Promise<Next> {
+  const { host } = upload;
+  const identity = await upload.whole();
+  if (!upload.looked) return { is: 'look' };
+  if (identity.size > host.knownLimit) {
+    throw new UploadError(
+      `${upload.options.label}: ${host.host} takes no chunks (${host.noChunks}), and one body may have ${host.knownLimit} bytes at most: the blob has ${identity.size}`,
+      {
+        remedy:
+          'raise the limit (chunk-size, or that of the proxy in front of the registry), or use a registry that takes chunks',
+      },
+    );
+  }
+  return { is: 'close', piece: { start: 0, end: identity.size }, identity };
+}
+
+function warnOfSize(upload: Upload, bytes: number): void {
+  const { host, onEvent } = upload.context;
+  if (upload.warnedOfSize || bytes <= LARGEST_ON_SERVERLESS || !host.announcesChunks) return;
+  upload.warnedOfSize = true;
+  onEvent({
+    type: 'warning',
+    text: `${upload.options.label} is larger than 5 GiB, and ${host.host} looks like serverless-registry, whose stock version cannot close such an upload: make the layer smaller if this fails`,
+  });
 }

@@ -1,15 +1,14 @@
 /** One open upload at the registry: where it goes on, how far it has come. distribution-spec, section "Pushing blobs". */
-import type { Digest } from '../../image/oci.ts';
-import type { BlobBody } from '../body.ts';
-import type { HostContext } from '../context.ts';
-import type { CookieJar } from '../cookies.ts';
-import { defaultTimeouts, type Timeouts } from '../deadline.ts';
-import { errorOf } from '../error.ts';
-import type { RegistryResponse } from '../response.ts';
-import type { RegistryRequest } from '../transport.ts';
-import { resolveLocation, withDigest } from './location.ts';
-import type { Traffic } from './traffic.ts';
-import type { Answer, Piece } from './verdict.ts';
+import type { ByteRange, ReadableBlob } from '../../blob/blob.ts';
+import type { Digest } from '../../oci/types.ts';
+import type { HostContext } from '../host/context.ts';
+import type { UploadMetrics } from '../host/scheduler.ts';
+import type { RegistryRequest } from '../host/transport.ts';
+import type { CookieJar } from '../http/cookies.ts';
+import { defaultTimeouts, type Timeouts } from '../http/deadline.ts';
+import { errorOf } from '../http/error.ts';
+import type { RegistryResponse } from '../http/response.ts';
+import type { Answer } from './classify.ts';
 
 /**
  * Servers read the whole blob again before they answer the closing PUT: distribution hashes it, serverless-registry copies it.
@@ -69,7 +68,7 @@ export class Session {
    * Sends one chunk. serverless-registry refuses the Content-Range of a single byte (`7-7`) as an empty range, Gitea refuses
    * a later chunk without one: so it is left out for one byte where chunk lengths are announced.
    */
-  async patch(body: BlobBody, piece: Piece, traffic: Traffic, signal: AbortSignal): Promise<Answer> {
+  async patch(body: ReadableBlob, piece: ByteRange, traffic: UploadMetrics, signal: AbortSignal): Promise<Answer> {
     const size = piece.end - piece.start;
     const bare = size === 1 && (piece.start === 0 || this.#init.context.host.announcesChunks);
     const range = bare ? {} : { 'content-range': `${piece.start}-${piece.end - 1}` };
@@ -91,10 +90,10 @@ export class Session {
 
   /** Closes the upload; `piece` are the bytes that come with it, perhaps none, perhaps the whole blob. */
   async close(
-    body: BlobBody,
-    piece: Piece,
+    body: ReadableBlob,
+    piece: ByteRange,
     whole: { digest: Digest; size: number },
-    traffic: Traffic,
+    traffic: UploadMetrics,
     signal: AbortSignal,
   ): Promise<Answer> {
     const range =
@@ -149,4 +148,69 @@ function closingTimeouts(sending: number, whole: number): Partial<Timeouts> {
   const usual = defaultTimeouts(sending);
   const reading = whole / CLOSING_BYTES_PER_MS;
   return { header: usual.header + reading, whole: usual.whole + reading };
+}
+
+/** Where an upload goes on. distribution-spec, section "Pushing blobs": Location may be relative, may carry a query, may change. */
+
+/** A Location against the URL of the request that it answers; undefined when it is absent or not a URL. */
+export function resolveLocation(header: string | undefined, request: URL): URL | undefined {
+  if (header === undefined || header.trim() === '' || !URL.canParse(header.trim(), request.href)) return undefined;
+  const location = new URL(header.trim(), request);
+  location.hash = '';
+  return location;
+}
+
+/**
+ * The URL that closes an upload. The query that is there stays as it is, byte for byte: it may be signed
+ * (which is why this is not `searchParams.append`, which writes the whole query anew).
+ */
+export function withDigest(location: URL, digest: Digest): URL {
+  const closing = new URL(location);
+  const query = location.search.replace(/^\?/, '').replace(/&$/, '');
+  const parameter = `digest=${encodeURIComponent(digest)}`;
+  closing.search = query === '' ? `?${parameter}` : `?${query}&${parameter}`;
+  return closing;
+}
+
+/** The uploads that are open at a registry, so that none is left behind. */
+
+/** The runner kills a cancelled job after seconds: no more than this for deleting what is left. */
+const CLOSING_MS = 2_000;
+
+export class OpenSessions {
+  readonly #opening = new Set<Promise<void>>();
+  readonly #open = new Set<Session>();
+  readonly #cancelling = new Set<Promise<void>>();
+
+  /** Remembers the session that comes of this, also when nobody waits for it any more. */
+  async opened(opening: Promise<Session | 'mounted'>): Promise<Session | 'mounted'> {
+    const remembered = opening.then((session) => void (session === 'mounted' || this.#open.add(session)));
+    const done: Promise<void> = remembered.catch(() => {}).finally(() => this.#opening.delete(done));
+    this.#opening.add(done);
+    await remembered;
+    return opening;
+  }
+
+  /** It came to its end by itself. */
+  forget(session: Session): void {
+    this.#open.delete(session);
+  }
+
+  /** Deletes an upload in the background. */
+  cancel(session: Session): void {
+    if (!this.#open.delete(session)) return;
+    const done: Promise<void> = session.cancel().finally(() => this.#cancelling.delete(done));
+    this.#cancelling.add(done);
+  }
+
+  /** Deletes all that are still open and waits for it, 2 s at most. Never rejects. */
+  async close(): Promise<void> {
+    if (this.#opening.size + this.#open.size + this.#cancelling.size === 0) return;
+    const signal = AbortSignal.timeout(CLOSING_MS);
+    const timeout = new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+    await Promise.race([Promise.all(this.#opening), timeout]);
+    const left = [...this.#open].map((session) => session.cancel(signal));
+    this.#open.clear();
+    await Promise.race([Promise.all([...left, ...this.#cancelling]), timeout]);
+  }
 }

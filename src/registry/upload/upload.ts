@@ -1,14 +1,14 @@
 /** Everything that the steps of one blob's upload share, and the small moves that several of them make. */
-import { untilAborted } from '../abort.ts';
-import type { BlobBody, BlobIdentity, Reach } from '../body.ts';
-import { answerOrTrouble, failedTries, gaveUp, type HostContext, pause } from '../context.ts';
-import { RegistryError } from '../error.ts';
-import type { HostKnowledge } from '../host-knowledge.ts';
-import { Budget } from './budget.ts';
-import type { UploadError } from './error.ts';
+
+import type { BlobIdentity, ByteRange, Reach, ReadableBlob } from '../../blob/blob.ts';
+import { untilAborted } from '../../common/async.ts';
+import type { HostCapabilities } from '../host/capabilities.ts';
+import { answerOrTrouble, failedTries, gaveUp, type HostContext, pause } from '../host/context.ts';
+import { UploadMetrics } from '../host/scheduler.ts';
+import { RegistryError } from '../http/error.ts';
+import type { UploadError } from '../http/upload-error.ts';
+import { RetryBudget } from './retry-budget.ts';
 import type { Session } from './session.ts';
-import { Traffic } from './traffic.ts';
-import type { Piece } from './verdict.ts';
 
 export interface UploadOptions {
   readonly signal: AbortSignal;
@@ -63,10 +63,10 @@ export interface UploadTarget {
 export class Upload {
   readonly context: HostContext;
   readonly target: UploadTarget;
-  readonly body: BlobBody;
+  readonly body: ReadableBlob;
   readonly options: UploadOptions;
-  readonly budget: Budget;
-  readonly traffic: Traffic;
+  readonly budget: RetryBudget;
+  readonly traffic: UploadMetrics;
   /** Whether HEAD has been asked, or is not to be. */
   looked: boolean;
   /** Where the last reset happened, to tell a size limit (T6) from bad luck. */
@@ -81,17 +81,17 @@ export class Upload {
   mountTried = false;
   #session: Session | undefined;
 
-  constructor(context: HostContext, target: UploadTarget, body: BlobBody, options: UploadOptions) {
+  constructor(context: HostContext, target: UploadTarget, body: ReadableBlob, options: UploadOptions) {
     this.context = context;
     this.target = target;
     this.body = body;
     this.options = options;
-    this.budget = new Budget(context.maxRetries);
-    this.traffic = new Traffic(options.onSent);
+    this.budget = new RetryBudget(context.maxRetries);
+    this.traffic = new UploadMetrics(options.onSent);
     this.looked = options.force === true || options.mayExist === false;
   }
 
-  get host(): HostKnowledge {
+  get host(): HostCapabilities {
     return this.context.host;
   }
 
@@ -153,7 +153,7 @@ export class Upload {
   }
 
   /** One request with the bytes of `piece`, in its turn. */
-  async sent<T>(piece: Piece, size: number | undefined, request: () => Promise<T>): Promise<T | RegistryError> {
+  async sent<T>(piece: ByteRange, size: number | undefined, request: () => Promise<T>): Promise<T | RegistryError> {
     const left = (size ?? Number.POSITIVE_INFINITY) - piece.start;
     const turn = this.context.turns.take(piece.end - piece.start, left);
     try {
@@ -190,3 +190,37 @@ export class Upload {
     });
   }
 }
+
+/** The states of one blob's upload. */
+
+/** T4: nobody knows what the registry holds. */
+export interface QueryingStatus {
+  readonly at: 'ask';
+  readonly error: RegistryError;
+}
+
+/** T5: the session is given up. `counted`: its failure was already counted and waited for. */
+export interface Restarting {
+  readonly at: 'reopen';
+  readonly error: RegistryError;
+  readonly counted: boolean;
+}
+
+/** T8: nobody knows whether the blob is there. `idempotent`: the closing request had no body, so it may be sent again as it is. */
+export interface ConfirmingCommit {
+  readonly at: 'settle';
+  readonly error: RegistryError;
+  readonly idempotent: boolean;
+}
+
+export type State =
+  /** T1: what is known of the blob, and does the registry have it? */
+  | { readonly at: 'look' }
+  /** T1: a session has to be opened. */
+  | { readonly at: 'open' }
+  /** T2: the session's offset is known, the next bytes go. */
+  | { readonly at: 'send' }
+  | QueryingStatus
+  | Restarting
+  | ConfirmingCommit
+  | { readonly at: 'done'; readonly what: BlobOutcome['what'] };

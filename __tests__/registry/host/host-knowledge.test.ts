@@ -1,0 +1,147 @@
+import { expect, test } from 'vitest';
+import { DEFAULT_CHUNK_SIZE, HostCapabilities } from '../../../src/registry/host/capabilities.ts';
+import type { RegistryEvent } from '../../../src/registry/host/context.ts';
+import { profileFor } from '../../../src/registry/host/profiles.ts';
+
+const MIB = 2 ** 20;
+const REFUSAL = new Error('413 Request Entity Too Large');
+
+function host(
+  chunkSize: number | 'auto',
+  name = 'registry.example',
+): { known: HostCapabilities; events: RegistryEvent[] } {
+  const events: RegistryEvent[] = [];
+  const known = new HostCapabilities({
+    host: name,
+    profile: profileFor(name),
+    chunkSize,
+    onEvent: (event) => events.push(event),
+  });
+  return { known, events };
+}
+
+const announce = (max?: string, min?: string): Record<string, string> => ({
+  ...(max === undefined ? {} : { 'oci-chunk-max-length': max }),
+  ...(min === undefined ? {} : { 'oci-chunk-min-length': min }),
+});
+
+test('auto is 95 MB until the registry announces something', () => {
+  const { known, events } = host('auto');
+  expect(known.chunkSize(false)).toBe(99_614_720);
+  expect(known.knownLimit).toBe(Infinity);
+  known.announce(announce('100000000', '5242880'));
+  known.announce(announce('100000000', '5242880'));
+  expect(known.chunkSize(false)).toBe(100_000_000);
+  expect(known.limitFound).toBe(100_000_000);
+  expect(events).toEqual([{ type: 'limit', host: 'registry.example', bytes: 100_000_000, announced: true }]);
+});
+
+test('the user is never exceeded, and never exceeds the registry', () => {
+  const { known } = host(50 * MIB);
+  known.announce(announce('100000000'));
+  expect(known.chunkSize(false)).toBe(50 * MIB);
+  known.announce(announce('10000000'));
+  expect(known.chunkSize(false)).toBe(10_000_000);
+  expect(known.knownLimit).toBe(10_000_000);
+});
+
+test('a blob that is still being made has chunks of 16 MiB, or what fits', () => {
+  expect(host('auto').known.chunkSize(true)).toBe(16 * MIB);
+  expect(host(MIB).known.chunkSize(true)).toBe(MIB);
+  const { known } = host('auto');
+  known.announce(announce(undefined, String(40 * MIB)));
+  expect([known.growingChunk, known.chunkSize(true)]).toEqual([40 * MIB, 40 * MIB]);
+});
+
+test.each([['0'], ['-1'], ['12.5'], ['1e9'], ['many'], ['']])('an announced length of %j says nothing', (header) => {
+  const { known } = host('auto');
+  known.announce(announce(header, header));
+  expect([known.limitFound, known.chunkSize(false)]).toEqual([undefined, DEFAULT_CHUNK_SIZE]);
+});
+
+test('a minimum over the default is kept, unless it is absurd', () => {
+  const { known } = host('auto');
+  known.announce(announce(undefined, String(200 * MIB)));
+  expect(known.chunkSize(false)).toBe(200 * MIB);
+  known.announce(announce(undefined, String(2 * 2 ** 30)));
+  expect(() => known.chunkSize(false)).toThrow(/at least 2147483648 bytes.*may be sent is 99614720/);
+});
+
+test('a minimum over the user’s chunk size is an error that says what to set', () => {
+  const { known } = host(MIB);
+  known.announce(announce('100000000', '5242880'));
+  expect(() => known.chunkSize(false)).toThrow(
+    expect.objectContaining({
+      message: expect.stringMatching(/at least 5242880 bytes.*chunk-size allows 1048576 bytes/),
+      remedy: 'set chunk-size to 5242880 or more',
+    }),
+  );
+});
+
+test('a minimum over the announced maximum is an error', () => {
+  const { known } = host('auto');
+  known.announce(announce('5000000', '5242880'));
+  expect(() => known.chunkSize(false)).toThrow(/at least 5242880 bytes.*5000000/);
+});
+
+test('a refused size is halved, for everybody, and told once when it holds', () => {
+  const { known, events } = host('auto');
+  known.refused(DEFAULT_CHUNK_SIZE, REFUSAL);
+  // Four other uploads were on their way with the same size.
+  for (let n = 0; n < 4; n += 1) known.refused(DEFAULT_CHUNK_SIZE, REFUSAL);
+  expect(known.chunkSize(false)).toBe(DEFAULT_CHUNK_SIZE / 2);
+  known.refused(DEFAULT_CHUNK_SIZE / 2, REFUSAL);
+  known.acceptedChunk(DEFAULT_CHUNK_SIZE / 4);
+  known.acceptedChunk(DEFAULT_CHUNK_SIZE / 4);
+  expect(events).toEqual([
+    { type: 'limit', host: 'registry.example', bytes: DEFAULT_CHUNK_SIZE / 4, announced: false },
+  ]);
+  expect(known.limitFound).toBe(DEFAULT_CHUNK_SIZE / 4);
+});
+
+test('halving ends at 64 KiB, and at the registry’s minimum', () => {
+  const { known } = host(100 * 1024);
+  expect(() => known.refused(100 * 1024, REFUSAL)).toThrow(/refuses a body of 102400 bytes: 413/);
+  const serverless = host('auto').known;
+  serverless.announce(announce('100000000', '5242880'));
+  expect(() => serverless.refused(6_000_000, REFUSAL)).toThrow(
+    /6000000 bytes, and the registry asks for chunks of at least 5242880/,
+  );
+});
+
+test('resets are about size only where nobody has taken so much', () => {
+  const { known } = host('auto');
+  expect(known.canShrink(10 * MIB)).toBe(true);
+  known.acceptedChunk(10 * MIB);
+  expect(known.canShrink(10 * MIB)).toBe(false);
+  expect(known.canShrink(20 * MIB)).toBe(true);
+  expect(known.canShrink(100 * 1024)).toBe(false);
+});
+
+test('Range is believed until it stalled twice, or the profile knows better', () => {
+  const { known } = host('auto');
+  known.stalled();
+  expect(known.rangeIsStale).toBe(false);
+  known.stalled();
+  expect(known.rangeIsStale).toBe(true);
+  const ecr = host('auto', '1.dkr.ecr.eu-west-1.amazonaws.com').known;
+  expect([ecr.rangeIsStale, ecr.lastChunkInPut, ecr.chunkSize(false)]).toEqual([true, true, 20 * MIB]);
+});
+
+test('a suspected limit is found when a smaller body is taken, forgotten when a larger one is', () => {
+  const { known } = host('auto');
+  known.suspect(DEFAULT_CHUNK_SIZE);
+  expect([known.largestBody, known.limitFound, known.knownLimit]).toEqual([
+    DEFAULT_CHUNK_SIZE / 2,
+    undefined,
+    Infinity,
+  ]);
+  known.accepted(DEFAULT_CHUNK_SIZE);
+  expect(known.largestBody).toBe(DEFAULT_CHUNK_SIZE);
+  const other = host('auto').known;
+  other.suspect(DEFAULT_CHUNK_SIZE);
+  other.accepted(1000);
+  expect([other.largestBody, other.limitFound]).toEqual([DEFAULT_CHUNK_SIZE / 2, undefined]);
+  other.acceptedChunk(DEFAULT_CHUNK_SIZE / 2);
+  expect(other.limitFound).toBe(DEFAULT_CHUNK_SIZE / 2);
+});

@@ -1,0 +1,46 @@
+/** A push by an installed command, in an environment that has nothing of this checkout. */
+import { spawn } from 'node:child_process';
+import { text } from 'node:stream/consumers';
+import { expect } from 'vitest';
+import { pullBack } from '../../scripts/demo/pull-back.ts';
+import type { Digest } from '../../src/oci/types.ts';
+import type { Registry } from '../support/registry/server.ts';
+
+export interface CommandResult {
+  readonly exitCode: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs a command to its end with this environment alone. */
+export const runBare = async (
+  [command = '', ...args]: readonly string[],
+  env: Readonly<Record<string, string>>,
+): Promise<CommandResult> => {
+  const child = spawn(command, args, { env, cwd: '/', stdio: ['ignore', 'pipe', 'pipe'] });
+  const ended = new Promise<number | null>((resolve, reject) => child.once('error', reject).once('close', resolve));
+  const [stdout, stderr, exitCode] = await Promise.all([text(child.stdout), text(child.stderr), ended]);
+  return { exitCode, stdout, stderr };
+};
+
+/** Pushes by `command`, then pulls the image back and checks each byte of its layers. */
+export const expectPush = async (
+  command: readonly string[],
+  env: Readonly<Record<string, string>>,
+  registry: Registry,
+  repository: string,
+): Promise<void> => {
+  const { exitCode, stdout, stderr } = await runBare([...command, '--to', `${registry.host}/${repository}:1`], env);
+  expect(exitCode, stderr).toBe(0);
+  const [, digest] = /^\S+@(sha256:[0-9a-f]{64})$/m.exec(stdout) ?? [];
+  expect(await pullBack(registry.url, repository, digest as Digest)).toHaveLength(2);
+};
+
+/** Compressible and not, each larger than what the registry takes in one request. */
+export const RECIPE = {
+  seed: 'release',
+  layers: [{ bytes: 6_000_000 }, { bytes: 3_000_000, content: 'random' as const }],
+};
+
+/** Bytes that the registry takes in a request. */
+export const LIMIT = 1024 * 1024;

@@ -1,0 +1,29 @@
+/** A compressor thread: takes a block, gives back its compressed form. Buffers change hands, no byte is copied between threads. */
+
+import { setPriority } from 'node:os';
+import { parentPort, workerData } from 'node:worker_threads';
+import { codecFor } from './codec.ts';
+import type { Finished, Job, WorkerSettings } from './pool.ts';
+
+const { compression, level, bufferBytes } = workerData as WorkerSettings;
+const codec = await codecFor(compression, level);
+const port = parentPort!;
+
+/**
+ * Compressing takes what the others leave of the processor. Whoever feeds it (the engine's export, hashing, putting layers together) or
+ * takes from it would otherwise wait for a time slice at every step: that made a push from a store 14 % longer.
+ */
+const NICENESS = 10;
+
+// On Linux 0 is this thread; elsewhere it is the whole process, whose priority is the user's.
+if (process.platform === 'linux') setPriority(0, NICENESS);
+
+/** What the next block is compressed into: it goes away with the result, and the block's own buffer takes its place. */
+let spare = new ArrayBuffer(bufferBytes);
+
+port.on('message', ({ id, buffer, length }: Job) => {
+  const into = spare;
+  const size = codec(new Uint8Array(buffer, 0, length), new Uint8Array(into));
+  spare = buffer;
+  port.postMessage({ id, buffer: into, length: size } satisfies Finished, [into]);
+});

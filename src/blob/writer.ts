@@ -1,0 +1,243 @@
+/** What compressing a layer and passing one through have in common: gathered input, a spool file, those who wait, and one way to fail. */
+
+import { createHash } from 'node:crypto';
+import { now } from '../common/async.ts';
+import type { Digest } from '../oci/types.ts';
+import { LayerError, layerError } from './compress/error.ts';
+import { Gatherer, type Input } from './input.ts';
+import type { SpoolFile } from './spool.ts';
+
+export interface BlobWriterOptions {
+  /** What messages call it: "layer sha256:…". */
+  readonly name: string;
+  readonly signal: AbortSignal;
+  readonly onProgress?: ((read: number, written: number) => void) | undefined;
+}
+
+export class BlobWriter {
+  readonly growth = new Growth();
+  readonly times = new Times();
+  readonly file: SpoolFile;
+  readonly name: string;
+  readonly #input: Input;
+  readonly #options: BlobWriterOptions;
+  readonly #digest = createHash('sha256');
+  #read = 0;
+
+  constructor(input: Input, file: SpoolFile, options: BlobWriterOptions) {
+    this.#input = input;
+    this.file = file;
+    this.name = options.name;
+    this.#options = options;
+    // A stream that breaks while nobody reads it (held back) tells the next reader; without a listener it would end the process.
+    input.on('error', () => undefined);
+  }
+
+  /** Bytes of the input that were gathered into blocks. */
+  get read(): number {
+    return this.#read;
+  }
+
+  /** Runs the work to its end, whichever that is: the blob is complete and passed its check, or everybody who waits is rejected. */
+  async run(work: () => Promise<void>, check: (made: Identity) => void = () => undefined): Promise<void> {
+    const { signal } = this.#options;
+    const cancel = () => this.stop(layerError(`${this.name} was cancelled`, signal.reason));
+    signal.addEventListener('abort', cancel, { once: true });
+    if (signal.aborted) cancel();
+    try {
+      await work();
+      await this.file.finish();
+      const identity: Identity = { digest: `sha256:${this.#digest.digest('hex')}`, size: this.file.size };
+      check(identity);
+      this.growth.end(identity);
+    } catch (cause) {
+      this.stop(layerError(`reading ${this.name}`, cause));
+    } finally {
+      signal.removeEventListener('abort', cancel);
+      this.times.end();
+    }
+  }
+
+  /** Ends the making with an error (the first one counts) and the input with it. */
+  stop(error: Error): void {
+    if (this.growth.settled) return;
+    this.growth.fail(error);
+    this.#input.destroy();
+    // Whoever waits for room goes on, and finds that it is over.
+    this.file.want(Number.POSITIVE_INFINITY);
+  }
+
+  /** The input in blocks as long as those that `take` gives, but for the last one. No empty block. */
+  async *blocks(take: () => Uint8Array<ArrayBuffer>): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+    const input = new Gatherer(this.#input, this.times);
+    try {
+      for (let ended = false; !ended; ) {
+        const block = take();
+        const filled = await input.fill(block);
+        ended = filled < block.length;
+        if (filled > 0) yield this.#gathered(ended ? block.subarray(0, filled) : block);
+      }
+    } finally {
+      await input.end();
+    }
+  }
+
+  /** Resolves when the spool has room for more. */
+  async room(): Promise<void> {
+    await this.times.heldBack(this.file.room());
+    if (this.growth.settled) throw new LayerError(`${this.name} was given up`);
+  }
+
+  /** The next bytes of the blob: to the file, to the digest, to those who wait. */
+  async put(bytes: Uint8Array): Promise<void> {
+    const written = this.file.append(bytes);
+    // While the disk writes.
+    this.#digest.update(bytes);
+    await written;
+    this.growth.grow(this.file.size);
+    this.#options.onProgress?.(this.#read, this.file.size);
+  }
+
+  #gathered(block: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+    this.#read += block.length;
+    this.#options.onProgress?.(this.#read, this.file.size);
+    return block;
+  }
+}
+
+/** How far a blob that is being made has come, for all who wait for it. Structurally the identity and reach of registry/body.ts. */
+
+/** Digest and length (bytes) of a whole blob. */
+export interface Identity {
+  readonly digest: Digest;
+  readonly size: number;
+}
+
+/** The bytes that exist, and whether there will be no more. */
+export interface Reach {
+  readonly available: number;
+  readonly ended: boolean;
+}
+
+interface Waiter {
+  readonly bytes: number;
+  resolve(reach: Reach): void;
+  reject(cause: unknown): void;
+}
+
+export class Growth {
+  #available = 0;
+  #identity: Identity | undefined;
+  #failure: { readonly cause: unknown } | undefined;
+  #waiters: Waiter[] = [];
+  readonly #whole = Promise.withResolvers<Identity>();
+
+  constructor() {
+    // A failure that nobody asks for (the push ended for another reason) is not an unhandled rejection.
+    this.#whole.promise.catch(() => undefined);
+  }
+
+  /** Set when the blob is complete. */
+  get identity(): Identity | undefined {
+    return this.#identity;
+  }
+
+  /** Whether it is complete or has failed. */
+  get settled(): boolean {
+    return this.#identity !== undefined || this.#failure !== undefined;
+  }
+
+  /** `available` bytes exist now. */
+  grow(available: number): void {
+    this.#available = available;
+    this.#tell();
+  }
+
+  /** There will be no more. */
+  end(identity: Identity): void {
+    if (this.settled) return;
+    this.#identity = identity;
+    this.#whole.resolve(identity);
+    this.#tell();
+  }
+
+  /** Rejects everybody who waits or will wait. The first failure counts. */
+  fail(cause: unknown): void {
+    if (this.settled) return;
+    this.#failure = { cause };
+    this.#whole.reject(cause);
+    for (const waiter of this.#waiters.splice(0)) waiter.reject(cause);
+  }
+
+  /** Resolves as soon as `bytes` exist or the blob has ended; rejects when it failed. */
+  reach(bytes: number): Promise<Reach> {
+    if (this.#failure) return Promise.reject(this.#failure.cause);
+    const now = { available: this.#available, ended: this.#identity !== undefined };
+    if (now.ended || now.available >= bytes) return Promise.resolve(now);
+    return new Promise((resolve, reject) => this.#waiters.push({ bytes, resolve, reject }));
+  }
+
+  /** Resolves at the blob's end; rejects when it failed. */
+  whole(): Promise<Identity> {
+    return this.#whole.promise;
+  }
+
+  #tell(): void {
+    const now = { available: this.#available, ended: this.#identity !== undefined };
+    const waiting = this.#waiters;
+    this.#waiters = [];
+    for (const waiter of waiting) {
+      if (now.ended || now.available >= waiter.bytes) waiter.resolve(now);
+      else this.#waiters.push(waiter);
+    }
+  }
+}
+
+/** Where the time of one blob in the making goes, so that a user sees what bounds a push. */
+
+export class Times {
+  readonly #start = now();
+  #end: number | undefined;
+  #waiting = 0;
+  #held = 0;
+
+  /** ms in which the input gave nothing. */
+  get waitingForInputMs(): number {
+    return this.#waiting;
+  }
+
+  /** ms in which the spool was at its bound: the wire is the slowest part. */
+  get heldBackMs(): number {
+    return this.#held;
+  }
+
+  /** All other ms: hashing, compressing, writing, and waiting for a turn at the threads. */
+  get compressingMs(): number {
+    return Math.max(0, (this.#end ?? now()) - this.#start - this.#waiting - this.#held);
+  }
+
+  /** The blob is complete or has failed. */
+  end(): void {
+    this.#end ??= now();
+  }
+
+  /** Passes a promise on and counts its time as held back. */
+  async heldBack<T>(promise: Promise<T>): Promise<T> {
+    const since = now();
+    try {
+      return await promise;
+    } finally {
+      this.#held += now() - since;
+    }
+  }
+
+  /** Passes a promise of the input's on and counts its time as waiting for it. */
+  async waitedForInput<T>(promise: Promise<T>): Promise<T> {
+    const since = now();
+    try {
+      return await promise;
+    } finally {
+      this.#waiting += now() - since;
+    }
+  }
+}

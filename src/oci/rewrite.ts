@@ -1,0 +1,159 @@
+import { readDocument, serialise } from './documents.ts';
+import type { ManifestTree } from './image-tree.ts';
+import {
+  type Descriptor,
+  type Digest,
+  digestOf,
+  type Index,
+  isImageConfigType,
+  isPlainLayerType,
+  type Manifest,
+  MediaType,
+} from './types.ts';
+import { ATTESTS, attestedBy } from './walk.ts';
+
+type Plain = Pick<Descriptor, 'mediaType' | 'digest' | 'size' | 'urls'>;
+
+/**
+ * The canonical bytes of an OCI manifest: no white space, no annotations, keys in the order of manifest.md. The same
+ * config and layers give the same bytes whichever way the image came.
+ */
+export function composeManifest(config: Descriptor, layers: readonly Descriptor[]): Buffer {
+  return Buffer.from(
+    JSON.stringify({
+      schemaVersion: 2,
+      mediaType: MediaType.ociManifest,
+      config: plain({ ...config, mediaType: ociType(config.mediaType) }),
+      layers: layers.map((layer) => plain({ ...layer, mediaType: ociType(layer.mediaType) })),
+    }),
+  );
+}
+
+/**
+ * Puts compressed layers in the place of uncompressed ones: `replacements` by the digest of the plain layer, which is
+ * its diffID. Only manifests of container images change, and the indexes above them, digests and attestation marks
+ * included; everything else stays byte for byte, and so does a tree in which nothing is replaced. A Docker schema 2
+ * manifest that changes becomes an OCI one: its own types have no name for zstd.
+ * What an attestation says inside (its in-toto subject) is signed by its maker and stays.
+ */
+export function rewriteTree(tree: ManifestTree, replacements: ReadonlyMap<Digest, Descriptor>): ManifestTree {
+  const rewriter = new Rewriter(tree.documents, replacements);
+  const root = rewriter.rewrite(tree.root);
+  const referrers = tree.referrers?.map((referrer) => rewriter.rewrite(referrer));
+  if (!rewriter.changed) return tree;
+  return { ...tree, root, documents: rewriter.documents, ...(referrers ? { referrers } : {}) };
+}
+
+class Rewriter {
+  readonly documents: Map<Digest, Buffer>;
+  changed = false;
+  readonly #replacements: ReadonlyMap<Digest, Descriptor>;
+  /** What became of each document, by its old digest. */
+  readonly #done = new Map<Digest, Plain>();
+
+  constructor(documents: ReadonlyMap<Digest, Buffer>, replacements: ReadonlyMap<Digest, Descriptor>) {
+    this.documents = new Map(documents);
+    this.#replacements = replacements;
+  }
+
+  /** The descriptor as its parent is to name it from now on; the very same object when nothing changed below it. */
+  rewrite(descriptor: Descriptor): Descriptor {
+    const done = this.#done.get(descriptor.digest) ?? this.#rewriteDocument(descriptor);
+    this.#done.set(descriptor.digest, done);
+    return done.digest === descriptor.digest ? descriptor : { ...without(descriptor, 'data'), ...done };
+  }
+
+  #rewriteDocument(descriptor: Descriptor): Plain {
+    const bytes = this.documents.get(descriptor.digest);
+    if (!bytes) return descriptor;
+    const what = `the manifest ${descriptor.digest}`;
+    const read = readDocument(bytes, what, descriptor.mediaType);
+    if (read.kind === 'index') return this.#replace(descriptor, this.#index(read.index), what);
+    if (read.kind === 'manifest') return this.#replace(descriptor, this.#manifest(read.manifest), what);
+    return descriptor;
+  }
+
+  #replace(old: Descriptor, document: Manifest | Index | undefined, what: string): Plain {
+    if (!document) return old;
+    const bytes =
+      'layers' in document && isBare(document)
+        ? composeManifest(document.config, document.layers)
+        : serialise(document, what);
+    const digest = digestOf(bytes);
+    this.documents.delete(old.digest);
+    this.documents.set(digest, bytes);
+    this.changed = true;
+    return { mediaType: document.mediaType ?? ociType(old.mediaType), digest, size: bytes.length };
+  }
+
+  #index(index: Index): Index | undefined {
+    const children = index.manifests.map((child) => this.rewrite(child));
+    if (children.every((child, position) => child === index.manifests[position])) return undefined;
+    const manifests = children.map((child) => this.#follow(child));
+    return { ...index, ...(index.mediaType === undefined ? {} : { mediaType: MediaType.ociIndex }), manifests };
+  }
+
+  /** An attestation's mark names its image by digest: it goes where the image went. */
+  #follow(child: Descriptor): Descriptor {
+    const attests = attestedBy(child);
+    const now = attests && this.#done.get(attests);
+    if (!now || now.digest === attests) return child;
+    return { ...child, annotations: { ...child.annotations, [ATTESTS]: now.digest } };
+  }
+
+  #manifest(manifest: Manifest): Manifest | undefined {
+    const subject = manifest.subject && this.rewrite(manifest.subject);
+    const layers = isImageConfigType(manifest.config.mediaType)
+      ? manifest.layers.map((layer) => this.#layer(layer))
+      : manifest.layers;
+    const sameLayers = layers.every((layer, position) => layer === manifest.layers[position]);
+    if (sameLayers && subject === manifest.subject) return undefined;
+    const changed = { ...manifest, ...(subject ? { subject } : {}) };
+    if (sameLayers) return changed;
+    return {
+      ...changed,
+      ...(manifest.mediaType === undefined ? {} : { mediaType: ociType(manifest.mediaType) }),
+      config: { ...manifest.config, mediaType: ociType(manifest.config.mediaType) },
+      layers: layers.map((layer) => ({ ...layer, mediaType: ociType(layer.mediaType) })),
+    };
+  }
+
+  #layer(layer: Descriptor): Descriptor {
+    const replacement = isPlainLayerType(layer.mediaType) ? this.#replacements.get(layer.digest) : undefined;
+    if (!replacement) return layer;
+    const { mediaType, digest, size } = replacement;
+    return { ...without(layer, 'data'), mediaType, digest, size };
+  }
+}
+
+const OCI_TYPES: ReadonlyMap<string, string> = new Map([
+  [MediaType.dockerList, MediaType.ociIndex],
+  [MediaType.dockerManifest, MediaType.ociManifest],
+  [MediaType.dockerConfig, MediaType.ociConfig],
+  [MediaType.dockerLayer, MediaType.ociLayer],
+  [MediaType.dockerLayerGzip, MediaType.ociLayerGzip],
+  [MediaType.dockerForeignLayer, 'application/vnd.oci.image.layer.nondistributable.v1.tar+gzip'],
+]);
+
+/** The OCI name of a Docker media type (image-spec media-types.md, "Compatibility Matrix"); any other type as it is. */
+const ociType = (mediaType: string): string => OCI_TYPES.get(mediaType) ?? mediaType;
+
+function plain({ mediaType, digest, size, urls }: Descriptor): Plain {
+  return { mediaType, digest, size, ...(urls === undefined ? {} : { urls }) };
+}
+
+function without(descriptor: Descriptor, key: 'data'): Descriptor {
+  const { [key]: _, ...rest } = descriptor;
+  return rest;
+}
+
+const BARE_MANIFEST: ReadonlySet<string> = new Set(['schemaVersion', 'mediaType', 'config', 'layers']);
+const BARE_DESCRIPTOR: ReadonlySet<string> = new Set(['mediaType', 'digest', 'size', 'urls']);
+
+/** Whether a manifest says nothing that the canonical form would leave out. */
+function isBare(manifest: Manifest): boolean {
+  const only = (value: object, keys: ReadonlySet<string>) => Object.keys(value).every((key) => keys.has(key));
+  return (
+    only(manifest, BARE_MANIFEST) && [manifest.config, ...manifest.layers].every((one) => only(one, BARE_DESCRIPTOR))
+  );
+}

@@ -1,0 +1,93 @@
+/** What an image consists of, as pieces that each move or don't: every blob once, by the digest it has in the tree. */
+
+import type { ImageTree } from '../oci/image-tree.ts';
+import {
+  type Descriptor,
+  type Digest,
+  digestOf,
+  type ImageConfig,
+  isForeignLayer,
+  isPlainLayerType,
+  MediaType,
+} from '../oci/types.ts';
+import { walk } from '../oci/walk.ts';
+import type { TargetRepository } from './target-repository.ts';
+
+export interface ImageBlob {
+  /** The digest that the tree names: of the blob itself, or for a plain layer its diffID. */
+  readonly key: Digest;
+  /** A container image's layer that nobody has compressed: what is pushed is its compressed form. */
+  readonly plain: boolean;
+  readonly mediaType: string;
+  /** Bytes, of the blob as the tree names it; undefined when only reading tells. */
+  readonly size: number | undefined;
+  /** For a plain layer and for a compressed one whose config pairs it with one. */
+  readonly diffId: Digest | undefined;
+  /** What the log calls it, where its digest is not known yet. */
+  readonly label?: string;
+}
+
+/** The first hex digits of a digest: enough to tell the layers of one image apart, as `docker push` shows them. */
+export const shortDigest = (digest: Digest): string => digest.slice('sha256:'.length, 'sha256:'.length + 12);
+
+/** Every blob that a tree needs in the registry, each once: layers in order, configs after them. Foreign layers stay where they are. */
+export function blobsOf(tree: ImageTree): ImageBlob[] {
+  const pieces = tree.kind === 'composed' ? composedPieces(tree.config, tree.diffIds) : manifestPieces(tree);
+  return [...new Map(pieces.map((piece) => [piece.key, piece])).values()];
+}
+
+/** The blobs of a tree that are in memory already, by digest: configs, attestations, small artifacts. */
+export function documentsInMemory(tree: ImageTree): ReadonlyMap<Digest, Buffer> {
+  return tree.kind === 'composed' ? new Map([[digestOf(tree.config), tree.config]]) : tree.documents;
+}
+
+function composedPieces(config: Buffer, diffIds: readonly Digest[]): ImageBlob[] {
+  const layers = diffIds.map((diffId) => uncompressedLayer(diffId));
+  return [
+    ...layers,
+    { key: digestOf(config), plain: false, mediaType: MediaType.ociConfig, size: config.length, diffId: undefined },
+  ];
+}
+
+/** The piece of a layer of which only the diffID is known. */
+export function uncompressedLayer(diffId: Digest, size?: number): ImageBlob {
+  return { key: diffId, plain: true, mediaType: MediaType.ociLayer, size, diffId };
+}
+
+function manifestPieces(tree: Extract<ImageTree, { kind: 'manifests' }>): ImageBlob[] {
+  return walk(tree).manifests.flatMap(({ manifest, isImage }) => {
+    const diffIds = isImage ? diffIdsOf(tree.documents.get(manifest.config.digest), manifest.layers.length) : [];
+    const layers = manifest.layers.flatMap((layer, position): ImageBlob[] =>
+      isForeignLayer(layer) ? [] : [layerPiece(layer, isImage, diffIds[position])],
+    );
+    const { digest, mediaType, size } = manifest.config;
+    return [...layers, { key: digest, plain: false, mediaType, size, diffId: undefined }];
+  });
+}
+
+function layerPiece(layer: Descriptor, isImage: boolean, diffId: Digest | undefined): ImageBlob {
+  const { digest, mediaType, size } = layer;
+  const plain = isImage && isPlainLayerType(mediaType);
+  return { key: digest, plain, mediaType, size, diffId: plain ? digest : diffId };
+}
+
+function diffIdsOf(config: Buffer | undefined, count: number): readonly Digest[] {
+  if (!config) return [];
+  try {
+    const ids = (JSON.parse(config.toString('utf8')) as ImageConfig).rootfs?.diff_ids ?? [];
+    return ids.length === count ? ids : [];
+  } catch {
+    return [];
+  }
+}
+
+/** Blobs that are sent although a registry says that it has them: it denied them when a manifest came (T9). */
+
+export interface ForcedBlobs {
+  /** By their keys. */
+  readonly pieces: ReadonlySet<Digest>;
+  /** The repositories that denied some of them. */
+  readonly destinations: ReadonlySet<TargetRepository>;
+}
+
+export const NO_FORCED_BLOBS: ForcedBlobs = { pieces: new Set(), destinations: new Set() };

@@ -1,0 +1,104 @@
+/** The books of one push: what happened to each blob, how many bytes moved, and where the time went. */
+import { now } from '../common/async.ts';
+import type { Digest } from '../oci/types.ts';
+import type { BlobFate } from './events.ts';
+
+/** One blob at one registry, as the `metadata` output tells it. */
+export interface BlobRecord {
+  readonly digest: Digest;
+  /** Bytes. */
+  readonly size: number;
+  readonly mediaType: string;
+  /** The layer's diffID, where the push knows it. */
+  readonly diffId?: Digest;
+  readonly registry: string;
+  readonly what: BlobFate;
+  readonly fromCache: boolean;
+  readonly bytesSent: number;
+  readonly bytesResent: number;
+  readonly retries: number;
+  readonly seconds: number;
+}
+
+/** Seconds by phase. The last four are summed over layers, which overlap: they tell what bounds a push, not how long it took. */
+export interface Seconds {
+  total: number;
+  resolve: number;
+  transfer: number;
+  manifest: number;
+  waitingForExport: number;
+  compressing: number;
+  heldBack: number;
+  sending: number;
+  waitingForRegistry: number;
+}
+
+function addedUp(before: BlobRecord, now: BlobRecord): BlobRecord {
+  return {
+    ...now,
+    what: before.what === 'uploaded' ? 'uploaded' : now.what,
+    fromCache: before.fromCache || now.fromCache,
+    bytesSent: before.bytesSent + now.bytesSent,
+    bytesResent: before.bytesResent + now.bytesResent,
+    retries: before.retries + now.retries,
+    seconds: before.seconds + now.seconds,
+  };
+}
+
+export class PushStats {
+  readonly seconds: Seconds = {
+    total: 0,
+    resolve: 0,
+    transfer: 0,
+    manifest: 0,
+    waitingForExport: 0,
+    compressing: 0,
+    heldBack: 0,
+    sending: 0,
+    waitingForRegistry: 0,
+  };
+  readonly #blobs = new Map<string, BlobRecord>();
+  readonly #began = now();
+
+  /** Enters a blob. What was sent stays sent: a later entry (sent again after all, or into a second repository) is added to it. */
+  enter(record: BlobRecord): void {
+    const key = `${record.registry} ${record.digest}`;
+    const before = this.#blobs.get(key);
+    this.#blobs.set(key, before === undefined ? record : addedUp(before, record));
+  }
+
+  get blobs(): readonly BlobRecord[] {
+    return [...this.#blobs.values()];
+  }
+
+  /** Runs a phase and adds the seconds that it took. */
+  async time<T>(phase: 'resolve' | 'transfer' | 'manifest', work: () => Promise<T>): Promise<T> {
+    const start = now();
+    try {
+      return await work();
+    } finally {
+      this.seconds[phase] += (now() - start) / 1000;
+    }
+  }
+
+  /** Adds what a layer's making waited for (ms), layer by layer. */
+  addMaking(times: { waitingForInputMs: number; compressingMs: number; heldBackMs: number }): void {
+    this.seconds.waitingForExport += times.waitingForInputMs / 1000;
+    this.seconds.compressing += times.compressingMs / 1000;
+    this.seconds.heldBack += times.heldBackMs / 1000;
+  }
+
+  /** Adds what an upload spent sending and waiting for answers (ms). */
+  addSending(times: { sendingMs: number; waitedMs: number }): void {
+    this.seconds.sending += times.sendingMs / 1000;
+    this.seconds.waitingForRegistry += times.waitedMs / 1000;
+  }
+
+  /** Closes the books: all seconds rounded to milliseconds. */
+  close(): Seconds {
+    this.seconds.total = (now() - this.#began) / 1000;
+    return Object.fromEntries(
+      Object.entries(this.seconds).map(([name, value]) => [name, Math.round(value * 1000) / 1000]),
+    ) as unknown as Seconds;
+  }
+}

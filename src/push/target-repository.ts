@@ -1,0 +1,100 @@
+/** One repository at a registry, with the tags that the image gets there. Fails alone: the others are finished. */
+import { now } from '../common/async.ts';
+import { formatReference, type Reference } from '../oci/reference.ts';
+import type { Digest } from '../oci/types.ts';
+import type { Repository } from '../registry/repository.ts';
+
+/** A repository or a tag that was not pushed. */
+export interface DestinationFailure {
+  /** `registry/repository`, with `:tag` where only that tag failed. */
+  readonly destination: string;
+  readonly error: unknown;
+}
+
+/** How long a registry's word that it lacks a blob is not asked for again: the next step of the same push. Milliseconds. */
+const JUST_NOW_MS = 1000;
+
+export class TargetRepository {
+  /** `registry/repository`, as references write it. */
+  readonly name: string;
+  readonly repository: Repository;
+  readonly references: readonly Reference[];
+  /** Aborted when the push is cancelled or this destination has failed. */
+  readonly signal: AbortSignal;
+  readonly #ended = new AbortController();
+  readonly #committed = new Map<Reference, Digest>();
+  readonly #refused = new Map<Reference, unknown>();
+  readonly #absent = new Map<Digest, number>();
+  #failure: unknown;
+
+  constructor(repository: Repository, references: readonly Reference[], signal: AbortSignal) {
+    this.name = `${references[0]?.registry}/${repository.name}`;
+    this.repository = repository;
+    this.references = references;
+    this.signal = AbortSignal.any([signal, this.#ended.signal]);
+  }
+
+  get isActive(): boolean {
+    return this.#failure === undefined;
+  }
+
+  get failure(): unknown {
+    return this.#failure;
+  }
+
+  /** Gives this repository up; its requests under way are ended. The first reason counts. */
+  fail(reason: unknown): void {
+    if (this.#failure !== undefined) return;
+    this.#failure = reason;
+    this.#ended.abort(reason);
+  }
+
+  /** Notes that the registry has just said that it lacks a blob. */
+  noteAbsent(digest: Digest): void {
+    this.#absent.set(digest, now());
+  }
+
+  /** Whether the registry has said just now that it lacks a blob. */
+  lacks(digest: Digest): boolean {
+    return now() - (this.#absent.get(digest) ?? Number.NEGATIVE_INFINITY) < JUST_NOW_MS;
+  }
+
+  /** A blob is about to be sent: what was said of it before counts no more. */
+  sending(digest: Digest): void {
+    this.#absent.delete(digest);
+  }
+
+  /** Notes that the registry (or the engine's own push to it) has confirmed a tag. */
+  confirm(reference: Reference, digest: Digest): void {
+    this.#committed.set(reference, digest);
+    this.#refused.delete(reference);
+    if (this.unpushed.length === 0) this.#failure = undefined;
+  }
+
+  /** Notes that a tag was refused. A repository that refuses all of its tags has failed. */
+  refuse(reference: Reference, error: unknown): void {
+    this.#refused.set(reference, error);
+    if (this.#refused.size === this.references.length) this.fail(error);
+  }
+
+  /** The tags that this repository does not have yet. */
+  get unpushed(): readonly Reference[] {
+    return this.references.filter((reference) => !this.#committed.has(reference));
+  }
+
+  /** What a tag points to now; undefined when it was not pushed. */
+  digestOf(reference: Reference): Digest | undefined {
+    return this.#committed.get(reference);
+  }
+
+  /** Why a tag was not pushed. */
+  errorOf(reference: Reference): unknown {
+    return this.#committed.has(reference) ? undefined : (this.#refused.get(reference) ?? this.#failure);
+  }
+
+  /** What failed: the repository as a whole, or some of its tags. */
+  get failures(): DestinationFailure[] {
+    if (this.#failure !== undefined) return [{ destination: this.name, error: this.#failure }];
+    return [...this.#refused].map(([reference, error]) => ({ destination: formatReference(reference), error }));
+  }
+}

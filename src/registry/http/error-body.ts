@@ -1,0 +1,83 @@
+/** The registry's own words: out of its JSON, or of the HTML page that a proxy put in its place. */
+
+/** One entry of `errors`. distribution-spec, section Error Codes. */
+export interface RegistryCode {
+  readonly code: string;
+  readonly message: string;
+  readonly detail?: unknown;
+}
+
+/** One line of a log; longer texts are cut. */
+const LINE_CHARACTERS = 300;
+
+/** A text as one line without control characters (a page must not write to the terminal or to the workflow's command stream). */
+export function oneLine(text: string, limit = LINE_CHARACTERS): string {
+  const line = text.replace(/[\s\x00-\x1f\x7f-\x9f\u2028\u2029]+/g, ' ').trim();
+  return line.length > limit ? `${line.slice(0, limit - 1)}…` : line;
+}
+
+/** The codes in an error document; empty for anything else. Also takes the looser forms that token servers and proxies use. */
+export function registryCodes(body: string): RegistryCode[] {
+  const parsed = parseObject(body);
+  if (parsed === undefined) return [];
+  if (Array.isArray(parsed.errors)) return parsed.errors.flatMap((entry) => codeOf(entry) ?? []);
+  return codeOf(parsed) ?? [];
+}
+
+function parseObject(body: string): Record<string, unknown> | undefined {
+  if (!body.trimStart().startsWith('{')) return undefined;
+  try {
+    return JSON.parse(body) as Record<string, unknown>;
+  } catch {
+    return undefined;
+  }
+}
+
+/** `{code, message}` of a registry, `{error, error_description}` of an OAuth server (RFC 6749, 5.2), `{details}` of Docker Hub. */
+function codeOf(entry: unknown): RegistryCode[] | undefined {
+  if (typeof entry === 'string') return [{ code: '', message: oneLine(entry) }];
+  if (typeof entry !== 'object' || entry === null) return undefined;
+  const fields = entry as Record<string, unknown>;
+  const code = text(fields.code) || text(fields.error);
+  const message = text(fields.message) || text(fields.error_description) || text(fields.details);
+  if (code === '' && message === '') return undefined;
+  return [{ code, message, ...(fields.detail === undefined ? {} : { detail: fields.detail }) }];
+}
+
+const text = (value: unknown): string =>
+  typeof value === 'string' || typeof value === 'number' ? oneLine(String(value)) : '';
+
+const ENTITIES: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>', quot: '"', '#39': "'", nbsp: ' ' };
+
+/** The first line of a page that says something: its title, else its first heading, else its first text. Empty for no text. */
+export function firstLine(body: string): string {
+  if (!/<[a-z!/]/i.test(body)) return oneLine(body.trim().split(/[\r\n]/, 1)[0] ?? '');
+  const page = body.replace(/<(script|style)\b[\s\S]*?(<\/\1\s*>|$)/gi, ' ');
+  const marked = /<title\b[^>]*>(\s*[^<\s][^<]*)/i.exec(page) ?? /<h[1-3]\b[^>]*>(\s*[^<\s][^<]*)/i.exec(page);
+  const words =
+    marked?.[1] ??
+    page
+      .replace(/<[^>]*(>|$)/g, '\n')
+      .trim()
+      .split('\n', 1)[0] ??
+    '';
+  return oneLine(words.replace(/&(#?\w+);/g, (whole, name: string) => ENTITIES[name] ?? whole));
+}
+
+/** "413 Request Entity Too Large: DENIED: requested access…": the status, then what the body adds to it. */
+export function readableReason(status: number, codes: readonly RegistryCode[], body: string): string {
+  const said = codes.length > 0 ? codes.map(readableCode).join('; ') : firstLine(body);
+  // Not imported: loading it takes 5 ms, and a push that goes well has no use for it.
+  const name = process.getBuiltinModule('node:http').STATUS_CODES[status] ?? '';
+  const head = name === '' ? `${status}` : `${status} ${name}`;
+  const repeated = said === '' || head.includes(said) || said === `${status}`;
+  if (repeated) return head;
+  return said.startsWith(`${status} `) ? said : `${head}: ${said}`;
+}
+
+function readableCode({ code, message, detail }: RegistryCode): string {
+  const words = [code, message].filter((part) => part !== '').join(': ');
+  if (detail === undefined || detail === null) return words;
+  const more = oneLine(typeof detail === 'string' ? detail : JSON.stringify(detail));
+  return more === '' || more === '{}' || more === '[]' ? words : `${words} (${more})`;
+}

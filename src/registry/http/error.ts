@@ -1,0 +1,151 @@
+/** What went wrong between us and a registry, as a value: what was tried, what the other side said, what to do about it. */
+import { type RegistryCode, readableReason, registryCodes } from './error-body.ts';
+import { safeUrl } from './url-policy.ts';
+
+/**
+ * Where an error comes from. `auth`: no or wrong credentials; `denied`: known and not allowed; `tls`, `dns`: the host is not what it
+ * should be; `timeout`, `refused`, `reset`: the network; `proxy`: the proxy on the way; `protocol`: an answer that is not HTTP or not
+ * what the specification asks for; `unsafe`: an address that must not be followed; `status`: any other status; `cancelled`: by our
+ * own signal; `body`: the bytes to send could not be read.
+ */
+export type ErrorKind =
+  | 'auth'
+  | 'denied'
+  | 'tls'
+  | 'dns'
+  | 'timeout'
+  | 'refused'
+  | 'reset'
+  | 'proxy'
+  | 'protocol'
+  | 'unsafe'
+  | 'status'
+  | 'cancelled'
+  | 'body';
+
+/** The headers of a response: names in lower case, the first value of each. */
+export type ResponseHeaders = Readonly<Record<string, string>>;
+
+export interface RegistryErrorInit {
+  readonly kind: ErrorKind;
+  readonly method: string;
+  readonly url: URL;
+  /** What happened, as the end of "GET https://…: ". */
+  readonly reason: string;
+  readonly temporary: boolean;
+  readonly status?: number | undefined;
+  readonly codes?: readonly RegistryCode[] | undefined;
+  readonly body?: string | undefined;
+  readonly headers?: ResponseHeaders | undefined;
+  readonly step?: string | undefined;
+  readonly remedy?: string | undefined;
+  readonly cause?: unknown;
+}
+
+/** A request that failed, by its answer or without one. Its texts hold no secrets: see safeUrl. */
+export class RegistryError extends Error {
+  override readonly name = 'RegistryError';
+  readonly kind: ErrorKind;
+  readonly method: string;
+  /** The URL without userinfo and with unknown query values left out. */
+  readonly url: string;
+  readonly status: number | undefined;
+  /** The registry's own codes and messages. distribution-spec, section Error Codes. */
+  readonly codes: readonly RegistryCode[];
+  /** What the push was doing, in the user's words. */
+  readonly step: string | undefined;
+  readonly remedy: string | undefined;
+  /** Whether the same request may succeed later. */
+  readonly temporary: boolean;
+  /** Kept out of sight of util.inspect: a Location may be signed. */
+  readonly #init: RegistryErrorInit;
+
+  constructor(init: RegistryErrorInit) {
+    const url = safeUrl(init.url);
+    const step = init.step === undefined ? '' : `${init.step}: `;
+    super(`${step}${init.method} ${url}: ${init.reason}`, { cause: init.cause });
+    this.kind = init.kind;
+    this.method = init.method;
+    this.url = url;
+    this.status = init.status;
+    this.codes = init.codes ?? [];
+    this.#init = init;
+    this.step = init.step;
+    this.remedy = init.remedy;
+    this.temporary = init.temporary;
+  }
+
+  /** The first 2 KiB of the answer's body, without known secrets. */
+  get body(): string {
+    return this.#init.body ?? '';
+  }
+
+  get headers(): ResponseHeaders {
+    return this.#init.headers ?? {};
+  }
+
+  /** Whether the registry named this error code (upper case, as in the specification). */
+  has(code: string): boolean {
+    return this.codes.some((entry) => entry.code === code);
+  }
+}
+
+/** The part of a response that makes an error. */
+export interface FailedResponse {
+  readonly status: number;
+  readonly headers: ResponseHeaders;
+  readonly url: URL;
+  /** What to do about it, as far as whoever sent the request knows. */
+  readonly remedy?: string | undefined;
+  /** Never rejects: what came of the body before it broke. */
+  excerpt(limit: number): Promise<string>;
+}
+
+/** What the caller knows of a response that is not what it wanted. */
+export interface ErrorContext {
+  readonly method: string;
+  readonly step?: string | undefined;
+  readonly remedy?: string | undefined;
+  /** Overrides what the status says: the caller may know better. */
+  readonly temporary?: boolean | undefined;
+  readonly kind?: ErrorKind | undefined;
+}
+
+/** Enough for every error document of a registry and for the head of an HTML page. */
+const EXCERPT_BYTES = 2048;
+
+const STATUS_KINDS: Readonly<Record<number, ErrorKind>> = { 401: 'auth', 403: 'denied', 407: 'proxy' };
+
+/** Converts an answer into an error with the registry's own words; reads (the first 2 KiB of) its body. Never rejects. */
+export async function errorOf(response: FailedResponse, context: ErrorContext): Promise<RegistryError> {
+  const body = await response.excerpt(EXCERPT_BYTES);
+  const codes = registryCodes(body);
+  const temporary = isTransientStatus(response.status) || codes.some(({ code }) => code === 'TOOMANYREQUESTS');
+  return new RegistryError({
+    kind: context.kind ?? STATUS_KINDS[response.status] ?? 'status',
+    method: context.method,
+    url: response.url,
+    status: response.status,
+    reason: readableReason(response.status, codes, body),
+    temporary: context.temporary ?? temporary,
+    codes,
+    body,
+    headers: response.headers,
+    step: context.step,
+    remedy: context.remedy ?? response.remedy,
+  });
+}
+
+/** What a status code alone says about trying again. */
+
+/**
+ * 408, 425, 429, 500, 502, 503, 504 of RFC 9110, 8470 and 6585; 520-524 are Cloudflare's for "the origin did not answer as it should".
+ * 501 and 505 are left out: they say that it never will.
+ */
+const TRANSIENT: ReadonlySet<number> = new Set([408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524]);
+
+/** Whether the same request may get another answer later. */
+export const isTransientStatus = (status: number): boolean => TRANSIENT.has(status);
+
+/** Whether the registry asks to be left alone for a while: only these two have a Retry-After that concerns the whole host. */
+export const isBusyStatus = (status: number): boolean => status === 429 || status === 503;

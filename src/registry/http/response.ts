@@ -1,0 +1,198 @@
+/** An answer of a registry, its body still on the way. Whoever gets one reads it or discards it, else its connection is lost. */
+
+import type { Dispatcher } from 'undici';
+import { RegistryError, type ResponseHeaders } from './error.ts';
+import { brokenOff } from './network-error.ts';
+
+/** Documents of registries are small: manifests are limited to 4 MiB by the specification. */
+const LONGEST_TEXT_BYTES = 4 * 1024 * 1024;
+
+/** Reading this much of an unwanted body is cheaper than another connection. */
+const WORTH_READING_BYTES = 64 * 1024;
+
+export interface ResponseInit {
+  readonly method: string;
+  readonly url: URL;
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly body: AnswerBody;
+  readonly step?: string | undefined;
+  /** The request's own: what they end is cancelled, not broken. */
+  readonly signals: readonly AbortSignal[];
+  /** Cuts known secrets out of a text. */
+  readonly mask: (text: string) => string;
+  /** What to do about a 401 or 403, as far as the transport knows. */
+  readonly remedy?: string | undefined;
+}
+
+export class RegistryResponse {
+  readonly method: string;
+  /** Where the answer came from, after redirects: Locations are relative to it. */
+  readonly url: URL;
+  readonly status: number;
+  /** Names in lower case, the first value of each. */
+  readonly headers: ResponseHeaders;
+  readonly remedy: string | undefined;
+  readonly #init: ResponseInit;
+
+  constructor(init: ResponseInit) {
+    this.#init = init;
+    this.method = init.method;
+    this.url = init.url;
+    this.status = init.status;
+    this.remedy = init.remedy;
+    this.headers = firstValues(init.headers);
+  }
+
+  /** Every value of a header that may come several times (`set-cookie`, `www-authenticate`, `warning`). */
+  getAll(name: string): readonly string[] {
+    const value = this.#init.headers[name.toLowerCase()];
+    return value === undefined ? [] : typeof value === 'string' ? [value] : value;
+  }
+
+  /** The body, of which there may be `limit` bytes. Throws RegistryError: `protocol` when it is longer, network kinds when it breaks off. */
+  async bytes(limit: number): Promise<Buffer> {
+    const { body, signals } = this.#init;
+    await body.until(limit);
+    if (body.failure !== undefined) throw brokenOff(body.failure, this.#init, signals);
+    if (body.length > limit) {
+      body.letGo();
+      throw this.#error(`the answer is longer than ${limit} bytes`);
+    }
+    return body.first(body.length);
+  }
+
+  /** The body as UTF-8. Throws as `bytes` does. */
+  async text(limit = LONGEST_TEXT_BYTES): Promise<string> {
+    return (await this.bytes(limit)).toString('utf8');
+  }
+
+  /** The first `limit` bytes of the body as text without known secrets: what came, also when it breaks off. Never rejects. */
+  async excerpt(limit: number): Promise<string> {
+    await this.discard();
+    return this.#init.mask(this.#init.body.first(limit).toString('utf8'));
+  }
+
+  /** Lets the body go, and keeps the connection when that is cheap. Never rejects. */
+  async discard(): Promise<void> {
+    const { body } = this.#init;
+    await body.until(WORTH_READING_BYTES);
+    body.letGo();
+  }
+
+  #error(reason: string): RegistryError {
+    const { method, url, status, step } = this.#init;
+    return new RegistryError({ kind: 'protocol', method, url, status, step, reason, temporary: false });
+  }
+}
+
+function firstValues(headers: ResponseInit['headers']): ResponseHeaders {
+  const first: Record<string, string> = {};
+  for (const [name, value] of Object.entries(headers)) {
+    const one = typeof value === 'string' ? value : value?.[0];
+    if (one !== undefined) first[name.toLowerCase()] = one;
+  }
+  return first;
+}
+
+/** The body of an answer while it comes. Answers are small documents: what came is kept until it is read, and a stream is not needed. */
+
+/** So much may come before somebody reads. */
+const UNREAD_BYTES = 64 * 1024;
+
+/** What holds the body back, and what ends it. */
+export type Flow = Pick<Dispatcher.DispatchController, 'pause' | 'resume' | 'abort'>;
+
+/** The bytes that have come. `take`, `end` and `fail` are for the connection, all else is for the reader. */
+export class AnswerBody {
+  readonly #flow: Flow;
+  readonly #pieces: Buffer[] = [];
+  #length = 0;
+  /** With more than this the body is held back. */
+  #wanted = UNREAD_BYTES;
+  #isOver = false;
+  #failure: unknown;
+  /** Of whoever waits for more. */
+  #arrival: PromiseWithResolvers<void> | undefined;
+
+  constructor(flow: Flow) {
+    this.#flow = flow;
+  }
+
+  /** How many bytes have come. */
+  get length(): number {
+    return this.#length;
+  }
+
+  /** What ended the body before its end; undefined while it comes, and when it came whole. */
+  get failure(): unknown {
+    return this.#failure;
+  }
+
+  /** Resolves when more than so many bytes have come, or when no more will: whole or not. Never rejects. */
+  async until(bytes: number): Promise<void> {
+    while (!this.#isOver && this.#length <= bytes) {
+      this.#wanted = bytes;
+      this.#arrival ??= Promise.withResolvers();
+      const { promise } = this.#arrival;
+      // What the connection has read before may come within this very call.
+      this.#flow.resume();
+      await promise;
+    }
+  }
+
+  /** The first so many of the bytes that have come. */
+  first(bytes: number): Buffer {
+    return Buffer.concat(this.#pieces, Math.min(bytes, this.#length));
+  }
+
+  /** Ends a body of which more is to come, and its connection. */
+  letGo(): void {
+    if (!this.#isOver) this.#flow.abort(new Error('the rest of the answer was not wanted'));
+  }
+
+  /** A piece has come. */
+  take(piece: Buffer): void {
+    this.#pieces.push(piece);
+    this.#length += piece.length;
+    if (this.#length <= this.#wanted) return;
+    this.#flow.pause();
+    this.#wake();
+  }
+
+  /** All pieces have come. */
+  end(): void {
+    this.#isOver = true;
+    this.#wake();
+  }
+
+  /** No more pieces will come, and some are missing. */
+  fail(error: unknown): void {
+    this.#failure = error;
+    this.end();
+  }
+
+  #wake(): void {
+    this.#arrival?.resolve();
+    this.#arrival = undefined;
+  }
+}
+
+/** `Warning: 299 - "text"`, which a registry may send with any answer. distribution-spec, section Warnings; RFC 7234, 5.5. */
+
+const WARNING = /(?:^|,)\s*299\s+\S+\s+"((?:[^"\\]|\\.)*)"/g;
+
+/** More than the specification allows for one warning is not shown in full. */
+const LONGEST_CHARACTERS = 255;
+
+/** The texts of the warnings in these header values, without control characters. */
+export function warningTexts(headers: readonly string[]): string[] {
+  return headers.flatMap((header) =>
+    [...header.matchAll(WARNING)].map((match) =>
+      (match[1] ?? '')
+        .replace(/\\(.)/g, '$1')
+        .replace(/[\x00-\x1f\x7f]+/g, ' ')
+        .slice(0, LONGEST_CHARACTERS),
+    ),
+  );
+}

@@ -1,0 +1,161 @@
+/** The body of one entry of a tar stream, so that any part of it can be left unread without breaking the stream. */
+
+import { extract, type Header } from 'tar-stream';
+import { type FillStream, fillStream, giveBack, takeBlock } from '../../blob/blocks.ts';
+import { ImageError } from '../../oci/error.ts';
+
+/** Reads an entry piece by piece, and whatever of it nobody wants. */
+export class EntryReader {
+  /** Bytes. */
+  readonly size: number;
+  readonly #input: ByteInput;
+  /** What was looked at, and is still to be read. */
+  #ahead: Buffer = Buffer.alloc(0);
+  /** Bytes that the input still has of it. */
+  #left: number;
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(input: ByteInput, size: number) {
+    this.size = size;
+    this.#left = size;
+    this.#input = input;
+  }
+
+  /** The first bytes, as many as asked for or all there are; they stay to be read. */
+  async peek(bytes: number): Promise<Buffer> {
+    const head = Buffer.alloc(Math.min(bytes, this.size));
+    await this.fill(head);
+    this.#ahead = head;
+    return head;
+  }
+
+  /** All that is left, in memory; the caller has looked at the size. */
+  async rest(): Promise<Buffer> {
+    const bytes = Buffer.alloc(this.#ahead.length + this.#left);
+    await this.fill(bytes);
+    return bytes;
+  }
+
+  /** Reads what is left, drops it, and goes to the end of its last block: the only way past an entry. */
+  async drain(): Promise<void> {
+    const scratch = takeBlock();
+    this.#ahead = Buffer.alloc(0);
+    while ((await this.fill(scratch)) > 0);
+    const rest = scratch.subarray(0, -this.size & (TAR_BLOCK - 1));
+    if ((await this.#input.fill(rest)) < rest.length) throw new Error('it ends in the middle of a file');
+    giveBack(scratch);
+  }
+
+  /**
+   * Reads the next bytes into a block; less than fit in only at the end. Throws when the archive ends before the entry does. One at a
+   * time: a body that is destroyed while it waits is drained beside its own last read.
+   */
+  fill(into: Uint8Array): Promise<number> {
+    const turn = this.#turn.then(() => this.#fillNow(into));
+    this.#turn = turn.catch(() => {});
+    return turn;
+  }
+
+  /** The rest as a stream. `explain` turns what goes wrong into the error that the reader gets. */
+  body(explain: (error: unknown) => Promise<Error>): FillStream {
+    const fill = async (into: Uint8Array): Promise<number> => {
+      try {
+        return await this.fill(into);
+      } catch (error) {
+        throw await explain(error);
+      }
+    };
+    const body = fillStream(fill);
+    // One that nobody has begun to read may still be ended with a reason.
+    return body.on('error', () => {});
+  }
+
+  async #fillNow(into: Uint8Array): Promise<number> {
+    const ahead = this.#ahead.subarray(0, into.length);
+    into.set(ahead);
+    this.#ahead = this.#ahead.subarray(ahead.length);
+    const wanted = into.subarray(ahead.length, ahead.length + this.#left);
+    const count = wanted.length === 0 ? 0 : await this.#input.fill(wanted);
+    this.#left -= count;
+    if (count === wanted.length) return ahead.length + count;
+    const read = this.size - this.#left;
+    throw new ImageError('Archive', `the archive ends after ${read} of ${this.size} bytes of a file`);
+  }
+}
+
+/** The headers of a tar file, decoded by tar-stream; the bodies between them go their own ways, without a copy through it. */
+
+/** A header takes whole blocks, and a body's last one is filled up. Bytes. */
+export const TAR_BLOCK = 512;
+/** Long names and PAX records come before their header; tar-stream refuses more than 4 MiB of them. */
+const MAX_HEADER_BLOCKS = 3 * 8192 + 4;
+
+/** Room for one block, so that it asks for the next when it needs it. Its types leave the other out: very old tar files have no magic. */
+const OPTIONS = { highWaterMark: 1, allowUnknownFormat: true };
+
+/** The bytes after a header. A folder has none, whatever its header says; waiting for them would be waiting for ever. */
+export const bodySize = ({ type, size }: Header): number => (type === 'directory' ? 0 : size);
+
+/**
+ * One header with the long names and PAX records before it, and where its body begins. `blockAt` gives the block at a position, less at
+ * the end of the file; it is asked in order. Undefined for a block of zeros and at the end. Throws Error for what is no header.
+ */
+export async function readHeader(
+  blockAt: (position: number) => Promise<Buffer>,
+  start: number,
+): Promise<{ header: Header; body: number } | undefined> {
+  const first = await blockAt(start);
+  if (first.length === 0 || (first.length === TAR_BLOCK && first.every((byte) => byte === 0))) return undefined;
+  const decoder = new Decoder();
+  try {
+    for (let blocks = 0; blocks < MAX_HEADER_BLOCKS; blocks += 1) {
+      const position = start + blocks * TAR_BLOCK;
+      const block = blocks === 0 ? first : await blockAt(position);
+      if (block.length < TAR_BLOCK) throw new Error(`it is cut off in a header at byte ${position}`);
+      const result = await decoder.take(block);
+      if (result && 'error' in result)
+        throw new Error(`its header at byte ${position} is not one: ${result.error.message}`, { cause: result.error });
+      if (result) return { header: result.header, body: position + TAR_BLOCK };
+    }
+    throw new Error(`its header at byte ${start} has no end`);
+  } finally {
+    decoder.end();
+  }
+}
+
+type Decoded = { readonly header: Header } | { readonly error: Error } | undefined;
+
+/** tar-stream for one header. */
+class Decoder {
+  readonly #extract = extract(OPTIONS);
+  #settle: (result: Decoded) => void = () => {};
+
+  constructor() {
+    this.#extract.on('entry', (header) => this.#settle({ header }));
+    this.#extract.on('error', (error) => this.#settle({ error }));
+    this.#extract.on('drain', () => this.#settle(undefined));
+  }
+
+  /** Takes a block; undefined when it wants another one. */
+  take(block: Buffer): Promise<Decoded> {
+    return new Promise((resolve) => {
+      this.#settle = resolve;
+      this.#extract.write(block);
+    });
+  }
+
+  end(): void {
+    this.#extract.destroy();
+  }
+}
+
+/** Bytes in their order, read straight into the reader's own memory: what an archive that comes as a stream is read from. */
+export interface ByteInput {
+  /**
+   * Reads the next bytes into a block and gives their number: less than fit in only at the end. One call at a time; between two of them
+   * whoever writes has to wait. Rejects when the source breaks off.
+   */
+  fill(into: Uint8Array): Promise<number>;
+  /** Whether nothing more will come: the end was read, or the source is broken or closed. */
+  readonly over: boolean;
+}

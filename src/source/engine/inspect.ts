@@ -1,0 +1,153 @@
+/** Asking an engine for an image by name or ID. */
+import { ImageError, messageOf } from '../../oci/error.ts';
+import { type Digest, isDigest } from '../../oci/types.ts';
+import { type Answer, type CommandOptions, type EngineName, findTool, firstWords, run } from './command.ts';
+import { askSocket, INFO_PATH, imagePaths, socketOf } from './docker-api.ts';
+import { askForRoot } from './history.ts';
+
+/** One object of an engine's JSON. */
+type Inspect = Readonly<Record<string, unknown>>;
+
+/** An image as its engine knows it, and on demand what `info` says. */
+export interface EngineImage {
+  readonly engine: EngineName;
+  /** The tool's path, for further commands. */
+  readonly tool: string;
+  /** As the engine was asked. */
+  readonly name: string;
+  readonly imageId: Digest;
+  /** Absent where they were not asked for, which is only where there is a root. */
+  readonly diffIds?: readonly Digest[];
+  /** The manifest or index that the engine keeps and pushes byte for byte: Docker with the containerd image store. */
+  readonly root?: Digest;
+  /** The object of `docker info` or `podman info`, asked for once. Throws ImageError. */
+  info(): Promise<Inspect>;
+  /** The diffIDs, asked for now if they were not before. Throws ImageError. */
+  layers(): Promise<readonly Digest[]>;
+  readonly env: NodeJS.ProcessEnv;
+}
+
+export interface InspectOptions extends CommandOptions {
+  /** The image's root is enough where the engine keeps it in containerd: all else is read from its store. */
+  readonly rootSuffices?: boolean;
+}
+
+/** Why an engine gave no image: in its own words, and whether it answered at all. */
+export interface NoImage {
+  readonly engine: EngineName;
+  readonly why: 'not installed' | 'no such image' | 'failed';
+  readonly words: string;
+}
+
+const NO_SUCH_IMAGE = /no such (image|object)|image not known|unable to find|not found/i;
+
+/** Asks one engine for an image. Only the signal's abort is thrown; everything else that goes wrong is the answer. */
+export async function inspectImage(
+  engine: EngineName,
+  name: string,
+  options: InspectOptions,
+): Promise<EngineImage | NoImage> {
+  const tool = findTool(engine, options.env);
+  if (!tool) return { engine, why: 'not installed', words: `${engine} is not installed` };
+  try {
+    const asked = { engine, tool, name, options };
+    const told = engine === 'docker' ? await inspectOverSocket(asked) : undefined;
+    if (told) return told;
+    const answer = await run(tool, ['image', 'inspect', name], options);
+    if (answer.code !== 0) return refusal(engine, answer);
+    const inspect = (JSON.parse(answer.stdout) as Inspect[])[0] ?? {};
+    return read(asked, inspect) ?? unreadable(asked);
+  } catch (error) {
+    options.signal.throwIfAborted();
+    return { engine, why: 'failed', words: messageOf(error) };
+  }
+}
+
+export const isFound = (answer: EngineImage | NoImage): answer is EngineImage => 'imageId' in answer;
+
+function refusal(engine: EngineName, { code, stderr }: Answer): NoImage {
+  const words = firstWords(stderr) || `${engine} image inspect ended with exit code ${code}`;
+  // A daemon that is not reachable may say "not found" of its socket.
+  const unreachable = /cannot connect|failed to connect|dial |connection refused/i.test(stderr);
+  return { engine, why: !unreachable && NO_SUCH_IMAGE.test(stderr) ? 'no such image' : 'failed', words };
+}
+
+interface Asked {
+  readonly engine: EngineName;
+  readonly tool: string;
+  readonly name: string;
+  readonly options: InspectOptions;
+}
+
+/** The same as the command tells; undefined when it must be asked itself, if only for its words about what is wrong. */
+async function inspectOverSocket(asked: Asked): Promise<EngineImage | undefined> {
+  const paths = imagePaths(asked.name);
+  const { env, signal, rootSuffices } = asked.options;
+  const socket = paths && socketOf(asked.tool, env);
+  if (!socket) return undefined;
+  const { root, info } = rootSuffices ? await askForRoot(socket, paths, signal) : {};
+  if (root && info) return imageOf(asked, root, info);
+  const inspect = await askSocket(socket, paths.inspect, signal);
+  return inspect && read(asked, inspect, async () => info ?? askSocket(socket, INFO_PATH, signal));
+}
+
+/** An image of which only the root is known yet. */
+function imageOf(asked: Asked, root: Digest, info: Inspect): EngineImage {
+  const { engine, tool, name, options } = asked;
+  const layers = async () => {
+    const answer = await inspectImage(engine, root, { env: options.env, signal: options.signal });
+    if (isFound(answer)) return answer.layers();
+    throw new ImageError('Export', `${name} is no longer in ${engine}: ${answer.words}`);
+  };
+  return { engine, tool, name, imageId: root, root, info: async () => info, layers, env: options.env };
+}
+
+/** An image out of what `inspect` said; `ask` may give the answer of `info`. Undefined without a digest and layers. */
+function read(
+  { engine, tool, name, options }: Asked,
+  inspect: Inspect,
+  ask: () => Promise<Inspect | undefined> = async () => undefined,
+): EngineImage | undefined {
+  const imageId = withPrefix(inspect.Id);
+  const layers = (inspect.RootFS as { Layers?: unknown[] } | undefined)?.Layers ?? [];
+  if (!isDigest(imageId) || !layers.every(isDigest)) return undefined;
+  const root = rootOf(inspect, imageId);
+  let info: Promise<Inspect> | undefined;
+  return {
+    engine,
+    tool,
+    name,
+    imageId,
+    diffIds: layers,
+    ...(root ? { root } : {}),
+    layers: async () => layers,
+    info: () => (info ??= ask().then((told) => told ?? askInfo(tool, options))),
+    env: options.env,
+  };
+}
+
+const unreadable = ({ engine, name }: Asked): NoImage => {
+  const words = `${engine} image inspect ${name} gave no sha256 Id and layers`;
+  return { engine, why: 'failed', words };
+};
+
+/** Podman shows IDs without their algorithm. */
+const withPrefix = (id: unknown): unknown =>
+  typeof id === 'string' && /^[0-9a-f]{64}$/.test(id) ? `sha256:${id}` : id;
+
+/**
+ * The containerd image store tells itself by `Descriptor` (Docker 28), and before that by a repository digest that is
+ * the image's own ID, which a classic store can't have: there one is the config's digest and the other a manifest's.
+ */
+function rootOf(inspect: Inspect, imageId: Digest): Digest | undefined {
+  const described = (inspect.Descriptor as { digest?: unknown } | null | undefined)?.digest;
+  if (isDigest(described)) return described;
+  const names = Array.isArray(inspect.RepoDigests) ? inspect.RepoDigests : [];
+  return names.some((name) => typeof name === 'string' && name.endsWith(`@${imageId}`)) ? imageId : undefined;
+}
+
+async function askInfo(tool: string, options: CommandOptions): Promise<Inspect> {
+  const { stdout, stderr, code } = await run(tool, ['info', '--format', '{{json .}}'], options);
+  if (code !== 0) throw new Error(`${tool} info ended with exit code ${code}: ${firstWords(stderr)}`);
+  return JSON.parse(stdout) as Inspect;
+}

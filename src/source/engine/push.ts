@@ -1,0 +1,66 @@
+/** The engine's own push, for when ours has failed and the user asked for a fallback. */
+
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ImageError } from '../../oci/error.ts';
+import { type Digest, isDigest } from '../../oci/types.ts';
+import type { EnginePush } from '../source.ts';
+import { type CommandOptions, firstWords, run } from './command.ts';
+import type { EngineImage } from './inspect.ts';
+
+type Options = EnginePush & CommandOptions;
+
+/**
+ * Pushes an image under a reference (`registry/repository:tag`) with `docker push` or `podman push`. Gives the digest
+ * that the engine reports. Throws ImageError (step Fallback) with the engine's words.
+ */
+export async function enginePush(image: EngineImage, reference: string, push: EnginePush): Promise<Digest> {
+  const options: Options = { ...push, env: image.env };
+  return image.engine === 'podman' ? podmanPush(image, reference, options) : dockerPush(image, reference, options);
+}
+
+async function podmanPush(image: EngineImage, reference: string, options: Options): Promise<Digest> {
+  const folder = await mkdtemp(join(tmpdir(), 'chunked-push-fallback-'));
+  try {
+    const file = join(folder, 'digest');
+    // Docker has this in its daemon's configuration.
+    const plain = options.insecure ? ['--tls-verify=false'] : [];
+    await must(image, ['push', '--digestfile', file, ...plain, image.imageId, `docker://${reference}`], options);
+    return reported(image, reference, (await readFile(file, 'utf8')).trim());
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** Docker pushes names only: the image gets the name for as long as it takes, and what had it before gets it back. */
+async function dockerPush(image: EngineImage, reference: string, options: Options): Promise<Digest> {
+  const before = await run(image.tool, ['image', 'inspect', '--format', '{{.Id}}', reference], options);
+  const holder = before.code === 0 ? before.stdout.trim() : undefined;
+  if (holder !== image.imageId) await must(image, ['tag', image.imageId, reference], options);
+  try {
+    const output = await must(image, ['push', reference], options);
+    return reported(image, reference, /digest: (sha256:[0-9a-f]{64})/.exec(output)?.[1]);
+  } finally {
+    const restore = holder === undefined ? ['rmi', '--no-prune', reference] : ['tag', holder, reference];
+    // After a cancel too: the name would stay.
+    const always = { ...options, signal: AbortSignal.timeout(RESTORE_MS) };
+    if (holder !== image.imageId) await run(image.tool, restore, always).catch((error) => options.debug(String(error)));
+  }
+}
+
+/** Giving a name back is a matter of milliseconds. */
+const RESTORE_MS = 30_000;
+
+async function must(image: EngineImage, args: readonly string[], options: Options): Promise<string> {
+  options.debug(`running ${image.tool} ${args.join(' ')}`);
+  const { code, stdout, stderr } = await run(image.tool, args, options);
+  if (code === 0) return stdout;
+  const words = firstWords(stderr) || firstWords(stdout);
+  throw new ImageError('Fallback', `${image.engine} ${args[0]} failed with exit code ${code}: ${words}`);
+}
+
+function reported(image: EngineImage, reference: string, digest: string | undefined): Digest {
+  if (isDigest(digest)) return digest;
+  throw new ImageError('Fallback', `${image.engine} push ${reference} ended well but named no digest`);
+}

@@ -1,0 +1,116 @@
+/** Finding an image in a file: an archive or a layout, by skopeo's transport names. */
+
+import { stat } from 'node:fs/promises';
+import { readConfig } from '../../oci/documents.ts';
+import { ImageError } from '../../oci/error.ts';
+import type { ImageTree } from '../../oci/image-tree.ts';
+import { type Digest, digestOf, isPlainLayerType } from '../../oci/types.ts';
+import { walk } from '../../oci/walk.ts';
+import { type ArchiveOptions, openArchiveFile } from '../archive/archive-file.ts';
+import { openDockerArchive } from '../archive/docker-archive.ts';
+import { openTarFile } from '../archive/tar-file.ts';
+import { type Files, FolderFiles } from '../files.ts';
+import { layoutIndex, openLayout } from '../layout/layout.ts';
+import type { FoundImage, OpenOptions, StoreSource } from '../source.ts';
+
+/**
+ * Finds the image that `rest` (`PATH[:ref]`) means; its documents are read, its layers are not. `name` is how the user
+ * asked for it. Throws ImageError.
+ */
+export async function findInFile(
+  name: string,
+  transport: Transport,
+  rest: string,
+  options: ArchiveOptions,
+): Promise<FoundImage> {
+  const { path, ref } = await splitPath(transport, rest);
+  const openAgain = async (signal: AbortSignal) =>
+    openStore(await openFiles(transport, path, { ...options, signal }), ref);
+  // The first opening takes what was read to find the image: a compressed archive is decompressed once.
+  let first: StoreSource | undefined = await openAgain(options.signal);
+  const open = async ({ signal }: OpenOptions) => {
+    const store = first ?? (await openAgain(signal));
+    first = undefined;
+    return store;
+  };
+  return { name, ...describe(first.tree), open };
+}
+
+/** skopeo's syntax: the first colon after the path begins the reference. A path that has a colon itself is taken whole if it exists. */
+async function splitPath(transport: Transport, rest: string): Promise<{ path: string; ref: string | undefined }> {
+  const exists = (path: string) =>
+    stat(path).then(
+      () => true,
+      () => false,
+    );
+  const colon = rest.indexOf(':');
+  if (rest === '' || colon === 0)
+    throw new ImageError('Resolve', `${transport}: names no ${transport === 'oci' ? 'folder' : 'file'}`);
+  if (colon < 0 || (await exists(rest))) return { path: rest, ref: undefined };
+  return { path: rest.slice(0, colon), ref: rest.slice(colon + 1) || undefined };
+}
+
+async function openFiles(transport: Transport, path: string, options: ArchiveOptions): Promise<Files> {
+  const description = `${transport === 'oci' ? 'OCI layout' : 'archive'} ${path}`;
+  const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
+    const what = error.code === 'ENOENT' ? 'does not exist' : `can't be read: ${error.message}`;
+    throw new ImageError('Resolve', `the ${description} ${what}`, { remedy: 'check the path', cause: error });
+  });
+  if (found.isDirectory() !== (transport === 'oci')) {
+    const [is, instead] = found.isDirectory() ? ['a folder', `oci:${path}`] : ['a file', `oci-archive:${path}`];
+    throw new ImageError('Resolve', `${path} is ${is}`, { remedy: `write ${instead}` });
+  }
+  if (transport === 'oci') return new FolderFiles(path, description);
+  const file = await openArchiveFile(path, description, options);
+  try {
+    return await openTarFile(file, description);
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+/** A layout where there is one; docker's own list of images names only its engine's platform, and loses media types. */
+async function openStore(files: Files, ref: string | undefined): Promise<StoreSource> {
+  try {
+    const index = await layoutIndex(files);
+    const store = index ? await openLayout(files, index, ref) : await openDockerArchive(files, ref);
+    if (store) return store;
+    throw new ImageError('Resolve', `${files.description} holds no image: neither index.json nor manifest.json`, {
+      remedy: 'give what docker save, podman save, skopeo copy or buildx with type=oci wrote',
+    });
+  } catch (error) {
+    await files.close();
+    throw error;
+  }
+}
+
+function describe(tree: ImageTree): Pick<FoundImage, 'imageId' | 'diffIds' | 'root'> {
+  if (tree.kind === 'composed') return { imageId: digestOf(tree.config), diffIds: tree.diffIds };
+  const { manifests, indexes } = walk(tree);
+  const only = indexes.length === 0 ? manifests[0] : undefined;
+  const config = only && tree.documents.get(only.manifest.config.digest);
+  const plain = manifests.some(
+    ({ isImage, manifest }) => isImage && manifest.layers.some((layer) => isPlainLayerType(layer.mediaType)),
+  );
+  return {
+    imageId: only?.manifest.config.digest ?? tree.root.digest,
+    ...(only?.isImage && config ? { diffIds: diffIdsOf(config, only.manifest.config.digest) } : {}),
+    // With layers to compress the push makes another manifest than the one that lies here.
+    ...(plain ? {} : { root: tree.root.digest }),
+  };
+}
+
+const diffIdsOf = (config: Buffer, digest: Digest): readonly Digest[] =>
+  readConfig(config, `the config ${digest}`).rootfs.diff_ids;
+
+/** The names of images that lie in files. Loads nothing: it is asked before the rest of the program is there. */
+
+/** The forms of an image outside of an engine. */
+export type Transport = 'docker-archive' | 'oci-archive' | 'oci';
+
+/** A file source taken apart: its form, and the `FILE[:ref]` or `DIR[:ref]` after it. Undefined for the name of an engine's image. */
+export function fileSource(image: string): { readonly transport: Transport; readonly rest: string } | undefined {
+  const [, transport, rest] = /^(docker-archive|oci-archive|oci):(.*)$/s.exec(image) ?? [];
+  return rest === undefined ? undefined : { transport: transport as Transport, rest };
+}

@@ -1,0 +1,111 @@
+/**
+ * What an image is to a push: found first (cheap, nothing is read), opened only if something must move.
+ * A source is a store, which opens any blob at any offset, or a stream, which gives entries in its own order.
+ */
+
+import type { Readable } from 'node:stream';
+import type { ImageTree, ManifestTree } from '../oci/image-tree.ts';
+import type { Digest } from '../oci/types.ts';
+
+/** An image that was found by name, with all that is known before its bytes are read. */
+export interface FoundImage {
+  /** As the user asked for it. */
+  readonly name: string;
+  /** The image's ID as its engine shows it; for a file source the digest of its config (of its root when it has none). */
+  readonly imageId: Digest;
+  /** The diffIDs of the layers from the base up, where the engine tells them (for its own platform). */
+  readonly diffIds?: readonly Digest[];
+  /** The manifest or index that the engine itself keeps, byte for byte what a push of it gives. Absent for classic stores. */
+  readonly root?: Digest;
+  /** The engine that has it; absent for a file source. */
+  readonly engine?: 'docker' | 'podman';
+  /**
+   * The image's own manifests, where they are all at hand without an export and without more rights than this process has: then no
+   * registry need be asked for them. Throws the signal's reason.
+   */
+  documents?(signal: AbortSignal): Promise<ManifestTree | undefined>;
+  /** The store that `documents` came from, for the first who asks, and who closes it; undefined when there is none. */
+  atHand?(options: OpenOptions): Promise<StoreSource | undefined>;
+  /** Opens the bytes. Throws ImageError. The caller closes what it gets. */
+  open(options: OpenOptions): Promise<Source>;
+  /**
+   * The engine's own push of this image under `registry/repository:tag`, for the fallback; absent for a file source.
+   * Gives the digest that the engine reports. Throws ImageError (step Fallback).
+   */
+  push?(reference: string, options: EnginePush): Promise<Digest>;
+}
+
+export interface EnginePush {
+  /** Plain HTTP or an unknown certificate is fine. */
+  readonly insecure: boolean;
+  readonly signal: AbortSignal;
+  readonly debug: (line: string) => void;
+}
+
+export interface OpenOptions {
+  readonly signal: AbortSignal;
+  /** A line for the debug log: why a store was not used, what is read. */
+  readonly debug: (line: string) => void;
+  /** A line for everybody: platforms left out, how the store is read. */
+  readonly notice: (line: string) => void;
+  /** The engine's own store gave wrong bytes: this time by its `save`. */
+  readonly withoutStore?: boolean;
+  /** The engine's own store only as far as this process may read it by itself. */
+  readonly byOwnRights?: boolean;
+}
+
+export type Source = StoreSource | StreamSource;
+
+/** A place that opens any blob in any order: an OCI layout folder, a tar file on disk, an engine's own files. */
+export interface StoreSource {
+  readonly kind: 'store';
+  /** For the log: "OCI layout ./dist", "content store of Docker". */
+  readonly description: string;
+  readonly tree: ImageTree;
+  /** Opens a layer or another blob by the digest it has in the tree; undefined when it is not there. */
+  open(digest: Digest): Promise<StoredBlob | undefined>;
+  close(): Promise<void>;
+}
+
+/** One blob of a store. Its bytes are not verified yet: whoever reads them hashes them. */
+export interface StoredBlob {
+  /** Bytes; absent when only reading tells (a layer that is put together). */
+  readonly size?: number;
+  /** What its first bytes say. */
+  readonly format: BlobFormat;
+  /** Whether `read` takes any range; otherwise it gives the whole from byte 0, each time anew. */
+  readonly seekable: boolean;
+  /** The whole blob, where it is so small that it was read to tell its form. */
+  readonly bytes?: Buffer;
+  /** The bytes [start, end), all of them without arguments. */
+  read(start?: number, end?: number): Readable;
+}
+
+/** Entries in an order of their own, once: what `docker save` and `podman save` give. */
+export interface StreamSource {
+  readonly kind: 'stream';
+  readonly description: string;
+  /**
+   * The blobs that may be layers, in the stream's order. A body is read to its end or destroyed (skipped) before the
+   * next one comes. Small documents (JSON) are kept aside for `tree`. Ends when the stream ends, after the exporter's exit
+   * code was seen to be 0. Throws ImageError.
+   */
+  blobs(): AsyncIterable<StreamedBlob>;
+  /** The image as far as its documents have come; undefined as long as one is missing that may still come. */
+  tree(): ImageTree | undefined;
+  /** Ends the export, its child process too, whether or not it is through. */
+  close(): Promise<void>;
+}
+
+export interface StreamedBlob {
+  /** The path in the stream, for messages. */
+  readonly name: string;
+  /** The digest of these very bytes that the path promises; absent for the legacy `<id>/layer.tar`. */
+  readonly digest?: Digest;
+  readonly size: number;
+  readonly format: BlobFormat;
+  readonly body: Readable;
+}
+
+/** Told by the first bytes: gzip `1f 8b`, zstd `28 b5 2f fd`, tar `ustar` at 257 (or only zeros). */
+export type BlobFormat = 'tar' | 'gzip' | 'zstd' | 'other';
