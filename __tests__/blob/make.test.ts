@@ -43,13 +43,13 @@ test('an input that fills blocks by itself gives the same layer, and its error t
   };
   const filling = Object.assign(new Readable({ read: () => undefined }), { fill });
   const [one, other] = [filling, streamOf(plain)].map((input) => compressLayer(input, { pool, spool, signal: never }));
-  expect(await one!.whole()).toEqual(await other!.whole());
+  expect(await one!.completed()).toEqual(await other!.completed());
   expect(await one!.diffId).toBe(digestOf(plain));
   const broken = Object.assign(new Readable({ read: () => undefined }), {
     fill: () => Promise.reject(new Error('gone')),
   });
   const layer = compressLayer(broken, { pool, spool, signal: never });
-  await expect(layer.whole()).rejects.toMatchObject({
+  await expect(layer.completed()).rejects.toMatchObject({
     what: 'reading the layer',
     message: expect.stringContaining('gone'),
   });
@@ -60,7 +60,7 @@ test('the same layer gives the same bytes, however many threads and layers there
   const spool = await newSpool();
   const [one, three] = [newPool({ threads: 1 }), newPool({ threads: 3 })];
   const made = [one, three, three].map((pool) => compressLayer(streamOf(plain), { pool, spool, signal: never }));
-  const digests = await Promise.all(made.map(async (blob) => (await blob.whole()).digest));
+  const digests = await Promise.all(made.map(async (blob) => (await blob.completed()).digest));
   expect(new Set(digests).size).toBe(1);
 });
 
@@ -82,9 +82,9 @@ test('a giant layer does not hold up a small one', async () => {
   const giant = compressLayer(streamOf(bytesOf('text', 64 * MIB)), { pool, spool, signal: never });
   await giant.reach(1);
   const small = compressLayer(streamOf(bytesOf('text', 3 * MIB)), { pool, spool, signal: never });
-  await small.whole();
+  await small.completed();
   expect(giant.identity).toBeUndefined();
-  await giant.whole();
+  await giant.completed();
 });
 
 test('a blob passes through byte for byte', async () => {
@@ -107,13 +107,13 @@ test('bytes that are not those of the image are refused, with both digests', asy
   const [pool, spool] = [newPool(), await newSpool()];
   const plain = bytesOf('text', MIB);
   const layer = compressLayer(streamOf(plain), { pool, spool, diffId: wrong, signal: never });
-  await expect(layer.whole()).rejects.toThrow(`diffID ${digestOf(plain)}, but the image names ${wrong}`);
+  await expect(layer.completed()).rejects.toThrow(`diffID ${digestOf(plain)}, but the image names ${wrong}`);
   await expect(layer.diffId).rejects.toBeInstanceOf(LayerError);
   await expect(layer.reach(10 * MIB)).rejects.toMatchObject({ remedy: expect.stringContaining('save it again') });
   const blob = spoolBlob(streamOf(plain), { spool, digest: wrong, signal: never });
-  await expect(blob.whole()).rejects.toThrow(`digest ${digestOf(plain)}`);
+  await expect(blob.completed()).rejects.toThrow(`digest ${digestOf(plain)}`);
   const short = spoolBlob(streamOf(plain), { spool, size: MIB + 1, signal: never });
-  await expect(short.whole()).rejects.toThrow(`size ${MIB}, but the image names ${MIB + 1}`);
+  await expect(short.completed()).rejects.toThrow(`size ${MIB}, but the image names ${MIB + 1}`);
 });
 
 test('an input that breaks rejects everybody who waits, and nobody has to wait', async () => {
@@ -124,7 +124,7 @@ test('an input that breaks rejects everybody who waits, and nobody has to wait',
     return input;
   };
   const layer = compressLayer(broken(), { pool, spool, signal: never });
-  const waiting = Promise.allSettled([layer.reach(MIB), layer.whole(), layer.diffId]);
+  const waiting = Promise.allSettled([layer.reach(MIB), layer.completed(), layer.diffId]);
   for (const result of await waiting) {
     expect(result).toMatchObject({
       reason: { what: 'reading the layer', message: expect.stringContaining('exit code 1') },
@@ -143,14 +143,14 @@ test('cancelling ends a layer whose input never comes, and the input', async () 
   const waiting = expect(layer.reach(MIB)).rejects.toThrow('cancelled');
   cancel.abort();
   await waiting;
-  await expect(layer.whole()).rejects.toBeInstanceOf(LayerError);
+  await expect(layer.completed()).rejects.toBeInstanceOf(LayerError);
   expect(input.destroyed).toBe(true);
   const late = compressLayer(streamOf(bytesOf('text', 100)), {
     pool: newPool(),
     spool: await newSpool(),
     signal: cancel.signal,
   });
-  await expect(late.whole()).rejects.toThrow('cancelled');
+  await expect(late.completed()).rejects.toThrow('cancelled');
 });
 
 test('a disk that is full is said to be full', async () => {
@@ -159,7 +159,7 @@ test('a disk that is full is said to be full', async () => {
   symlinkSync('/dev/full', path);
   const spool = await Spool.open(folder);
   const layer = compressLayer(streamOf(bytesOf('text', 30 * MIB)), { pool: newPool(), spool, path, signal: never });
-  await expect(layer.whole()).rejects.toMatchObject({
+  await expect(layer.completed()).rejects.toMatchObject({
     message: expect.stringMatching(/the disk is full.*ENOSPC/),
     remedy: expect.stringContaining('free some disk space'),
   });
@@ -174,9 +174,9 @@ test('a thread that dies is an error, and other layers hear of it', async () => 
   // A buffer that is too small for what the thread makes next.
   await pool.compress(new Uint8Array(1));
   input.push(bytesOf('text', 6 * MIB));
-  await expect(layer.whole()).rejects.toThrow('a compressor thread failed');
+  await expect(layer.completed()).rejects.toThrow('a compressor thread failed');
   const next = compressLayer(streamOf(bytesOf('text', MIB)), { pool, spool, signal: never });
-  await expect(next.whole()).rejects.toThrow('a compressor thread failed');
+  await expect(next.completed()).rejects.toThrow('a compressor thread failed');
 });
 
 test('release ends a blob that is not needed any more and removes its file', async () => {
@@ -188,7 +188,7 @@ test('release ends a blob that is not needed any more and removes its file', asy
   expect(spool.bytesOnDisk).toBeGreaterThanOrEqual(2 * MIB);
   await layer.release();
   await layer.release();
-  await expect(layer.whole()).rejects.toThrow('not needed any more');
+  await expect(layer.completed()).rejects.toThrow('not needed any more');
   expect(input.destroyed).toBe(true);
   expect(readdirSync(spool.dir)).toEqual([]);
   expect(spool.bytesOnDisk).toBe(0);
@@ -224,7 +224,7 @@ test('times add up to the time that the layer took', async () => {
   const layer = compressLayer(input, { pool: newPool(), spool: await newSpool(), signal: never });
   await new Promise((resolve) => setTimeout(resolve, 1000));
   input.push(null);
-  await layer.whole();
+  await layer.completed();
   const { waitingForInputMs, compressingMs, heldBackMs } = layer.times;
   expect(waitingForInputMs).toBeGreaterThan(150);
   expect(compressingMs).toBeGreaterThan(1);

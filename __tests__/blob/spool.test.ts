@@ -32,7 +32,7 @@ for (const make of ['compressed', 'passed through'] as const) {
     expect(blob.identity).toBeUndefined();
     expect(blob.times.heldBackMs).toBeGreaterThan(300);
     blob.confirmed(64 * MIB);
-    await blob.whole();
+    await blob.completed();
   });
 
   test(`an upload that wants more than the bound gets it: chunks larger than the spool (${make})`, async () => {
@@ -44,14 +44,14 @@ for (const make of ['compressed', 'passed through'] as const) {
       blob.confirmed(sent);
       if (ended && sent === available) break;
     }
-    expect((await blob.whole()).size).toBeGreaterThan(48 * MIB - 1);
+    expect((await blob.completed()).size).toBeGreaterThan(48 * MIB - 1);
   });
 }
 
 test('a blob that is removed makes room for another that nobody uploads yet', async () => {
   const spool = await newSpool(8 * MIB);
   const first = spoolBlob(streamOf(bytesOf('random', 7 * MIB)), { spool, signal: never });
-  await first.whole();
+  await first.completed();
   const second = spoolBlob(streamOf(bytesOf('random', 40 * MIB)), { spool, signal: never });
   await sleep(200);
   expect(second.identity).toBeUndefined();
@@ -80,7 +80,7 @@ test('disposing of the spool ends those who are held back', async () => {
   await blob.reach(MIB);
   await sleep(100);
   await spool.close();
-  await expect(blob.whole()).rejects.toBeInstanceOf(LayerError);
+  await expect(blob.completed()).rejects.toBeInstanceOf(LayerError);
   expect(spool.bytesOnDisk).toBe(0);
 });
 
