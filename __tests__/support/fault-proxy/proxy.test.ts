@@ -138,17 +138,25 @@ describe('faults', () => {
 
   it.each(['before', 'after'] as const)('hangs %s the target took the request', async (when) => {
     proxy.faults.add({ step: 'upload-post', fault: faults.hang(when) });
-    const outcome = openSession(proxy.url, REPO).catch(() => 'ended');
-    const first = await Promise.race([
-      outcome,
-      new Promise((resolve) => setTimeout(() => resolve('still waiting'), 300)),
-    ]);
-    expect([first, registry.openSessions()]).toEqual(['still waiting', when === 'after' ? 1 : 0]);
+    let ended = false;
+    const outcome = openSession(proxy.url, REPO)
+      .catch(() => {})
+      .finally(() => {
+        ended = true;
+      });
+    await expect.poll(() => proxy.stats.faults).toBe(1);
+    if (when === 'after') await expect.poll(() => registry.openSessions()).toBe(1);
+    // Another request goes by, to its end.
+    await openSession(proxy.url, REPO);
+    expect([ended, registry.openSessions()]).toEqual([false, when === 'after' ? 2 : 1]);
+    await proxy.close();
+    await outcome;
+    expect(ended).toBe(true);
   });
 
   it('slows a body down and lets an answer wait', async () => {
     const location = await openSession(proxy.url, REPO);
-    proxy.faults.add({ step: 'upload-patch', fault: faults.slow({ bytesPerSecond: 1_000_000, answerAfterMs: 100 }) });
+    proxy.faults.add({ step: 'upload-patch', fault: faults.slow({ bytesPerSecond: 1_000_000, answerAfter: 100 }) });
     const start = performance.now();
     expect((await chunk(location, randomBytes(300_000))).status).toBe(202);
     expect(performance.now() - start).toBeGreaterThan(330);
