@@ -43,7 +43,9 @@ async function over<T>(
   use: (link: Uplink, agent: Agent, connections: () => number) => Promise<T>,
 ): Promise<T> {
   let connections = 0;
-  const onConnect = () => void (connections += 1);
+  const onConnect = () => {
+    connections += 1;
+  };
   const link = await startUplink({ target, bytesPerSecond: RATE, roundTripMs, onConnect });
   const agent = new Agent({ keepAlive: true });
   try {
