@@ -1,9 +1,10 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import type { StreamingBlob } from '../../src/blob/blob.ts';
 import { LayerError } from '../../src/blob/compress/error.ts';
 import { Spool } from '../../src/blob/spool.ts';
-import { compressLayer, type StreamingBlob, spoolBlob } from '../../src/blob/streaming.ts';
+import { compressLayer, spoolBlob } from '../../src/blob/streaming.ts';
 import { bytesOf, MIB, never, newFolder, newPool, newSpool, streamOf } from './layers.ts';
 
 /** Blocks that may be on their way when a maker is held back: those in the threads, and the ones being gathered. */
