@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { expect, it } from 'vitest';
 import { LayerError } from '../../src/blob/compress/error.ts';
 import { Spool } from '../../src/blob/spool.ts';
 import { compressLayer, type StreamingBlob, spoolBlob } from '../../src/blob/streaming.ts';
@@ -22,7 +22,7 @@ for (const make of ['compressed', 'passed through'] as const) {
       : spoolBlob(input, { spool, signal: never });
   };
 
-  test(`a blob that is ${make} is held back at the bound, and goes on as the registry confirms`, async () => {
+  it(`a blob that is ${make} is held back at the bound, and goes on as the registry confirms`, async () => {
     const spool = await newSpool(4 * MIB);
     const blob = start(64 * MIB, spool);
     await blob.reach(4 * MIB);
@@ -38,7 +38,7 @@ for (const make of ['compressed', 'passed through'] as const) {
     await blob.whole();
   });
 
-  test(`an upload that wants more than the bound gets it: chunks larger than the spool (${make})`, async () => {
+  it(`an upload that wants more than the bound gets it: chunks larger than the spool (${make})`, async () => {
     const spool = await newSpool(MIB);
     const blob = start(48 * MIB, spool);
     for (let sent = 0; ; ) {
@@ -51,7 +51,7 @@ for (const make of ['compressed', 'passed through'] as const) {
   });
 }
 
-test('a blob that is removed makes room for another that nobody uploads yet', async () => {
+it('a blob that is removed makes room for another that nobody uploads yet', async () => {
   const spool = await newSpool(8 * MIB);
   const first = spoolBlob(streamOf(bytesOf('random', 7 * MIB)), { spool, signal: never });
   await first.whole();
@@ -67,7 +67,7 @@ test('a blob that is removed makes room for another that nobody uploads yet', as
   expect(spool.peakBytes).toBeGreaterThan(39 * MIB);
 });
 
-test('a blob that is held back does not keep the threads from others', async () => {
+it('a blob that is held back does not keep the threads from others', async () => {
   const [pool, spool] = [newPool({ threads: 1 }), await newSpool(2 * MIB)];
   const held = compressLayer(streamOf(bytesOf('random', 60 * MIB)), { pool, spool, signal: never });
   await held.reach(2 * MIB);
@@ -78,7 +78,7 @@ test('a blob that is held back does not keep the threads from others', async () 
   expect(held.identity).toBeUndefined();
 });
 
-test('disposing of the spool ends those who are held back', async () => {
+it('disposing of the spool ends those who are held back', async () => {
   const spool = await newSpool(MIB);
   const large = (spool: Spool) => spoolBlob(streamOf(bytesOf('random', 30 * MIB)), { spool, signal: never });
   const blob = large(spool);
@@ -90,7 +90,7 @@ test('disposing of the spool ends those who are held back', async () => {
   expect(spool.bytesOnDisk).toBe(0);
 });
 
-test('a folder that cannot be made is one error with a remedy', async () => {
+it('a folder that cannot be made is one error with a remedy', async () => {
   const path = join(newFolder(), 'file');
   writeFileSync(path, '');
   await expect(Spool.open(join(path, 'spool'))).rejects.toMatchObject({

@@ -1,5 +1,5 @@
 import { setImmediate as turn } from 'node:timers/promises';
-import { expect, onTestFinished, test, vi } from 'vitest';
+import { expect, it, onTestFinished, vi } from 'vitest';
 import { BodyScheduler } from '../../../src/registry/host/scheduler.ts';
 import { MIB } from './client.ts';
 
@@ -20,7 +20,7 @@ function takers(turns: BodyScheduler) {
   return { take, settled, end: (name: string) => ends.get(name)?.() };
 }
 
-test('two bodies go at once, the largest rests first; the next one when one was answered', async () => {
+it('two bodies go at once, the largest rests first; the next one when one was answered', async () => {
   const { take, settled, end } = takers(new BodyScheduler());
   take('small', 2 * MIB);
   take('large', 50 * MIB, 400 * MIB);
@@ -30,7 +30,7 @@ test('two bodies go at once, the largest rests first; the next one when one was 
   expect(await settled()).toBe('large middle small');
 });
 
-test('a blob with another chunk at hand keeps its place', async () => {
+it('a blob with another chunk at hand keeps its place', async () => {
   const { take, settled, end } = takers(new BodyScheduler());
   take('large 1', 50 * MIB, 400 * MIB);
   take('middle', 50 * MIB, 60 * MIB);
@@ -41,7 +41,7 @@ test('a blob with another chunk at hand keeps its place', async () => {
   expect(await settled()).toBe('large 1 middle large 2');
 });
 
-test('a body that ends twice frees one place', async () => {
+it('a body that ends twice frees one place', async () => {
   const { take, settled, end } = takers(new BodyScheduler());
   for (const name of ['a', 'b', 'c', 'd']) take(name, 50 * MIB);
   expect(await settled()).toBe('a b');
@@ -50,14 +50,14 @@ test('a body that ends twice frees one place', async () => {
   expect(await settled()).toBe('a b c');
 });
 
-test('small bodies wait for nobody', async () => {
+it('small bodies wait for nobody', async () => {
   const { take, settled } = takers(new BodyScheduler());
   for (const name of ['a', 'b', 'c']) take(name, 50 * MIB);
   take('config', 3000);
   expect(await settled()).toBe('config a b');
 });
 
-test('a link that takes its time gets all bodies at once, from then on', async () => {
+it('a link that takes its time gets all bodies at once, from then on', async () => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
   onTestFinished(() => void vi.useRealTimers());
   const { take, settled, end } = takers(new BodyScheduler());

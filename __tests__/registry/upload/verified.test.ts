@@ -1,5 +1,5 @@
 /** A blob out of an engine's store: its length is known from the start, its digest is seen to be right while it is sent. */
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, it } from 'vitest';
 import type { ReadableBlob } from '../../../src/blob/blob.ts';
 import { type Registry as Server, startRegistry } from '../../support/registry/server.ts';
 import { bytesOf, type Client, connect, knownBody, MIB, plain } from './client.ts';
@@ -30,7 +30,7 @@ function unverified() {
   return { body, verified };
 }
 
-test('its chunks go while it is verified, and the closing request comes after', async () => {
+it('its chunks go while it is verified, and the closing request comes after', async () => {
   const { body, verified } = unverified();
   const upload = client.registry.repository('team/app').uploadBlob(body, plain());
   await expect.poll(() => steps()).toEqual(CHUNKS);
@@ -43,7 +43,7 @@ test('its chunks go while it is verified, and the closing request comes after', 
   expect(steps()).toEqual([...CHUNKS, 'upload-put']);
 });
 
-test('bytes that turn out to be others are never closed, and their session is deleted', async () => {
+it('bytes that turn out to be others are never closed, and their session is deleted', async () => {
   const { body, verified } = unverified();
   const upload = client.registry.repository('team/app').uploadBlob(body, plain());
   await expect.poll(() => steps()).toEqual(CHUNKS);
