@@ -10,6 +10,8 @@ export interface Profile {
   readonly monolithic?: boolean;
   /** The largest chunk, bytes. */
   readonly chunkSize?: number;
+  /** The smallest chunk but the last, bytes. */
+  readonly smallestChunk?: number;
   /** The last chunk goes in the closing PUT, which is then never empty. */
   readonly lastChunkInPut?: boolean;
   /** The `Range` of its answers does not move although the bytes are stored: our own count is believed. */
@@ -23,7 +25,7 @@ const MIB = 2 ** 20;
 const NOTHING_KNOWN: Profile = { name: 'any registry' };
 
 /**
- * A PATCH over 4 MiB gets 416 "exceeds the maximum permissible limit of 4.00MiB"; a PUT has no limit that anybody met.
+ * A PATCH over 4 MiB gets 416 "exceeds the maximum permissible limit of 4.00MiB"; no limit of a PUT is known.
  * https://github.com/oras-project/rust-oci-client/issues/35, https://github.com/ocx-sh/ocx/pull/237
  */
 const GHCR: Profile = { name: 'GitHub Container Registry', monolithic: true };
@@ -36,6 +38,7 @@ const GHCR: Profile = { name: 'GitHub Container Registry', monolithic: true };
 const ECR: Profile = {
   name: 'Amazon ECR',
   chunkSize: 20 * MIB,
+  smallestChunk: 5 * MIB,
   lastChunkInPut: true,
   staleRange: true,
   openRemedy: 'ECR may not make repositories by itself: create it first (aws ecr create-repository), or check its name',

@@ -191,6 +191,7 @@ export class Transport {
       timeouts: { ...defaultTimeouts(bodySize(body)), ...request.timeouts, ...this.#options.timeouts },
       signals,
     });
+    this.backoff.answered(url);
     this.#debug(`${answer.statusCode} to ${asked} after ${Math.round(now() - started)} ms`);
     return this.#received(request, answer, signals, home);
   }
