@@ -155,7 +155,7 @@ const WRONG: [input: string, value: string, problem: RegExp, others?: Inputs][] 
   ['max-retries', '-1', /"-1" is not a whole number from 0 to 100/],
   ['compression', 'xz', /"xz" is not one of gzip, zstd/],
   ['compression-level', '20', /"20" is not a whole number from 1 to 19/, { compression: 'zstd' }],
-  ['compression-level', '0', /"0" is not a whole number from 1 to 12/],
+  ['compression-level', '0', /"0" is not a whole number from 1 to 9/],
   ['cache', 'on', /"on" is neither true nor false/],
   ['cache-from', 'registry.example.com/team/app:main stable', /is not an image reference/],
   ['cache-max-size', 'unlimited', /"unlimited" is not a size/],

@@ -2,6 +2,7 @@
 
 import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { COMPRESSIONS } from '../blob/compress/compression.ts';
 import { parsePlatform } from '../oci/platforms.ts';
 import { parseReference, type Reference, withDefaultTag } from '../oci/reference.ts';
 import { explain, PushError } from './error.ts';
@@ -78,7 +79,6 @@ const MAX_CONCURRENCY = 64;
 const MAX_RETRIES = 100;
 /** Node reads files and buffers with numbers up to this. */
 const MAX_BYTES = Number.MAX_SAFE_INTEGER;
-const MAX_LEVEL = { gzip: 12, zstd: 19 } as const;
 
 /** An input that can't be used: its name, what is wrong with it, and one that is right. */
 export class InputError extends PushError {
@@ -107,7 +107,7 @@ export function parseRequest(raw: RawInputs, surroundings: Surroundings): PushRe
     maxRetries: whole('max-retries', text('max-retries') || '3', 0, MAX_RETRIES),
     compression,
     compressionLevel: text('compression-level')
-      ? whole('compression-level', text('compression-level'), 1, MAX_LEVEL[compression])
+      ? whole('compression-level', text('compression-level'), ...COMPRESSIONS[compression].levels)
       : undefined,
     cache: flag('cache', text('cache') || 'true'),
     cacheFrom: text('cache-from') ? list(text('cache-from')).map((one) => reference('cache-from', one)) : undefined,
