@@ -1,6 +1,7 @@
 /** The docker-archive form on disk: `manifest.json`, a config and layers, as docker, podman, skopeo, kaniko, Bazel and ko write it. */
 
 import { createHash } from 'node:crypto';
+import type { BlobFormat } from '../../blob/blob.ts';
 import { readConfig } from '../../oci/documents.ts';
 import { ImageError } from '../../oci/error.ts';
 import type { ImageTree } from '../../oci/image-tree.ts';
@@ -9,7 +10,7 @@ import { type Descriptor, type Digest, digestOf, isForeignLayer, MediaType } fro
 import { candidatesOfList, chooseOne, type ListedImage, readArchiveList } from '../choose.ts';
 import { type Files, type OpenFile, readSmall, storedBlob } from '../files.ts';
 import { FileStore } from '../layout/layout.ts';
-import type { BlobFormat, StoreSource } from '../source.ts';
+import type { StoreSource } from '../source.ts';
 
 /** A layer of the archive: what stands in a manifest for it, and where its bytes are. */
 interface ArchivedLayer {
