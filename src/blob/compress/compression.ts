@@ -18,7 +18,7 @@ const MIB = 1024 * 1024;
 /** Both formats allow members (RFC 1952, section 2.2) and frames (RFC 8878, section 3) side by side: together they are one valid stream. */
 export const COMPRESSIONS: Readonly<Record<Compression, CompressionFacts>> = {
   gzip: { mediaType: MediaType.ociLayerGzip, defaultLevel: 1, levels: [1, 9], blockBytes: MIB },
-  // Levels 20 to 22 take windows of up to 128 MiB, which readers refuse by default; blocks of 1 MiB would not use them.
+  // Levels 20 to 22 are made for windows above 8 MiB: in blocks of 1 MiB they only cost memory.
   zstd: { mediaType: MediaType.ociLayerZstd, defaultLevel: 2, levels: [1, 19], blockBytes: MIB },
 };
 
