@@ -19,8 +19,8 @@ const MIB = 1024 * 1024;
 
 /** Both formats allow members (RFC 1952, section 2.2) and frames (RFC 8878, section 3) side by side: together they are one valid stream. */
 export const COMPRESSIONS: Readonly<Record<Compression, CompressionFacts>> = {
-  gzip: { mediaType: MediaType.ociLayerGzip, defaultLevel: 1, levels: [1, 12], blockBytes: MIB },
-  zstd: { mediaType: MediaType.ociLayerZstd, defaultLevel: 2, levels: [1, 22], blockBytes: MIB },
+  gzip: { mediaType: MediaType.ociLayerGzip, defaultLevel: 1, levels: [1, 9], blockBytes: MIB },
+  zstd: { mediaType: MediaType.ociLayerZstd, defaultLevel: 2, levels: [1, 19], blockBytes: MIB },
 };
 
 /** The OCI media type of a layer in this compression. */
