@@ -43,6 +43,8 @@ export type PushEvent =
       readonly reason: string;
       readonly attempt: number;
       readonly waitMs: number;
+      /** Part of a wait that the log has (`waiting`). */
+      readonly waiting?: boolean;
     }
   /** A registry is away, or asks for fewer requests: it is waited for, `maxWaitMs` at most. Once, until `resumed`. */
   | {

@@ -81,7 +81,7 @@ function diffIdsOf(config: Buffer | undefined, count: number): readonly Digest[]
   }
 }
 
-/** Blobs that are sent although a registry says that it has them: it denied them when a manifest came (T9). */
+/** Blobs that are sent although a registry says that it has them: it denied them when a manifest came. */
 
 export interface ForcedBlobs {
   /** By their keys. */

@@ -29,6 +29,8 @@ export interface RegistryOptions {
    * fails for good: milliseconds, default 10 minutes. One that never answered is bounded by `maxRetries`.
    */
   readonly maxWait?: number | undefined;
+  /** `false`: any certificate is accepted. */
+  readonly tlsVerify?: boolean | undefined;
   /** Default: by host. */
   readonly profile?: Profile | undefined;
   /** In place of the usual time-outs, ms. */

@@ -66,7 +66,7 @@ export class LineTeller {
         this.#waiting.delete(`${event.host} ${event.label}`);
         return { level: 'info', text: `${this.#name(event)}: ${endWords(event)}` };
       case 'retry':
-        return { level: 'info', text: `${this.#name(event)}: ${retryWords(event)}` };
+        return { level: event.waiting === true ? 'debug' : 'info', text: `${this.#name(event)}: ${retryWords(event)}` };
       case 'waiting':
         return { level: 'info', text: waitingLine(event) };
       case 'resumed':

@@ -1,4 +1,4 @@
-/** Which `Authorization` a request to one registry carries: tier T0. */
+/** Which `Authorization` a request to one registry carries. */
 import { RegistryError } from '../http/error.ts';
 import type { Secrets } from '../http/secrets.ts';
 import { unsafeTarget } from '../http/url-policy.ts';

@@ -34,6 +34,8 @@ export interface Place {
 export interface Task {
   readonly label: string;
   readonly signal: AbortSignal;
+  /** A connection that is hung up is this request's own failure, and not the host's absence. */
+  readonly hangUpIsFailure?: boolean | undefined;
   /** What to do when it fails, where the error itself does not say. */
   readonly remedy?: string | (() => string | undefined) | undefined;
 }
@@ -113,6 +115,8 @@ export type RegistryEvent =
       readonly reason: string;
       readonly attempt: number;
       readonly waitMs: number;
+      /** Part of a wait that the log has (`waiting`). */
+      readonly waiting?: boolean;
     }
   /** The host is away, or asks for fewer requests: it is waited for, `maxWaitMs` at most. Once, until `resumed`. */
   | {

@@ -57,7 +57,8 @@ export class Patience {
   async failed(error: RegistryError): Promise<void> {
     const { backoff, onEvent, host } = this.#context;
     this.#task.signal.throwIfAborted();
-    const trouble = backoff.troubleOf(error);
+    const isHungUp = error.kind === 'reset' && this.#task.hangUpIsFailure === true;
+    const trouble = isHungUp ? 'failed' : backoff.troubleOf(error);
     this.#since ??= backoff.clock.now();
     this.#failures += 1;
     if (trouble === 'failed' || trouble === 'unknown') this.#tries += 1;
@@ -65,12 +66,15 @@ export class Patience {
     this.retries += 1;
     const waiting = backoff.waiting(error, trouble, host.host, this.#left);
     if (waiting !== undefined) onEvent(waiting);
-    const reason = error.message;
-    const attempt = this.#failures;
-    if (!backoff.isWaiting)
-      onEvent({ type: 'retry', host: host.host, label: this.#task.label, reason, attempt, waitMs });
-    else
-      onEvent({ type: 'debug', text: `${this.#task.label}: try ${attempt} failed: ${reason}; again in ${waitMs} ms` });
+    onEvent({
+      type: 'retry',
+      host: host.host,
+      label: this.#task.label,
+      reason: error.message,
+      attempt: this.#failures,
+      waitMs,
+      ...(backoff.isWaiting ? { waiting: true } : {}),
+    });
     await backoff.clock.sleep(waitMs, this.#task.signal);
   }
 

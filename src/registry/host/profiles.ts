@@ -16,6 +16,8 @@ export interface Profile {
   readonly lastChunkInPut?: boolean;
   /** The `Range` of its answers does not move although the bytes are stored: our own count is believed. */
   readonly staleRange?: boolean;
+  /** It hangs up on a request to open an upload in a repository that does not exist. */
+  readonly hangsUpOnUnknown?: boolean;
   /** What to do when an upload cannot be opened, for the error message. */
   readonly openRemedy?: string;
 }
@@ -41,6 +43,7 @@ const ECR: Profile = {
   smallestChunk: 5 * MIB,
   lastChunkInPut: true,
   staleRange: true,
+  hangsUpOnUnknown: true,
   openRemedy: 'ECR may not make repositories by itself: create it first (aws ecr create-repository), or check its name',
 };
 

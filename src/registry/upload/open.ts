@@ -64,10 +64,12 @@ async function tryMount(
   return undefined;
 }
 
-const post = (place: Place, task: Task, cookies: CookieJar): Promise<RegistryResponse> =>
-  retrying(place.context, { remedy: place.context.host.profile.openRemedy, ...task }, STEP, () =>
+function post(place: Place, task: Task, cookies: CookieJar): Promise<RegistryResponse> {
+  const { openRemedy, hangsUpOnUnknown } = place.context.host.profile;
+  return retrying(place.context, { remedy: openRemedy, hangUpIsFailure: hangsUpOnUnknown, ...task }, STEP, () =>
     send(place, task, { url: place.url('blobs/uploads/'), scopes: place.scopes, cookies, step: STEP }),
   );
+}
 
 /** A POST that outlives the task's signal for a while. */
 async function send(

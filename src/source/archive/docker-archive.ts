@@ -2,6 +2,7 @@
 
 import { createHash } from 'node:crypto';
 import type { BlobFormat } from '../../blob/blob.ts';
+import { leadsOut } from '../../common/platform.ts';
 import { readConfig } from '../../oci/documents.ts';
 import { ImageError } from '../../oci/error.ts';
 import type { ImageTree } from '../../oci/image-tree.ts';
@@ -114,6 +115,6 @@ async function hash(file: OpenFile): Promise<Digest> {
 
 /** A path of manifest.json that leads out of the archive finds nothing in a tar file; it must not in a folder either. */
 function safePath(path: string): string {
-  if (!path.startsWith('/') && !path.split('/').includes('..')) return path;
+  if (!leadsOut(path)) return path;
   throw new ImageError('Archive', `manifest.json names ${JSON.stringify(path)}, which leads out of the archive`);
 }
