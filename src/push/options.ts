@@ -1,9 +1,9 @@
 /** What a push is asked to do, checked and typed. The action makes it from inputs, the terminal from flags. */
 
-import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { parsePlatform } from '../oci/platforms.ts';
 import { parseReference, type Reference, withDefaultTag } from '../oci/reference.ts';
+import { certificatesIn } from '../registry/http/trust.ts';
 import { explain, PushError } from './error.ts';
 
 export interface PushRequest {
@@ -236,28 +236,11 @@ function destination(name: InputName, text: string): Reference {
 }
 
 function certificates(path: string): string {
-  let text: string;
   try {
-    text = readFileSync(path, 'utf8');
+    return certificatesIn(readFileSync(path)).join('\n');
   } catch (cause) {
-    throw new InputError(
-      'ca-file',
-      `${path} can't be read: ${(cause as Error).message}`,
-      'name a file of certificates in PEM form',
-      cause,
-    );
-  }
-  const blocks = text.match(/-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----/g) ?? [];
-  try {
-    if (blocks.length === 0) throw new Error('it has no BEGIN CERTIFICATE line');
-    for (const block of blocks) new X509Certificate(block);
-    return text;
-  } catch (cause) {
-    throw new InputError(
-      'ca-file',
-      `${path} holds no certificates: ${(cause as Error).message}`,
-      'name a file of certificates in PEM form',
-      cause,
-    );
+    const { message, code } = cause as NodeJS.ErrnoException;
+    const problem = code === undefined ? `${path} ${message}` : `${path} can't be read: ${message}`;
+    throw new InputError('ca-file', problem, 'name a file of certificates in PEM form, or one in DER form', cause);
   }
 }

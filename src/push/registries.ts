@@ -235,6 +235,7 @@ async function openTarget(
     ...(found === undefined ? {} : { credentials: found }),
     env,
     chunkSize,
+    concurrency,
     maxRetries,
     onEvent: (event) => context.report(event),
   });
