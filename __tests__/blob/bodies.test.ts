@@ -2,7 +2,7 @@ import { createReadStream, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
-import { expect, test } from 'vitest';
+import { expect, it } from 'vitest';
 import { LayerError } from '../../src/blob/compress/error.ts';
 import { memoryBody, type Stored, storedBody } from '../../src/blob/ready.ts';
 import { type Digest, digestOf } from '../../src/oci/types.ts';
@@ -25,7 +25,7 @@ const storedFile = (bytes: Buffer): Stored & { opened: number } => {
   return stored;
 };
 
-test('bytes in memory are a body', async () => {
+it('bytes in memory are a body', async () => {
   const bytes = Buffer.from('{"architecture":"amd64"}');
   const body = memoryBody(bytes, digestOf(bytes));
   expect(await body.reach(1)).toEqual({ available: bytes.length, ended: true });
@@ -34,13 +34,13 @@ test('bytes in memory are a body', async () => {
   expect(body.read(3, 3)).toEqual(Buffer.alloc(0));
 });
 
-test('other bytes in memory than those of the digest are told before any of them is sent', async () => {
+it('other bytes in memory than those of the digest are told before any of them is sent', async () => {
   const bytes = Buffer.from('{}');
   await expect(memoryBody(bytes, wrong).reach(1)).rejects.toThrow(digestOf(bytes));
   await expect(memoryBody(bytes, wrong).whole()).rejects.toThrow(digestOf(bytes));
 });
 
-test('a stored blob is there from the first moment, and read only when it is needed', async () => {
+it('a stored blob is there from the first moment, and read only when it is needed', async () => {
   const bytes = bytesOf('mixed', 3 * MIB + 5);
   const stored = storedFile(bytes);
   const body = storedBody(stored, digestOf(bytes), { signal: never });
@@ -53,7 +53,7 @@ test('a stored blob is there from the first moment, and read only when it is nee
   expect(stored.opened).toBe(2);
 });
 
-test('a stored blob whose bytes are others is refused, also by whoever goes on uploading', async () => {
+it('a stored blob whose bytes are others is refused, also by whoever goes on uploading', async () => {
   const stored = storedFile(bytesOf('text', MIB));
   const body = storedBody(stored, wrong, { signal: never });
   await expect(body.whole()).rejects.toMatchObject({ remedy: expect.stringContaining('damaged') });
@@ -62,14 +62,15 @@ test('a stored blob whose bytes are others is refused, also by whoever goes on u
   await expect(short.whole()).rejects.toThrow(`has ${MIB} bytes, but its descriptor says ${MIB + 1}`);
 });
 
-test('a store that breaks or hangs rejects, and nobody has to listen', async () => {
+it('a store that breaks or hangs rejects, and nobody has to listen', async () => {
   const breaking = { size: 10, read: () => new Readable({ read: (_size) => undefined }).destroy(new Error('EIO')) };
   await expect(storedBody(breaking, wrong, { signal: never }).whole()).rejects.toThrow(/reading the blob .*: EIO/);
   await storedBody(breaking, wrong, { signal: never }).reach(1);
   const cancel = new AbortController();
-  const hanging = storedBody({ size: 10, read: () => stuckAfter(Buffer.alloc(5)) }, wrong, { signal: cancel.signal });
+  const stuck = stuckAfter(Buffer.alloc(5));
+  const hanging = storedBody({ size: 10, read: () => stuck }, wrong, { signal: cancel.signal });
   const waiting = expect(hanging.whole()).rejects.toThrow('cancelled');
-  await new Promise((resolve) => setTimeout(resolve, 20));
+  await expect.poll(() => stuck.readableLength).toBe(0);
   cancel.abort();
   await waiting;
   await expect(storedBody(breaking, wrong, { signal: cancel.signal }).whole()).rejects.toBeInstanceOf(LayerError);

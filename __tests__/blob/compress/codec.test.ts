@@ -1,5 +1,5 @@
 import { gunzipSync, zstdDecompressSync } from 'node:zlib';
-import { expect, test } from 'vitest';
+import { expect, it } from 'vitest';
 import { codecFor } from '../../../src/blob/compress/codec.ts';
 import { grownBytes, shrinks } from '../../../src/blob/compress/compression.ts';
 import { bytesOf, MIB } from '../layers.ts';
@@ -12,7 +12,7 @@ const packed = async (compression: 'gzip' | 'zstd', level: number, block: Buffer
 };
 
 for (const bytes of [0, 1, 65535, 65536, BLOCK - 1, BLOCK]) {
-  test(`${bytes} bytes that do not shrink fit, and come back`, async () => {
+  it(`${bytes} bytes that do not shrink fit, and come back`, async () => {
     const block = bytesOf('random', bytes);
     for (const level of [1, 3]) {
       const gzip = await packed('gzip', level, block);
@@ -23,7 +23,7 @@ for (const bytes of [0, 1, 65535, 65536, BLOCK - 1, BLOCK]) {
   });
 }
 
-test('higher levels give smaller members and frames, where one compressor has them', async () => {
+it('higher levels give smaller members and frames, where one compressor has them', async () => {
   const block = bytesOf('mixed', BLOCK);
   for (const [compression, levels] of [
     ['gzip', [2, 4, 8]],
@@ -36,13 +36,13 @@ test('higher levels give smaller members and frames, where one compressor has th
   }
 });
 
-test('the gzip header tells nothing of the machine or the hour', async () => {
+it('the gzip header tells nothing of the machine or the hour', async () => {
   const member = await packed('gzip', 1, bytesOf('text', 1000));
   expect(member.subarray(0, 10).toString('hex')).toBe('1f8b08000000000000ff');
   expect(member.readUInt32LE(member.length - 4)).toBe(1000);
 });
 
-test('a block is stored only when it shrinks nowhere', async () => {
+it('a block is stored only when it shrinks nowhere', async () => {
   const [random, text] = [bytesOf('random', BLOCK), bytesOf('text', BLOCK)];
   expect(shrinks(random)).toBe(false);
   expect(shrinks(text)).toBe(true);
