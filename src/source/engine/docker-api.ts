@@ -6,10 +6,11 @@
  * every answer but a 200 of Docker itself, so that errors are reported in the command's own words.
  */
 
+import { closeSync, readSync } from 'node:fs';
 import { get } from 'node:http';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { isScript, readRegularFile } from '../../common/regular-file.ts';
+import { openRegularSync, readRegularSync } from '../../common/open-regular.ts';
 
 const DEFAULT_SOCKET = '/var/run/docker.sock';
 
@@ -73,7 +74,7 @@ function bodyOf(socketPath: string, path: string, signal: AbortSignal): Promise<
     const request = get({ socketPath, path, signal, agent: false, headers: { host: 'docker' } }, (response) => {
       const chunks: Buffer[] = [];
       let bytes = 0;
-      const isDocker = /^Docker\//i.test(response.headers.server ?? '');
+      const isDocker = /^Docker\//i.test(String(response.headers.server));
       if (response.statusCode !== 200 || !isDocker) {
         request.destroy(new Error(`${path}: status ${response.statusCode} of ${response.headers.server}`));
         return;
@@ -90,6 +91,21 @@ function bodyOf(socketPath: string, path: string, signal: AbortSignal): Promise<
   });
 }
 
+/** Whether a command is, or may be, a script. */
+function isScript(tool: string): boolean {
+  try {
+    const { fd } = openRegularSync(tool);
+    const head = Buffer.alloc(2);
+    try {
+      return readSync(fd, head) < head.length || head.toString('latin1') === '#!';
+    } finally {
+      closeSync(fd);
+    }
+  } catch {
+    return true;
+  }
+}
+
 /** What of the command's configuration changes whom it asks. */
 interface DockerConfig {
   readonly currentContext?: unknown;
@@ -100,7 +116,7 @@ interface DockerConfig {
 function configOf(env: NodeJS.ProcessEnv): DockerConfig | undefined {
   const folder = env.DOCKER_CONFIG || join(env.HOME || homedir(), '.docker');
   try {
-    const text = readRegularFile(join(folder, 'config.json'), MAX_CONFIG_BYTES).toString('utf8');
+    const text = readRegularSync(join(folder, 'config.json'), MAX_CONFIG_BYTES).toString('utf8');
     const config: unknown = JSON.parse(text);
     return typeof config === 'object' && config !== null ? config : undefined;
   } catch (error) {
