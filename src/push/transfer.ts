@@ -4,11 +4,11 @@
  */
 
 import pLimit, { type LimitFunction } from 'p-limit';
+import type { StreamedBlob, StreamingBlob } from '../blob/blob.ts';
 import { layerMediaType } from '../blob/compress/compression.ts';
-import { fileBody, memoryBody, storedBody } from '../blob/ready.ts';
-import type { StreamingBlob } from '../blob/streaming.ts';
+import { cachedBlob, memoryBlob, readyBlob } from '../blob/ready.ts';
 import { type Digest, MediaType } from '../oci/types.ts';
-import type { StoreSource, StreamedBlob, StreamSource } from '../source/source.ts';
+import type { StoreSource, StreamSource } from '../source/source.ts';
 import { activeRegistries, type PushContext } from './context.ts';
 import { findExisting } from './existing.ts';
 import type { ForcedBlobs, ImageBlob } from './image-blobs.ts';
@@ -95,7 +95,7 @@ export class Transfer {
         if (!found || this.isTaken(piece.key)) return;
         const { descriptor, path } = found;
         this.#deliveries.note({ diffId: piece.key, descriptor, path });
-        const body = await fileBody(path, descriptor.digest);
+        const body = await cachedBlob(path, descriptor.digest);
         void this.#deliveries.ship({ piece, body, mediaType: descriptor.mediaType, fromCache: true });
       }),
     );
@@ -109,7 +109,7 @@ export class Transfer {
       this.#deliveries.take(piece.key);
       void this.#deliveries.ship({
         piece,
-        body: memoryBody(bytes, piece.key),
+        body: memoryBlob(bytes, piece.key),
         mediaType: piece.mediaType,
         fromCache: false,
       });
@@ -138,14 +138,10 @@ export class Transfer {
         this.#deliveries.leave(piece.key);
         return;
       }
-      const { size, bytes } = stored;
+      const body = piece.plain ? undefined : readyBlob(stored, piece.key, this.#job);
       if (piece.plain) {
         await this.#shipWhileMade(piece, (workshop) => workshop.compress(stored.read(), piece.key));
-      } else if (bytes) {
-        const body = memoryBody(bytes, piece.key);
-        await this.#deliveries.ship({ piece, body, mediaType: piece.mediaType, fromCache: false });
-      } else if (stored.seekable && size !== undefined) {
-        const body = storedBody({ ...stored, size, read: stored.read.bind(stored) }, piece.key, this.#job);
+      } else if (body) {
         await this.#deliveries.ship({ piece, body, mediaType: piece.mediaType, fromCache: false });
       } else {
         await this.#shipWhileMade(piece, (workshop) => workshop.passThrough(stored.read(), piece.key));
@@ -162,7 +158,7 @@ export class Transfer {
       const made = make(workshop);
       const shipped = this.#deliveries.ship(this.#madeShipment(piece, made));
       // A failure is the shipment's to tell; here it only frees the place.
-      await Promise.race([made.whole().catch(() => {}), shipped]);
+      await Promise.race([made.completed().catch(() => {}), shipped]);
       return { shipped };
     });
     await shipped;

@@ -5,10 +5,10 @@ import { realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { promisify } from 'node:util';
+import type { BlobFormat, StoredBlob } from '../blob/blob.ts';
 import { type FillStream, openFileStream } from '../blob/blocks.ts';
 import { MAX_DOCUMENT_BYTES } from '../oci/documents.ts';
 import { ImageError, messageOf } from '../oci/error.ts';
-import type { BlobFormat, StoredBlob } from './source.ts';
 
 const openFile = promisify(open);
 const statFile = promisify(fstat);

@@ -1,6 +1,8 @@
 /** The docker-archive form on disk: `manifest.json`, a config and layers, as docker, podman, skopeo, kaniko, Bazel and ko write it. */
 
 import { createHash } from 'node:crypto';
+import type { BlobFormat } from '../../blob/blob.ts';
+import { leadsOut } from '../../common/platform.ts';
 import { readConfig } from '../../oci/documents.ts';
 import { ImageError } from '../../oci/error.ts';
 import type { ImageTree } from '../../oci/image-tree.ts';
@@ -9,7 +11,7 @@ import { type Descriptor, type Digest, digestOf, isForeignLayer, MediaType } fro
 import { candidatesOfList, chooseOne, type ListedImage, readArchiveList } from '../choose.ts';
 import { type Files, type OpenFile, readSmall, storedBlob } from '../files.ts';
 import { FileStore } from '../layout/layout.ts';
-import type { BlobFormat, StoreSource } from '../source.ts';
+import type { StoreSource } from '../source.ts';
 
 /** A layer of the archive: what stands in a manifest for it, and where its bytes are. */
 interface ArchivedLayer {
@@ -113,6 +115,6 @@ async function hash(file: OpenFile): Promise<Digest> {
 
 /** A path of manifest.json that leads out of the archive finds nothing in a tar file; it must not in a folder either. */
 function safePath(path: string): string {
-  if (!path.startsWith('/') && !path.split('/').includes('..')) return path;
+  if (!leadsOut(path)) return path;
   throw new ImageError('Archive', `manifest.json names ${JSON.stringify(path)}, which leads out of the archive`);
 }

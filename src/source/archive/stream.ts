@@ -2,13 +2,14 @@
 
 import { Readable } from 'node:stream';
 import type { Header } from 'tar-stream';
+import type { StreamedBlob } from '../../blob/blob.ts';
 import { MAX_DOCUMENT_BYTES, MAX_ENTRIES, verifyDocument } from '../../oci/documents.ts';
 import { asImageError, ImageError } from '../../oci/error.ts';
 import type { ImageTree } from '../../oci/image-tree.ts';
 import type { Digest } from '../../oci/types.ts';
 import { blobFormat, HEAD_BYTES, looksLikeJson } from '../files.ts';
 import { cleanName, cleanTarget, roleOf } from '../names.ts';
-import type { StreamedBlob, StreamSource } from '../source.ts';
+import type { StreamSource } from '../source.ts';
 import { type ByteInput, bodySize, EntryReader, readHeader, TAR_BLOCK } from './entry.ts';
 import { type AskedImage, KeptDocuments } from './stream-documents.ts';
 

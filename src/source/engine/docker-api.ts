@@ -8,11 +8,8 @@
 
 import { closeSync, readSync } from 'node:fs';
 import { get } from 'node:http';
-import { homedir } from 'node:os';
-import { join } from 'node:path';
 import { openRegularSync, readRegularSync } from '../../common/open-regular.ts';
-
-const DEFAULT_SOCKET = '/var/run/docker.sock';
+import { dockerConfigFile, dockerSocket, socketInHost } from '../../common/platform.ts';
 
 /** An `inspect` has some KiB; `info` of a large machine some tens. Bytes. */
 const MAX_BYTES = 8 * 1024 * 1024;
@@ -41,7 +38,7 @@ export const imagePaths = (name: string): ImagePaths | undefined =>
 export function socketOf(tool: string, env: NodeJS.ProcessEnv): string | undefined {
   const host = env.DOCKER_HOST;
   if (UNSUPPORTED_VARIABLES.some((name) => env[name]) || (!host && env.DOCKER_CONTEXT)) return undefined;
-  const socket = host ? /^unix:\/\/(\/.*)$/.exec(host)?.[1] : DEFAULT_SOCKET;
+  const socket = host ? socketInHost(host) : dockerSocket();
   // A script may ask any engine anywhere: the `docker` of podman-docker is one.
   if (!socket || isScript(tool)) return undefined;
   const config = configOf(env);
@@ -114,9 +111,8 @@ interface DockerConfig {
 
 /** The command's configuration, empty where there is none; undefined for one that can't be read. */
 function configOf(env: NodeJS.ProcessEnv): DockerConfig | undefined {
-  const folder = env.DOCKER_CONFIG || join(env.HOME || homedir(), '.docker');
   try {
-    const text = readRegularSync(join(folder, 'config.json'), MAX_CONFIG_BYTES).toString('utf8');
+    const text = readRegularSync(dockerConfigFile(env), MAX_CONFIG_BYTES).toString('utf8');
     const config: unknown = JSON.parse(text);
     return typeof config === 'object' && config !== null ? config : undefined;
   } catch (error) {

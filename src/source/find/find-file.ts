@@ -1,6 +1,7 @@
 /** Finding an image in a file: an archive or a layout, by skopeo's transport names. */
 
 import { stat } from 'node:fs/promises';
+import { colonAfterPath } from '../../common/platform.ts';
 import { readConfig } from '../../oci/documents.ts';
 import { ImageError } from '../../oci/error.ts';
 import type { ImageTree } from '../../oci/image-tree.ts';
@@ -36,14 +37,14 @@ export async function findInFile(
   return { name, ...describe(first.tree), open };
 }
 
-/** skopeo's syntax: the first colon after the path begins the reference. A path that has a colon itself is taken whole if it exists. */
+/** skopeo's syntax: the first colon after the path (of a Windows drive, see there) begins the reference. A path that has a colon itself is taken whole if it exists. */
 async function splitPath(transport: Transport, rest: string): Promise<{ path: string; ref: string | undefined }> {
   const exists = (path: string) =>
     stat(path).then(
       () => true,
       () => false,
     );
-  const colon = rest.indexOf(':');
+  const colon = colonAfterPath(rest);
   if (rest === '' || colon === 0)
     throw new ImageError('Resolve', `${transport}: names no ${transport === 'oci' ? 'folder' : 'file'}`);
   if (colon < 0 || (await exists(rest))) return { path: rest, ref: undefined };

@@ -1,6 +1,7 @@
 /** An OCI image layout, a folder or a tar file of one: image-spec image-layout.md. Images and artifacts alike. */
 
 import { Readable } from 'node:stream';
+import type { StoredBlob } from '../../blob/blob.ts';
 import { buildTree, withReferrers } from '../../oci/build.ts';
 import { MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_KEPT_BYTES, readDocument, verifyDocument } from '../../oci/documents.ts';
 import { ImageError } from '../../oci/error.ts';
@@ -15,7 +16,7 @@ import {
 } from '../../oci/types.ts';
 import { candidatesOfIndex, chooseOne, matching, readIndex } from '../choose.ts';
 import { blobFormat, type Files, HEAD_BYTES, readSmall, storedBlob } from '../files.ts';
-import type { StoredBlob, StoreSource } from '../source.ts';
+import type { StoreSource } from '../source.ts';
 
 /** The name of a blob in a layout. image-layout.md, section Blobs. */
 export const blobPath = (digest: Digest): string => `blobs/sha256/${digest.slice('sha256:'.length)}`;
