@@ -2,7 +2,7 @@
 
 import { Readable } from 'node:stream';
 import type { Header } from 'tar-stream';
-import { MAX_DOCUMENT_BYTES, MAX_ENTRIES, verifyDocument } from '../../oci/documents.ts';
+import { isJson, MAX_DOCUMENT_BYTES, MAX_ENTRIES, verifyDocument } from '../../oci/documents.ts';
 import { asImageError, ImageError } from '../../oci/error.ts';
 import type { ImageTree } from '../../oci/image-tree.ts';
 import type { Digest } from '../../oci/types.ts';
@@ -159,13 +159,4 @@ async function readDocument(name: string, reader: EntryReader, digest?: Digest):
   const bytes = await reader.rest();
   if (digest) verifyDocument(bytes, { digest }, name);
   return bytes;
-}
-
-function isJson(bytes: Buffer): boolean {
-  try {
-    JSON.parse(bytes.toString('utf8'));
-    return true;
-  } catch {
-    return false;
-  }
 }
