@@ -193,7 +193,7 @@ async function endToEnd(sample: string, folder: string, rounds: number): Promise
       const pool = new CompressorPool({ compression, level, threads: 2 });
       const [start, before] = [performance.now(), process.cpuUsage()];
       const layer = compressLayer(createReadStream(sample), { pool, spool, signal: new AbortController().signal });
-      await layer.whole();
+      await layer.completed();
       const { user, system } = process.cpuUsage(before);
       runs[at]!.push({ wall: (performance.now() - start) / 1000, cpu: (user + system) / 1e6 });
       await layer.release();

@@ -44,13 +44,13 @@ it('an input that fills blocks by itself gives the same layer, and its error to 
   };
   const filling = Object.assign(new Readable({ read: () => undefined }), { fill });
   const [one, other] = [filling, streamOf(plain)].map((input) => compressLayer(input, { pool, spool, signal: never }));
-  expect(await one!.whole()).toEqual(await other!.whole());
+  expect(await one!.completed()).toEqual(await other!.completed());
   expect(await one!.diffId).toBe(digestOf(plain));
   const broken = Object.assign(new Readable({ read: () => undefined }), {
     fill: () => Promise.reject(new Error('gone')),
   });
   const layer = compressLayer(broken, { pool, spool, signal: never });
-  await expect(layer.whole()).rejects.toMatchObject({
+  await expect(layer.completed()).rejects.toMatchObject({
     what: 'reading the layer',
     message: expect.stringContaining('gone'),
   });
@@ -61,7 +61,7 @@ it('the same layer gives the same bytes, however many threads and layers there a
   const spool = await newSpool();
   const [one, three] = [newPool({ threads: 1 }), newPool({ threads: 3 })];
   const made = [one, three, three].map((pool) => compressLayer(streamOf(plain), { pool, spool, signal: never }));
-  const digests = await Promise.all(made.map(async (blob) => (await blob.whole()).digest));
+  const digests = await Promise.all(made.map(async (blob) => (await blob.completed()).digest));
   expect(new Set(digests).size).toBe(1);
 });
 
@@ -83,9 +83,9 @@ it('a giant layer does not hold up a small one', async () => {
   const giant = compressLayer(streamOf(bytesOf('text', 64 * MIB)), { pool, spool, signal: never });
   await giant.reach(1);
   const small = compressLayer(streamOf(bytesOf('text', 3 * MIB)), { pool, spool, signal: never });
-  await small.whole();
+  await small.completed();
   expect(giant.identity).toBeUndefined();
-  await giant.whole();
+  await giant.completed();
 });
 
 it('a blob passes through byte for byte', async () => {
@@ -108,13 +108,13 @@ it('bytes that are not those of the image are refused, with both digests', async
   const [pool, spool] = [newPool(), await newSpool()];
   const plain = bytesOf('text', MIB);
   const layer = compressLayer(streamOf(plain), { pool, spool, diffId: wrong, signal: never });
-  await expect(layer.whole()).rejects.toThrow(`diffID ${digestOf(plain)}, but the image names ${wrong}`);
+  await expect(layer.completed()).rejects.toThrow(`diffID ${digestOf(plain)}, but the image names ${wrong}`);
   await expect(layer.diffId).rejects.toBeInstanceOf(LayerError);
   await expect(layer.reach(10 * MIB)).rejects.toMatchObject({ remedy: expect.stringContaining('save it again') });
   const blob = spoolBlob(streamOf(plain), { spool, digest: wrong, signal: never });
-  await expect(blob.whole()).rejects.toThrow(`digest ${digestOf(plain)}`);
+  await expect(blob.completed()).rejects.toThrow(`digest ${digestOf(plain)}`);
   const short = spoolBlob(streamOf(plain), { spool, size: MIB + 1, signal: never });
-  await expect(short.whole()).rejects.toThrow(`size ${MIB}, but the image names ${MIB + 1}`);
+  await expect(short.completed()).rejects.toThrow(`size ${MIB}, but the image names ${MIB + 1}`);
 });
 
 it('an input that breaks rejects everybody who waits, and nobody has to wait', async () => {
@@ -125,7 +125,7 @@ it('an input that breaks rejects everybody who waits, and nobody has to wait', a
     return input;
   };
   const layer = compressLayer(broken(), { pool, spool, signal: never });
-  const waiting = Promise.allSettled([layer.reach(MIB), layer.whole(), layer.diffId]);
+  const waiting = Promise.allSettled([layer.reach(MIB), layer.completed(), layer.diffId]);
   for (const result of await waiting) {
     expect(result).toMatchObject({
       reason: { what: 'reading the layer', message: expect.stringContaining('exit code 1') },
@@ -147,14 +147,14 @@ it('cancelling ends a layer whose input never comes, and the input', async () =>
   const waiting = expect(layer.reach(MIB)).rejects.toThrow('cancelled');
   cancel.abort();
   await waiting;
-  await expect(layer.whole()).rejects.toBeInstanceOf(LayerError);
+  await expect(layer.completed()).rejects.toBeInstanceOf(LayerError);
   expect(input.destroyed).toBe(true);
   const late = compressLayer(streamOf(bytesOf('text', 100)), {
     pool: newPool(),
     spool: await newSpool(),
     signal: cancel.signal,
   });
-  await expect(late.whole()).rejects.toThrow('cancelled');
+  await expect(late.completed()).rejects.toThrow('cancelled');
 });
 
 it('a disk that is full is said to be full', async () => {
@@ -163,7 +163,7 @@ it('a disk that is full is said to be full', async () => {
   symlinkSync('/dev/full', path);
   const spool = await Spool.open(folder);
   const layer = compressLayer(streamOf(bytesOf('text', 30 * MIB)), { pool: newPool(), spool, path, signal: never });
-  await expect(layer.whole()).rejects.toMatchObject({
+  await expect(layer.completed()).rejects.toMatchObject({
     message: expect.stringMatching(/the disk is full.*ENOSPC/),
     remedy: expect.stringContaining('free some disk space'),
   });
@@ -178,9 +178,9 @@ it('a thread that dies is an error, and other layers hear of it', async () => {
   // A buffer that is too small for what the thread makes next.
   await pool.compress(new Uint8Array(1));
   input.push(bytesOf('text', 6 * MIB));
-  await expect(layer.whole()).rejects.toThrow('a compressor thread failed');
+  await expect(layer.completed()).rejects.toThrow('a compressor thread failed');
   const next = compressLayer(streamOf(bytesOf('text', MIB)), { pool, spool, signal: never });
-  await expect(next.whole()).rejects.toThrow('a compressor thread failed');
+  await expect(next.completed()).rejects.toThrow('a compressor thread failed');
 });
 
 it('release ends a blob that is not needed any more and removes its file', async () => {
@@ -192,7 +192,7 @@ it('release ends a blob that is not needed any more and removes its file', async
   expect(spool.bytesOnDisk).toBeGreaterThanOrEqual(2 * MIB);
   await layer.release();
   await layer.release();
-  await expect(layer.whole()).rejects.toThrow('not needed any more');
+  await expect(layer.completed()).rejects.toThrow('not needed any more');
   expect(input.destroyed).toBe(true);
   expect(readdirSync(spool.dir)).toEqual([]);
   expect(spool.bytesOnDisk).toBe(0);
@@ -237,7 +237,7 @@ it('times add up to the time that the layer took', async () => {
   for (let n = 0; n < 10; n++) await turn();
   pass(1000);
   input.push(null);
-  await layer.whole();
+  await layer.completed();
   const { waitingForInputMs, compressingMs, heldBackMs } = layer.times;
   expect(waitingForInputMs).toBeGreaterThanOrEqual(1000);
   expect(compressingMs).toBeGreaterThanOrEqual(5);

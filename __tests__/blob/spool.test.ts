@@ -1,9 +1,10 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import type { StreamingBlob } from '../../src/blob/blob.ts';
 import { LayerError } from '../../src/blob/compress/error.ts';
 import { Spool } from '../../src/blob/spool.ts';
-import { compressLayer, type StreamingBlob, spoolBlob } from '../../src/blob/streaming.ts';
+import { compressLayer, spoolBlob } from '../../src/blob/streaming.ts';
 import { bytesOf, MIB, never, newFolder, newPool, newSpool, streamOf } from './layers.ts';
 
 /** Blocks that may be on their way when a maker is held back: those in the threads, and the ones being gathered. */
@@ -11,7 +12,7 @@ const IN_FLIGHT = 8 * 2 * MIB;
 
 /** The same work, begun later and with room: when it is done, a blob that nothing holds back would be done too. */
 const afterAnother = async (start: (spool: Spool) => StreamingBlob): Promise<void> => {
-  await start(await newSpool()).whole();
+  await start(await newSpool()).completed();
 };
 
 for (const make of ['compressed', 'passed through'] as const) {
@@ -35,7 +36,7 @@ for (const make of ['compressed', 'passed through'] as const) {
     expect(blob.identity).toBeUndefined();
     expect(blob.times.heldBackMs).toBeGreaterThan(0);
     blob.confirmed(64 * MIB);
-    await blob.whole();
+    await blob.completed();
   });
 
   it(`an upload that wants more than the bound gets it: chunks larger than the spool (${make})`, async () => {
@@ -47,14 +48,14 @@ for (const make of ['compressed', 'passed through'] as const) {
       blob.confirmed(sent);
       if (ended && sent === available) break;
     }
-    expect((await blob.whole()).size).toBeGreaterThan(48 * MIB - 1);
+    expect((await blob.completed()).size).toBeGreaterThan(48 * MIB - 1);
   });
 }
 
 it('a blob that is removed makes room for another that nobody uploads yet', async () => {
   const spool = await newSpool(8 * MIB);
   const first = spoolBlob(streamOf(bytesOf('random', 7 * MIB)), { spool, signal: never });
-  await first.whole();
+  await first.completed();
   const large = (spool: Spool) => spoolBlob(streamOf(bytesOf('random', 40 * MIB)), { spool, signal: never });
   const second = large(spool);
   await afterAnother(large);
@@ -86,7 +87,7 @@ it('disposing of the spool ends those who are held back', async () => {
   await afterAnother(large);
   expect(blob.identity).toBeUndefined();
   await spool.close();
-  await expect(blob.whole()).rejects.toBeInstanceOf(LayerError);
+  await expect(blob.completed()).rejects.toBeInstanceOf(LayerError);
   expect(spool.bytesOnDisk).toBe(0);
 });
 

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { gzipSync } from 'node:zlib';
 import { onTestFinished } from 'vitest';
+import type { StreamedBlob } from '../../src/blob/blob.ts';
 import type { ImageTree } from '../../src/oci/image-tree.ts';
 import { type Descriptor, type Digest, digestOf, type Manifest, MediaType } from '../../src/oci/types.ts';
 import type { PushContext } from '../../src/push/context.ts';
@@ -12,7 +13,7 @@ import { closeContext, openContext } from '../../src/push/context.ts';
 import type { PushEvent } from '../../src/push/events.ts';
 import type { PushRequest } from '../../src/push/options.ts';
 import { parseRequest, type RawInputs } from '../../src/push/options.ts';
-import type { StoreSource, StreamedBlob, StreamSource } from '../../src/source/source.ts';
+import type { StoreSource, StreamSource } from '../../src/source/source.ts';
 import type { Quirk } from '../support/registry/quirk.ts';
 import { type Registry, type RegistryOptions, startRegistry } from '../support/registry/server.ts';
 

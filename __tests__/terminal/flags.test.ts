@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { cacheFolder, parseFlags, USAGE, UsageError } from '../../src/terminal/flags.ts';
+import { parseFlags, USAGE, UsageError } from '../../src/terminal/flags.ts';
 
 describe('parseFlags', () => {
   it('takes an image alone', () => {
@@ -65,12 +65,5 @@ describe('the usage', () => {
       });
       expect(fits, flag).toBe(true);
     }
-  });
-});
-
-describe('cacheFolder', () => {
-  it('follows the XDG base directories', () => {
-    expect(cacheFolder({ XDG_CACHE_HOME: '/cache' })).toBe('/cache/chunked-push');
-    expect(cacheFolder({})).toMatch(/\/\.cache\/chunked-push$/);
   });
 });

@@ -61,6 +61,7 @@ export function serialise(value: unknown, what: string): Buffer {
 export function readDocument(bytes: Uint8Array, what: string, mediaType?: string): Document {
   const value = parseJson(bytes, what);
   if (!isFields(value)) return { kind: 'other' };
+  if (value.schemaVersion === 1 && Array.isArray(value.fsLayers)) throw schema1(value, what);
   const claimed = typeof value.mediaType === 'string' ? value.mediaType : mediaType;
   const kind = kindOf(value, claimed);
   if (kind !== 'other' && kind !== 'config') checkClaims(value, kind, mediaType, what);
@@ -108,11 +109,7 @@ function kindOf(value: Fields, mediaType: string | undefined): Document['kind'] 
 }
 
 function checkClaims(value: Fields, kind: 'index' | 'manifest', mediaType: string | undefined, what: string): void {
-  if (value.schemaVersion !== 2) {
-    throw new ImageError('Manifest', `${what} has schemaVersion ${shown(value.schemaVersion)} instead of 2`, {
-      remedy: 'registries no longer accept schema 1: pull the image with a current engine, which converts it, and push that',
-    });
-  }
+  if (value.schemaVersion !== 2) throw schema1(value, what);
   const isIndex = mediaType === undefined ? kind === 'index' : isIndexType(mediaType);
   const both = Array.isArray(value.manifests) && (value.config !== undefined || Array.isArray(value.layers));
   const known = mediaType === undefined || isIndexType(mediaType) || isManifestType(mediaType);
@@ -123,6 +120,12 @@ function checkClaims(value: Fields, kind: 'index' | 'manifest', mediaType: strin
     );
   }
 }
+
+const schema1 = ({ schemaVersion }: Fields, what: string): ImageError =>
+  new ImageError('Manifest', `${what} has schemaVersion ${shown(schemaVersion)} instead of 2`, {
+    remedy:
+      'registries no longer accept schema 1: pull the image with a current engine, which converts it, and push that',
+  });
 
 function checkedIndex(value: Fields, what: string): Index {
   const manifests = checkedList(value.manifests, `the manifests of ${what}`);

@@ -1,13 +1,7 @@
 /** What an image consists of, as pieces that each move or don't: every blob once, by the digest it has in the tree. */
 
 import type { ImageTree } from '../oci/image-tree.ts';
-import {
-  type Descriptor,
-  type Digest,
-  digestOf,
-  isForeignLayer,
-  MediaType,
-} from '../oci/types.ts';
+import { type Descriptor, type Digest, digestOf, isForeignLayer, MediaType } from '../oci/types.ts';
 import { isUncompressedLayer, walk } from '../oci/walk.ts';
 import type { TargetRepository } from './target-repository.ts';
 

@@ -2,13 +2,7 @@
 
 import { MAX_DOCUMENT_BYTES, readConfig } from '../oci/documents.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
-import {
-  type Descriptor,
-  type Digest,
-  type Index,
-  isIndexType,
-  isManifestType,
-} from '../oci/types.ts';
+import { type Descriptor, type Digest, type Index, isIndexType, isManifestType } from '../oci/types.ts';
 import type { Repository } from '../registry/repository.ts';
 import type { FoundImage } from '../source/source.ts';
 import type { PushContext } from './context.ts';

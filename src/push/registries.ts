@@ -192,7 +192,7 @@ export class TargetRegistry {
 /** Whether the making of a blob has failed, as far as is known now. */
 const isSpoiled = (body: ReadableBlob): Promise<boolean> =>
   Promise.race([
-    body.whole().then(
+    body.completed().then(
       () => false,
       () => true,
     ),

@@ -3,7 +3,7 @@
  * A source is a store, which opens any blob at any offset, or a stream, which gives entries in its own order.
  */
 
-import type { Readable } from 'node:stream';
+import type { StoredBlob, StreamedBlob } from '../blob/blob.ts';
 import type { ImageTree, ManifestTree } from '../oci/image-tree.ts';
 import type { Digest } from '../oci/types.ts';
 
@@ -67,20 +67,6 @@ export interface StoreSource {
   close(): Promise<void>;
 }
 
-/** One blob of a store. Its bytes are not verified yet: whoever reads them hashes them. */
-export interface StoredBlob {
-  /** Bytes; absent when only reading tells (a layer that is put together). */
-  readonly size?: number;
-  /** What its first bytes say. */
-  readonly format: BlobFormat;
-  /** Whether `read` takes any range; otherwise it gives the whole from byte 0, each time anew. */
-  readonly seekable: boolean;
-  /** The whole blob, where it is so small that it was read to tell its form. */
-  readonly bytes?: Buffer;
-  /** The bytes [start, end), all of them without arguments. */
-  read(start?: number, end?: number): Readable;
-}
-
 /** Entries in an order of their own, once: what `docker save` and `podman save` give. */
 export interface StreamSource {
   readonly kind: 'stream';
@@ -96,16 +82,3 @@ export interface StreamSource {
   /** Ends the export, its child process too, whether or not it is through. */
   close(): Promise<void>;
 }
-
-export interface StreamedBlob {
-  /** The path in the stream, for messages. */
-  readonly name: string;
-  /** The digest of these very bytes that the path promises; absent for the legacy `<id>/layer.tar`. */
-  readonly digest?: Digest;
-  readonly size: number;
-  readonly format: BlobFormat;
-  readonly body: Readable;
-}
-
-/** Told by the first bytes: gzip `1f 8b`, zstd `28 b5 2f fd`, tar `ustar` at 257 (or only zeros). */
-export type BlobFormat = 'tar' | 'gzip' | 'zstd' | 'other';

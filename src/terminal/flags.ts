@@ -1,7 +1,5 @@
 /** The command line: flags named as the action's inputs. */
 
-import { homedir } from 'node:os';
-import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { InputName, RawInputs } from '../push/options.ts';
 
@@ -119,7 +117,3 @@ function parsed(args: readonly string[]) {
     throw new UsageError((cause as Error).message, { cause });
   }
 }
-
-/** Where compressed layers stay from run to run. XDG Base Directory Specification. */
-export const cacheFolder = (env: NodeJS.ProcessEnv): string =>
-  join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'chunked-push');

@@ -1,5 +1,6 @@
 /** One run of the command: flags, push, output, exit code. */
 import manifest from '../../package.json' with { type: 'json' };
+import { cacheFolder } from '../common/platform.ts';
 import { CancelledError, explainLine } from '../push/error.ts';
 import type { PushEvent, Report } from '../push/events.ts';
 import { InputError, type PushRequest, parseRequest } from '../push/options.ts';
@@ -7,7 +8,7 @@ import { push } from '../push/push.ts';
 import type { PushResult } from '../push/result.ts';
 import { LineTeller } from '../report/lines.ts';
 import { Bars } from './bars.ts';
-import { type Command, cacheFolder, parseFlags, USAGE, UsageError } from './flags.ts';
+import { type Command, parseFlags, USAGE, UsageError } from './flags.ts';
 
 const EXIT = { done: 0, failed: 1, usage: 2, cancelled: 130 } as const;
 

@@ -26,7 +26,7 @@ function unverified() {
   const verified = Promise.withResolvers<void>();
   verified.promise.catch(() => {});
   const known = knownBody(BYTES);
-  const body: ReadableBlob = { ...known, whole: () => verified.promise.then(() => known.whole()) };
+  const body: ReadableBlob = { ...known, completed: () => verified.promise.then(() => known.completed()) };
   return { body, verified };
 }
 

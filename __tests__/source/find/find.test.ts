@@ -556,3 +556,30 @@ describe('engines', () => {
     expect(stores).toHaveLength(4);
   });
 });
+
+describe('a path of a Windows drive', () => {
+  it('keeps its colon; the next one begins the reference', async () => {
+    // The names are file names here, in the current folder, and found as they are written.
+    const folder = mkdtempSync(join(work, 'windows-'));
+    writeFileSync(join(folder, 'C:\\images\\app.tar'), readFileSync(fixturePath('docker28-overlay2-two-images.tar')));
+    const system = process.platform;
+    const before = process.cwd();
+    process.chdir(folder);
+    Object.defineProperty(process, 'platform', { value: 'win32' });
+    try {
+      for (const [ref, imageId] of [
+        ['fx:one', DOCKER28.config],
+        ['other', DOCKER28.other],
+      ]) {
+        const found = await find(`docker-archive:C:\\images\\app.tar:${ref}`);
+        await (await found.open(opening)).close();
+        expect(found.imageId).toBe(imageId);
+      }
+      const wrong = await failure(find('docker-archive:C:\\images\\none.tar:app:1'));
+      expect(wrong.message).toContain('C:\\images\\none.tar does not exist');
+    } finally {
+      Object.defineProperty(process, 'platform', { value: system });
+      process.chdir(before);
+    }
+  });
+});

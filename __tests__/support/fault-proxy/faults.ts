@@ -1,6 +1,6 @@
 /** What can go wrong with one request, as values. */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { type Answer, page, refusal } from '../registry/answer.ts';
+import type { LinkClock } from './shaping.ts';
 
 export type Fault =
   /** Both connections are cut after so many bytes of the body went through. */
@@ -12,7 +12,11 @@ export type Fault =
   /** Nothing is ever answered: before the target has seen the request, or after it took it. */
   | { readonly kind: 'hang'; readonly when: 'before' | 'after' }
   /** The body goes through at so many bytes a second, the answer waits. */
-  | { readonly kind: 'slow'; readonly bytesPerSecond: number; readonly answerAfter: () => Promise<unknown> }
+  | {
+      readonly kind: 'slow';
+      readonly bytesPerSecond: number;
+      readonly answerAfter: (clock: LinkClock) => Promise<unknown>;
+    }
   /** An answer of the proxy's own: instead of the target's (`before`) or after the target took the request. */
   | { readonly kind: 'answer'; readonly answer: Answer; readonly when: 'before' | 'after' }
   /** 416 to a chunk that the target never saw, with or without the target's Location and Range. */
@@ -42,7 +46,7 @@ export const slow = (options: { bytesPerSecond?: number; answerAfter?: number | 
   return {
     kind: 'slow',
     bytesPerSecond,
-    answerAfter: () => (typeof answerAfter === 'number' ? sleep(answerAfter) : answerAfter),
+    answerAfter: (clock) => (typeof answerAfter === 'number' ? clock.sleep(answerAfter) : answerAfter),
   };
 };
 

@@ -100,7 +100,7 @@ async function suffer(trip: Trip, fault: Fault): Promise<void> {
       return;
     case 'slow': {
       const arrival = await go(trip, { bytesPerSecond: fault.bytesPerSecond });
-      await fault.answerAfter();
+      await fault.answerAfter(trip.link.clock);
       return deliver(trip, arrival);
     }
     case 'answer':

@@ -5,11 +5,8 @@
 
 import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
-import { homedir } from 'node:os';
-import { join } from 'node:path';
 import { untilAborted } from '../../common/async.ts';
-
-const DEFAULT_SOCKET = '/var/run/docker.sock';
+import { dockerConfigFile, dockerSocket, socketInHost } from '../../common/platform.ts';
 
 /** An `inspect` has some KiB; `info` of a large machine some tens. */
 const MAX_BYTES = 8 * 1024 * 1024;
@@ -21,7 +18,7 @@ const UNUSUAL = ['DOCKER_API_VERSION', 'DOCKER_CUSTOM_HEADERS', 'DOCKER_TLS', 'D
 export function socketOf(tool: string, env: NodeJS.ProcessEnv): string | undefined {
   const host = env.DOCKER_HOST;
   if (UNUSUAL.some((name) => env[name]) || (!host && env.DOCKER_CONTEXT)) return undefined;
-  const socket = host ? /^unix:\/\/(\/.*)$/.exec(host)?.[1] : DEFAULT_SOCKET;
+  const socket = host ? socketInHost(host) : dockerSocket();
   if (!socket || mayBeScript(tool)) return undefined;
   const config = configOf(env);
   if (!config || config.HttpHeaders) return undefined;
@@ -150,9 +147,8 @@ interface DockerConfig {
 
 /** The command's configuration, empty where there is none; undefined for one that can't be read. */
 function configOf(env: NodeJS.ProcessEnv): DockerConfig | undefined {
-  const folder = env.DOCKER_CONFIG || join(env.HOME || homedir(), '.docker');
   try {
-    const config: unknown = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'));
+    const config: unknown = JSON.parse(readFileSync(dockerConfigFile(env), 'utf8'));
     return typeof config === 'object' && config !== null ? config : undefined;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'ENOENT' ? {} : undefined;

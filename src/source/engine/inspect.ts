@@ -1,7 +1,8 @@
 /** Asking an engine for an image by name or ID. */
+import { findProgram } from '../../common/platform.ts';
 import { ImageError, messageOf } from '../../oci/error.ts';
 import { type Digest, isDigest } from '../../oci/types.ts';
-import { type Answer, type CommandOptions, type EngineName, findTool, firstWords, run } from './command.ts';
+import { type Answer, type CommandOptions, type EngineName, firstWords, run } from './command.ts';
 import { askSocket, INFO_PATH, imagePaths, socketOf } from './docker-api.ts';
 import { askForRoot } from './history.ts';
 
@@ -47,7 +48,7 @@ export async function inspectImage(
   name: string,
   options: InspectOptions,
 ): Promise<EngineImage | NoImage> {
-  const tool = findTool(engine, options.env);
+  const tool = findProgram(engine, options.env);
   if (!tool) return { engine, why: 'not installed', words: `${engine} is not installed` };
   try {
     const asked = { engine, tool, name, options };
