@@ -1,5 +1,5 @@
 /** The action's main step: inputs, push, outputs. */
-import type { PushRequest } from '../push/options.ts';
+import type { MergeRequest, PushRequest } from '../push/options.ts';
 import { push } from '../push/push.ts';
 import { readRequest } from './inputs.ts';
 import { openLog } from './log.ts';
@@ -23,7 +23,7 @@ async function step(): Promise<void> {
   if (result.failures.length > 0) failPartly(result);
 }
 
-async function pushWithLog(request: PushRequest, cancel: AbortSignal) {
+async function pushWithLog(request: PushRequest | MergeRequest, cancel: AbortSignal) {
   const log = openLog({ showHost: new Set(request.destinations.map(({ registry }) => registry)).size > 1 });
   try {
     return await push(request, log.report, cancel);

@@ -24,6 +24,10 @@ export interface RegistryOptions {
   readonly chunkSize: number | 'auto';
   /** Failed tries in a row of one request, without progress, before it fails for good. */
   readonly maxRetries: number;
+  /** How long a host that has answered before may be away or busy without a byte of progress, ms. */
+  readonly maxWait?: number | undefined;
+  /** `false`: any certificate is accepted. */
+  readonly tlsVerify?: boolean | undefined;
   /** Default: by host. */
   readonly profile?: Profile | undefined;
   /** In place of the usual time-outs, ms. */

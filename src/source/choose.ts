@@ -1,4 +1,5 @@
 /** Choosing one image of several in an archive or layout: by what was asked for, never the first one that comes. */
+import { leadsOut } from '../common/platform.ts';
 import { MAX_ENTRIES, parseJson, readDocument } from '../oci/documents.ts';
 import { ImageError } from '../oci/error.ts';
 import { sameReference } from '../oci/reference.ts';
@@ -133,7 +134,7 @@ function listedImage(value: unknown, what: string): ListedImage {
 
 /** A path of `manifest.json` without `./`. Throws ImageError for one that leads out of the archive. */
 function archivePath(path: string): string {
-  if (!path.startsWith('/') && !path.split('/').includes('..')) return cleanName(path);
+  if (!leadsOut(path)) return cleanName(path);
   throw new ImageError('Archive', `manifest.json names ${JSON.stringify(path)}, which leads out of the archive`);
 }
 
