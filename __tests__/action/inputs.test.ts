@@ -7,8 +7,9 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest
 import { parse } from 'yaml';
 import { readRequest } from '../../src/action/inputs.ts';
 import { explainLine } from '../../src/push/error.ts';
+import { InputError } from '../../src/push/input-values.ts';
 import type { PushRequest } from '../../src/push/options.ts';
-import { InputError, parseRequest } from '../../src/push/options.ts';
+import { parseRequest } from '../../src/push/options.ts';
 
 interface Metadata {
   readonly inputs: Readonly<Record<string, { readonly default?: string; readonly required?: boolean }>>;
@@ -33,7 +34,7 @@ const variables = (inputs: Inputs): Record<string, string> =>
 function read(inputs: Inputs, env: Inputs = {}): PushRequest {
   for (const [name, value] of Object.entries({ ...variables({ image: IMAGE, ...inputs }), ...env }))
     vi.stubEnv(name, value);
-  return readRequest();
+  return readRequest() as PushRequest;
 }
 
 /** What is said of inputs that can't be used. */
@@ -58,8 +59,10 @@ afterAll(() => rmSync(folder, { recursive: true }));
 describe('inputs that can be used', () => {
   it('the defaults of action.yml are those of a request of which only the image is known', () => {
     const { env: _, workDir, ...request } = read({});
-    expect(request).toEqual(omit(parseRequest({ image: IMAGE }, { env: {}, workDir, remoteCache: true })));
-    expect(request).toMatchObject({ image: IMAGE, chunkSize: 'auto', fallback: 'none' });
+    expect(request).toEqual(
+      omit(parseRequest({ image: IMAGE }, { env: {}, workDir, remoteCache: true }) as PushRequest),
+    );
+    expect(request).toMatchObject({ images: [{ image: IMAGE }], chunkSize: 'auto', fallback: 'none' });
   });
 
   it('each input of action.yml reaches the request', () => {
@@ -76,6 +79,10 @@ describe('inputs that can be used', () => {
       'chunk-size': '5MiB',
       concurrency: '7',
       'max-retries': '9',
+      'max-wait': '90s',
+      annotations: 'index:a=1',
+      'force-compression': 'true',
+      'tls-verify': 'false',
       compression: 'zstd',
       'compression-level': '11',
       cache: 'false',
@@ -86,11 +93,12 @@ describe('inputs that can be used', () => {
       'ca-file': ca,
       'dry-run': 'true',
     };
-    expect(Object.keys(given).sort()).toEqual(Object.keys(DECLARED).sort());
+    const others = ['merge', 'merge-cleanup', 'push-by-digest'];
+    expect([...Object.keys(given), ...others].sort()).toEqual(Object.keys(DECLARED).sort());
     const plain = read({}) as unknown as Record<string, unknown>;
     const request = read(given);
     expect(request).toMatchObject({
-      image: 'team/app:2',
+      images: [{ image: 'team/app:2' }],
       destinations: [{ tag: '1' }, { tag: '2' }],
       credentials: { username: 'me', password: 'secret' },
       engine: 'podman',
@@ -99,6 +107,10 @@ describe('inputs that can be used', () => {
       chunkSize: 5_242_880,
       concurrency: 7,
       maxRetries: 9,
+      maxWait: 90_000,
+      annotations: { index: { a: '1' } },
+      forceCompression: true,
+      tlsVerify: false,
       compression: 'zstd',
       compressionLevel: 11,
       cache: false,
@@ -113,7 +125,13 @@ describe('inputs that can be used', () => {
     const same = Object.entries(omit(request)).filter(
       ([name, value]) => JSON.stringify(plain[name]) === JSON.stringify(value),
     );
-    expect(same.map(([name]) => name).sort()).toEqual(['remoteCache']);
+    expect(same.map(([name]) => name).sort()).toEqual(['kind', 'notices', 'pushByDigest', 'remoteCache']);
+    expect(read({ 'push-by-digest': 'true' })).toMatchObject({ pushByDigest: true });
+    expect(read({ image: '', merge: IMAGE, tags: IMAGE, 'merge-cleanup': 'true' })).toMatchObject({
+      kind: 'merge',
+      parts: [{ text: IMAGE }],
+      cleanup: true,
+    });
   });
 
   it('white space around them is the workflow’s, but a password’s is its own', () => {
@@ -140,6 +158,11 @@ const WRONG: [input: string, value: string, problem: RegExp, others?: Inputs][] 
   ['image', '', /it is missing/],
   ['image', 'Team App', /"Team App" is not an image reference: it has a space/],
   ['image', `registry.example.com/team/app@${DIGEST}`, /has a digest/],
+  ['merge', 'registry.example.com/*/app:1', /a \* can only be the end of a tag/, { image: '', tags: IMAGE }],
+  ['merge-cleanup', 'on', /"on" is neither true nor false/, { image: '', merge: IMAGE, tags: IMAGE }],
+  ['annotations', 'vendor', /"vendor" is not key=value/],
+  ['annotations', 'layer:a=b', /"layer" is neither manifest nor index/],
+  ['push-by-digest', 'no', /"no" is neither true nor false/],
   ['tags', 'https://registry.example.com/team/app:1', /is not an image reference: it is a URL/],
   ['tags', `registry.example.com/team/app:1@${DIGEST}`, /has a digest, and a digest can't be pushed to/],
   ['tags', '', /they are missing, and oci:folder has no name to push to/, { image: 'oci:folder' }],
@@ -153,15 +176,19 @@ const WRONG: [input: string, value: string, problem: RegExp, others?: Inputs][] 
   ['chunk-size', '99999999999999999', /"99999999999999999" is not a size/],
   ['concurrency', '65', /"65" is not a whole number from 1 to 64/],
   ['max-retries', '-1', /"-1" is not a whole number from 0 to 100/],
+  ['max-wait', '600', /"600" is not a duration/],
+  ['max-wait', '999h', /"999h" is longer than 24 days/],
   ['compression', 'xz', /"xz" is not one of gzip, zstd/],
   ['compression-level', '20', /"20" is not a whole number from 1 to 19/, { compression: 'zstd' }],
-  ['compression-level', '0', /"0" is not a whole number from 1 to 12/],
+  ['compression-level', '0', /"0" is not a whole number from 1 to 9/],
+  ['force-compression', 'zstd', /"zstd" is neither true nor false/],
   ['cache', 'on', /"on" is neither true nor false/],
   ['cache-from', 'registry.example.com/team/app:main stable', /is not an image reference/],
   ['cache-max-size', 'unlimited', /"unlimited" is not a size/],
   ['fallback', 'docker', /"docker" is not one of none, engine/],
   ['insecure', '1', /"1" is neither true nor false/],
   ['ca-file', '/nowhere/ca.pem', /\/nowhere\/ca\.pem can't be read: ENOENT/],
+  ['tls-verify', 'off', /"off" is neither true nor false/],
   ['dry-run', 'yes', /"yes" is neither true nor false/],
 ];
 

@@ -38,11 +38,18 @@ const send = (link: Uplink, agent: Agent, bytes: number): Promise<{ counted: num
     asked.once('error', reject).end(Buffer.alloc(bytes));
   });
 
-async function over<T>(roundTripMs: number, use: (link: Uplink, agent: Agent) => Promise<T>): Promise<T> {
-  const link = await startUplink({ target, bytesPerSecond: RATE, roundTripMs });
+async function over<T>(
+  roundTripMs: number,
+  use: (link: Uplink, agent: Agent, connections: () => number) => Promise<T>,
+): Promise<T> {
+  let connections = 0;
+  const onConnect = () => {
+    connections += 1;
+  };
+  const link = await startUplink({ target, bytesPerSecond: RATE, roundTripMs, onConnect });
   const agent = new Agent({ keepAlive: true });
   try {
-    return await use(link, agent);
+    return await use(link, agent, () => connections);
   } finally {
     agent.destroy();
     await link.close();
@@ -57,20 +64,21 @@ describe('the uplink of the benchmark', () => {
       const sent = await Promise.all(Array.from({ length: 4 }, () => send(link, agent, bytes)));
       const seconds = (performance.now() - started) / 1000;
       expect(sent.map(({ counted }) => counted)).toEqual([bytes, bytes, bytes, bytes]);
+      // It may take longer on a busy machine, but never less.
       expect(seconds).toBeGreaterThan((4 * bytes) / RATE);
-      expect(seconds).toBeLessThan((4 * bytes * 2) / RATE);
       expect(link.carried.bytes).toBeGreaterThan(4 * bytes);
       expect(link.carried.busyMs / 1000).toBeCloseTo((4 * bytes) / RATE, 1);
     });
   });
 
   it('takes a round trip for an answer, and one more for a connection', async () => {
-    await over(TRIP, async (link, agent) => {
+    await over(TRIP, async (link, agent, connections) => {
       const first = await send(link, agent, 0);
+      expect(connections()).toBe(1);
       const second = await send(link, agent, 0);
       expect(first.seconds).toBeGreaterThan((2 * TRIP - 5) / 1000);
       expect(second.seconds).toBeGreaterThan((TRIP - 5) / 1000);
-      expect(second.seconds).toBeLessThan(first.seconds);
+      expect(connections()).toBe(1);
     });
   });
 
@@ -86,9 +94,10 @@ describe('the uplink of the benchmark', () => {
   it('ends both sides with either one', async () => {
     const link = await startUplink({ target, bytesPerSecond: RATE, roundTripMs: 0 });
     const agent = new Agent({ keepAlive: true });
-    const sending = send(link, agent, 50_000_000);
-    setTimeout(() => void link.close(), 50);
-    await expect(sending).rejects.toThrow();
+    const sending = expect(send(link, agent, 50_000_000)).rejects.toThrow();
+    await expect.poll(() => link.carried.bytes).toBeGreaterThan(0);
+    await link.close();
+    await sending;
     agent.destroy();
   });
 });

@@ -52,9 +52,9 @@ export const newPool = (options: Partial<PoolOptions> = {}): CompressorPool => {
 
 /** All bytes of a finished blob, read as an upload reads them. */
 export const contentsOf = async (blob: {
-  whole(): Promise<{ size: number }>;
+  completed(): Promise<{ size: number }>;
   read(start: number, end: number): Readable;
-}): Promise<Buffer> => buffer(blob.read(0, (await blob.whole()).size));
+}): Promise<Buffer> => buffer(blob.read(0, (await blob.completed()).size));
 
 /** Runs a tool on bytes and gives what it prints; throws with its words when it fails. */
 export const pipeThrough = (bytes: Buffer, command: string, ...args: string[]): Buffer =>

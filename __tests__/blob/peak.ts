@@ -15,7 +15,7 @@ const dir = mkdtempSync(join(tmpdir(), 'chunked-push-peak-'));
 const spool = await Spool.open(dir);
 const input = Readable.from(contentOf('mixed', 'peak', Number(bytes)), { highWaterMark: 1 });
 const layer = compressLayer(input, { pool, spool, signal: new AbortController().signal });
-await layer.whole();
+await layer.completed();
 await layer.release();
 await pool.close();
 await spool.close();

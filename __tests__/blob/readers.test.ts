@@ -3,7 +3,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { pack } from 'tar-stream';
-import { expect, test } from 'vitest';
+import { expect, it } from 'vitest';
 import { type Compression, layerMediaType } from '../../src/blob/compress/compression.ts';
 import { compressLayer } from '../../src/blob/streaming.ts';
 import { type Digest, digestOf, type Manifest, MediaType } from '../../src/oci/types.ts';
@@ -30,7 +30,7 @@ const compressed = async (plain: Buffer, compression: Compression): Promise<Buff
   );
 
 describeWith(['python3', 'zstd'], 'programs of the system', () => {
-  test('gzip, tar and Python read the gzip members as one stream', async () => {
+  it('gzip, tar and Python read the gzip members as one stream', async () => {
     const plain = await layerTar();
     const layer = await compressed(plain, 'gzip');
     pipeThrough(layer, 'gzip', '-t');
@@ -40,7 +40,7 @@ describeWith(['python3', 'zstd'], 'programs of the system', () => {
     expect(pipeThrough(layer, commandOf('python3', 'python3'), '-c', python).equals(plain)).toBe(true);
   });
 
-  test('zstd reads the frames as one stream', async () => {
+  it('zstd reads the frames as one stream', async () => {
     const plain = await layerTar();
     const layer = await compressed(plain, 'zstd');
     pipeThrough(layer, commandOf('zstd', 'zstd'), '-tq');
@@ -106,14 +106,14 @@ const skopeoUnpacks = async (layout: string, diffId: Digest): Promise<Digest> =>
 
 for (const compression of ['gzip', 'zstd'] as const) {
   describeWith(['skopeo'], `skopeo and a layer in ${compression}`, () => {
-    test('unpacks it out of a layout', async () => {
+    it('unpacks it out of a layout', async () => {
       const image = await imageOf(compression);
       expect(await skopeoUnpacks(ociLayout(image, compression), image.diffId)).toBe(image.diffId);
     });
   });
 
   describeWith(['podman'], `podman and a layer in ${compression}`, () => {
-    test('loads it', async () => {
+    it('loads it', async () => {
       const image = await imageOf(compression);
       const podman = await startPodman();
       try {
@@ -142,7 +142,7 @@ const ENGINES = [
 
 for (const [part, options, compressions] of ENGINES) {
   describeWith([part], `the ${options.version} engine with ${options.store}`, () => {
-    test.for<Compression>(compressions)('loads a layer in %s', async (compression) => {
+    it.for<Compression>(compressions)('loads a layer in %s', async (compression) => {
       const engine = await sharedDocker(options);
       const name = `compressed.test/${options.version}-${options.store}:${compression}`;
       const image = await imageOf(compression);

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { zstdCompressSync } from 'node:zlib';
 import tar, { type Header } from 'tar-stream';
-import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { layerEntry, pointerPrefix } from '../../src/cache/known-layers.ts';
 import type { SavePlan } from '../../src/cache/save.ts';
 import { savePlan } from '../../src/cache/save.ts';
@@ -69,7 +69,7 @@ describe('restoring from a service that fails', () => {
     ['reset', /ECONNRESET/],
     ['unreadable', /cache read denied/],
   ];
-  test.each(outages)('%s at every lookup: one line, and it is not asked again', async (failure, line) => {
+  it.each(outages)('%s at every lookup: one line, and it is not asked again', async (failure, line) => {
     server.failures.lookup = failure;
     const runner = await freshRunner(server);
     const cache = await runner.open({ deadlines: deadlinesFor(line) });
@@ -92,7 +92,7 @@ describe('restoring from a service that fails', () => {
     ['429', /tar" failed/],
     ['hang', LATE],
   ];
-  test.each(broken)('%s at the download: one line', async (failure, line) => {
+  it.each(broken)('%s at the download: one line', async (failure, line) => {
     const runner = await freshRunner(server);
     const cache = await runner.open({ deadlines: deadlinesFor(line) });
     await cache.known();
@@ -101,7 +101,7 @@ describe('restoring from a service that fails', () => {
     expect(runner.log.lines).toEqual([expect.stringMatching(line)]);
   });
 
-  test('a cancelled push waits for nothing', async () => {
+  it('a cancelled push waits for nothing', async () => {
     server.failures.lookup = 'hang';
     const runner = await freshRunner(server);
     const abort = new AbortController();
@@ -114,7 +114,7 @@ describe('restoring from a service that fails', () => {
     expect(runner.log.lines).toEqual([]);
   });
 
-  test('a push that was cancelled before it opened the cache asks nobody', async () => {
+  it('a push that was cancelled before it opened the cache asks nobody', async () => {
     const { lookup } = server.stats;
     const runner = await freshRunner(server);
     const cache = await runner.open({ signal: AbortSignal.abort() });
@@ -123,7 +123,7 @@ describe('restoring from a service that fails', () => {
     expect(runner.log.lines).toEqual([]);
   });
 
-  test('without a service nothing is started and nothing is waited for', async () => {
+  it('without a service nothing is started and nothing is waited for', async () => {
     const runner = await freshRunner();
     const started: unknown[] = [];
     const note = (message: unknown) => started.push(message);
@@ -150,20 +150,20 @@ describeWith(['zstd'], 'entries that somebody else wrote', () => {
     return { restored: await cache.restore(layer.diffId), runner };
   }
 
-  test('another layer’s bytes, sound in themselves', async () => {
+  it('another layer’s bytes, sound in themselves', async () => {
     const { restored, runner } = await restorePoisoned(await archive({ name: name(), content: testLayer().blob }));
     expect(restored).toBeUndefined();
     expect(runner.log.lines).toEqual([expect.stringMatching(/the entry has another layer, sha256:/)]);
   });
 
-  test('the right layer with bytes after its end, which other readers refuse', async () => {
+  it('the right layer with bytes after its end, which other readers refuse', async () => {
     const content = Buffer.concat([layer.blob, randomBytes(100)]);
     const { restored, runner } = await restorePoisoned(await archive({ name: name(), content }));
     expect(restored).toBeUndefined();
     expect(runner.log.lines).toEqual([expect.stringMatching(/100 bytes follow the end|incorrect header/)]);
   });
 
-  test('half of the layer, not compressed at all, empty', async () => {
+  it('half of the layer, not compressed at all, empty', async () => {
     for (const content of [layer.blob.subarray(0, 50_000), Buffer.alloc(1000), Buffer.alloc(0)]) {
       const { restored, runner } = await restorePoisoned(await archive({ name: name(), content }));
       expect(restored).toBeUndefined();
@@ -171,7 +171,7 @@ describeWith(['zstd'], 'entries that somebody else wrote', () => {
     }
   });
 
-  test('an archive that names files elsewhere writes only into the cache’s own folder', async () => {
+  it('an archive that names files elsewhere writes only into the cache’s own folder', async () => {
     const outside = join((await freshRunner()).temp, 'victim');
     await writeFile(outside, 'untouched');
     const { restored } = await restorePoisoned(
@@ -190,7 +190,7 @@ describeWith(['zstd'], 'entries that somebody else wrote', () => {
     expect((await stat(outside)).size).toBe('untouched'.length);
   });
 
-  test('a link in place of the layer', async () => {
+  it('a link in place of the layer', async () => {
     const { restored, runner } = await restorePoisoned(
       await archive({ name: name(), type: 'symlink', linkname: '/etc/hostname' }),
     );
@@ -198,7 +198,7 @@ describeWith(['zstd'], 'entries that somebody else wrote', () => {
     expect(runner.log.lines).toEqual([expect.stringContaining('the entry is not a file')]);
   });
 
-  test.each([
+  it.each([
     ['that are not JSON', Buffer.from('<html>')],
     ['of 100 MB', Buffer.alloc(100_000_000, ' ')],
   ])('pointers %s teach nothing', async (_, content) => {
@@ -211,7 +211,7 @@ describeWith(['zstd'], 'entries that somebody else wrote', () => {
     await server.replace(saved.key, before);
   });
 
-  test('a longer repository’s pointers are not taken for this one’s', async () => {
+  it('a longer repository’s pointers are not taken for this one’s', async () => {
     const cache = await (await freshRunner(server)).open({ repositories: [`${REPOSITORY}/`, REPOSITORY.slice(0, -1)] });
     expect((await cache.known()).size).toBe(0);
   });
@@ -229,7 +229,7 @@ describe('saving to a service that fails', () => {
     ['lookup', '429', /429/],
     ['lookup', 'hang', LATE],
   ];
-  test.each(failing)('%s: %s', async (operation, failure, line) => {
+  it.each(failing)('%s: %s', async (operation, failure, line) => {
     const [plan, log] = await recorded([testLayer(), testLayer(), testLayer()], await freshRunner(server));
     server.failures[operation] = failure;
     const report = await savePlan(plan, log, { deadlines: deadlinesFor(line) });
@@ -240,7 +240,7 @@ describe('saving to a service that fails', () => {
     expect(await readdir(join(plan.workspace, '..'))).toEqual([]);
   });
 
-  test('a key that another job has just taken counts as there', async () => {
+  it('a key that another job has just taken counts as there', async () => {
     const [plan, log] = await recorded([testLayer()], await freshRunner(server));
     server.failures.create = 'exists';
     expect(await savePlan(plan, log)).toMatchObject({ saved: [], failed: [] });

@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
 import { inspectBlob, inspectLayer } from '../../src/cache/inspect-layer.ts';
 import { digestOf } from '../../src/oci/types.ts';
 
@@ -17,19 +17,16 @@ async function file(bytes: Buffer): Promise<string> {
 /** Half of it does not shrink, so that the compressed layers are longer than what is read at once. */
 const plain = Buffer.concat([Buffer.alloc(3_000_000, 'some text that shrinks '), randomBytes(6_000_000)]);
 
-test.each(['gzip', 'zstd'] as const)(
-  '%s: the diffID is that of all members or frames together',
-  async (compression) => {
-    const pack = compression === 'gzip' ? gzipSync : zstdCompressSync;
-    const blob = Buffer.concat([pack(plain.subarray(0, 5_000_000)), pack(plain.subarray(5_000_000))]);
-    const path = await file(blob);
-    const facts = { digest: digestOf(blob), size: blob.length };
-    expect(await inspectLayer(path, compression)).toEqual({ ...facts, diffId: digestOf(plain) });
-    expect(await inspectBlob(path)).toEqual(facts);
-  },
-);
+it.each(['gzip', 'zstd'] as const)('%s: the diffID is that of all members or frames together', async (compression) => {
+  const pack = compression === 'gzip' ? gzipSync : zstdCompressSync;
+  const blob = Buffer.concat([pack(plain.subarray(0, 5_000_000)), pack(plain.subarray(5_000_000))]);
+  const path = await file(blob);
+  const facts = { digest: digestOf(blob), size: blob.length };
+  expect(await inspectLayer(path, compression)).toEqual({ ...facts, diffId: digestOf(plain) });
+  expect(await inspectBlob(path)).toEqual(facts);
+});
 
-test.each(['gzip', 'zstd'] as const)(
+it.each(['gzip', 'zstd'] as const)(
   '%s: cut short, damaged, followed by other bytes, or not compressed: refused',
   async (compression) => {
     const blob = (compression === 'gzip' ? gzipSync : zstdCompressSync)(plain);

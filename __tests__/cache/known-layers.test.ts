@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { expect, it } from 'vitest';
 import {
   formatKnownLayers,
   layerEntry,
@@ -18,18 +18,18 @@ const layer = (id: number, blob = id) => ({
   descriptor: { mediaType, digest: digest(blob), size: 7 },
 });
 
-test('what is written is read back, and the longest document stays under the bound', () => {
+it('what is written is read back, and the longest document stays under the bound', () => {
   const many = Array.from({ length: MAX_KNOWN_LAYERS + 5 }, (_, at) => layer(at));
   const text = formatKnownLayers(many);
   expect(text.length).toBeLessThan(MAX_POINTER_BYTES);
   expect(parseKnownLayers(text)).toEqual(many.slice(0, MAX_KNOWN_LAYERS));
 });
 
-test('of two that name a layer the newer one counts', () => {
+it('of two that name a layer the newer one counts', () => {
   expect(mergeKnownLayers([layer(1, 10)], [layer(1, 11), layer(2)])).toEqual([layer(1, 10), layer(2)]);
 });
 
-test.each([
+it.each([
   ['a size that is no size', { size: -1 }],
   ['a size no disk holds', { size: 2 ** 50 }],
   ['a media type of something else', { mediaType: 'application/vnd.oci.image.manifest.v1+json' }],
@@ -41,7 +41,7 @@ test.each([
   expect(parseKnownLayers(JSON.stringify(rows))).toEqual([layer(2)]);
 });
 
-test('what is no such document gives nothing', () => {
+it('what is no such document gives nothing', () => {
   for (const text of [
     '',
     '[]',
@@ -53,7 +53,7 @@ test('what is no such document gives nothing', () => {
     expect(parseKnownLayers(text)).toEqual([]);
 });
 
-test('no key is the beginning of another one’s', () => {
+it('no key is the beginning of another one’s', () => {
   const format = { compression: 'zstd', level: 3 } as const;
   const keys = [
     pointerPrefix(format, 'r/a').key,

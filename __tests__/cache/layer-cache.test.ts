@@ -1,7 +1,7 @@
 /** The layer cache over the real @actions/cache, its tar and its process, against a service on loopback. */
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { savePlan } from '../../src/cache/save.ts';
 import { digestOf } from '../../src/oci/types.ts';
 import { freshRunner, REPOSITORY, type TestLayer, testLayer } from '../support/cache-runner.ts';
@@ -27,7 +27,7 @@ async function pushed(
 }
 
 describe('from runner to runner', () => {
-  test('what one push saved, a fresh runner with other folders knows and restores', async () => {
+  it('what one push saved, a fresh runner with other folders knows and restores', async () => {
     const layers = [testLayer(), testLayer()];
     const { report, log } = await pushed(layers);
     expect(report.saved).toHaveLength(3);
@@ -46,7 +46,7 @@ describe('from runner to runner', () => {
     expect(runner.log.lines).toEqual([]);
   });
 
-  test('zstd layers too, and no setting sees what another one saved', async () => {
+  it('zstd layers too, and no setting sees what another one saved', async () => {
     const layer = testLayer(100_000, 'zstd');
     await pushed([layer], { compression: 'zstd', level: 3 });
     const runner = await freshRunner(server);
@@ -57,7 +57,7 @@ describe('from runner to runner', () => {
     expect((await same.restore(layer.diffId))?.descriptor).toEqual(layer.descriptor);
   });
 
-  test('another image shares the layers, not the pointers', async () => {
+  it('another image shares the layers, not the pointers', async () => {
     const layer = testLayer();
     await pushed([layer]);
     const cache = await (await freshRunner(server)).open({ repositories: [`${REPOSITORY}-worker`] });
@@ -65,7 +65,7 @@ describe('from runner to runner', () => {
     expect((await cache.restore(layer.diffId))?.descriptor).toEqual(layer.descriptor);
   });
 
-  test('pointers add up from push to push, and an unchanged image saves nothing', async () => {
+  it('pointers add up from push to push, and an unchanged image saves nothing', async () => {
     const [first, second] = [testLayer(), testLayer()];
     await pushed([first]);
     await pushed([second]);
@@ -76,7 +76,7 @@ describe('from runner to runner', () => {
     expect(plan).toMatchObject({ pointers: [], layers: [], dropped: [] });
   });
 
-  test('a restored layer is not saved again', async () => {
+  it('a restored layer is not saved again', async () => {
     const layer = testLayer();
     await pushed([layer]);
     const cache = await (await freshRunner(server)).open();
@@ -85,7 +85,7 @@ describe('from runner to runner', () => {
     expect(plan).toMatchObject({ pointers: [], layers: [] });
   });
 
-  test('two jobs that made other bytes of one layer: the second finds the first one’s entry, and uses it', async () => {
+  it('two jobs that made other bytes of one layer: the second finds the first one’s entry, and uses it', async () => {
     const layer = testLayer();
     const other = { ...layer, blob: Buffer.concat([layer.blob, EMPTY_GZIP_MEMBER]) };
     const descriptor = { ...layer.descriptor, digest: digestOf(other.blob), size: other.blob.length };
@@ -102,7 +102,7 @@ describe('from runner to runner', () => {
 const EMPTY_GZIP_MEMBER = Buffer.from('1f8b08000000000000030300000000000000 0000'.replace(' ', ''), 'hex');
 
 describe('on one machine', () => {
-  test('a second push finds what the first one left, without any service', async () => {
+  it('a second push finds what the first one left, without any service', async () => {
     const runner = await freshRunner();
     const layer = testLayer();
     const first = await runner.open();
@@ -115,7 +115,7 @@ describe('on one machine', () => {
     expect(runner.log.lines).toEqual([]);
   });
 
-  test('a file that was changed is removed, not given', async () => {
+  it('a file that was changed is removed, not given', async () => {
     const runner = await freshRunner();
     const layer = testLayer();
     const first = await runner.open();
@@ -129,7 +129,7 @@ describe('on one machine', () => {
     expect(await readdir(folder)).toEqual([]);
   });
 
-  test('the folder keeps to its bound, and what a process holds outlives it', async () => {
+  it('the folder keeps to its bound, and what a process holds outlives it', async () => {
     const runner = await freshRunner();
     const layers = [testLayer(), testLayer(), testLayer()];
     const first = await runner.open({ maxSize: 250_000 });
@@ -148,7 +148,7 @@ describe('on one machine', () => {
 });
 
 describe('saving', () => {
-  test('bounded by maxSize, what saves least goes first, and its file at once', async () => {
+  it('bounded by maxSize, what saves least goes first, and its file at once', async () => {
     const runner = await freshRunner(server);
     const [slow, quick, tiny] = [testLayer(100_000), testLayer(100_000), testLayer(1000)];
     const cache = await runner.open({ maxSize: 150_000 });
@@ -165,7 +165,7 @@ describe('saving', () => {
     expect(server.entries().map(({ key }) => key)).toHaveLength(2);
   });
 
-  test('keys have the documented form', async () => {
+  it('keys have the documented form', async () => {
     const layer = testLayer();
     await pushed([layer]);
     const keys = server.entries().map(({ key }) => key);
@@ -173,7 +173,7 @@ describe('saving', () => {
     expect(keys).toContainEqual(expect.stringMatching(/^chunked-push-pointers-v1-gzip-1-[0-9a-f]{32}-[0-9a-f]{32}$/));
   });
 
-  test('matrix jobs that save the same layers at the same time all end well, and nothing is saved twice', async () => {
+  it('matrix jobs that save the same layers at the same time all end well, and nothing is saved twice', async () => {
     const layers = [testLayer(), testLayer()];
     const jobs = [await freshRunner(server), await freshRunner(server), await freshRunner(server)];
     const reports = await Promise.all(
@@ -192,7 +192,7 @@ describe('saving', () => {
     expect(server.entries()).toHaveLength(3);
   });
 
-  test('a layer whose file is gone is reported, the others are saved', async () => {
+  it('a layer whose file is gone is reported, the others are saved', async () => {
     const runner = await freshRunner(server);
     const cache = await runner.open();
     const plan = await cache.record([await runner.made(cache, testLayer()), await runner.made(cache, testLayer())]);

@@ -4,7 +4,7 @@ import { mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
 import { LocalStore } from '../../src/cache/local-store.ts';
 import { digestOf } from '../../src/oci/types.ts';
 import { testLayer } from '../support/cache-runner.ts';
@@ -17,7 +17,7 @@ async function folder(): Promise<string> {
   return dir;
 }
 
-test('processes that write, read and prune one folder at the same time never see a part of a file', async () => {
+it('processes that write, read and prune one folder at the same time never see a part of a file', async () => {
   const dir = await folder();
   const program = fileURLToPath(new URL('../support/cache-writer.ts', import.meta.url));
   const writers = ['1', '2', '3', '4'].map((seed) => fork(program, [dir, seed], { execArgv: [] }));
@@ -32,7 +32,7 @@ test('processes that write, read and prune one folder at the same time never see
   }
 });
 
-test('a note is replaced by a newer one, and notes come newest first', async () => {
+it('a note is replaced by a newer one, and notes come newest first', async () => {
   const dir = await folder();
   const store = new LocalStore(dir, FORMAT);
   const [a, b] = [testLayer(100), testLayer(100)];
@@ -46,7 +46,7 @@ test('a note is replaced by a newer one, and notes come newest first', async () 
   expect((await store.known()).find(({ diffId }) => diffId === a.diffId)?.descriptor).toEqual(b.descriptor);
 });
 
-test('the folder of a process that was killed is removed after a day, a living one is left alone', async () => {
+it('the folder of a process that was killed is removed after a day, a living one is left alone', async () => {
   const dir = await folder();
   const [dead, living] = [new LocalStore(dir, FORMAT), new LocalStore(dir, FORMAT)];
   await Promise.all([dead.make(), living.make()]);
@@ -58,7 +58,7 @@ test('the folder of a process that was killed is removed after a day, a living o
   expect((await stat(living.session)).isDirectory()).toBe(true);
 });
 
-test('a file is taken over from another folder, and a foreign or broken note is passed over', async () => {
+it('a file is taken over from another folder, and a foreign or broken note is passed over', async () => {
   const dir = await folder();
   const store = new LocalStore(dir, FORMAT);
   const layer = testLayer(1000);

@@ -1,7 +1,7 @@
-import { expect, test } from 'vitest';
+import { expect, it } from 'vitest';
 import { isOutage, isTaken, problemIn, readable } from '../../src/cache/service-messages.ts';
 
-test('signatures, masks and debug lines never reach the log', () => {
+it('signatures, masks and debug lines never reach the log', () => {
   expect(readable('::add-mask::abc')).toBe('');
   expect(readable('::debug::Body: {"signed_upload_url":"https://x/?sig=abc"}')).toBe('');
   expect(readable('::warning::GET https://x.example/a/b?sig=abc&se=1 failed%0Aat once')).toBe(
@@ -10,12 +10,12 @@ test('signatures, masks and debug lines never reach the log', () => {
   expect(readable('Cache hit for: key')).toBe('Cache hit for: key');
 });
 
-test('the last problem is the answer; what is not one, is none', () => {
+it('the last problem is the answer; what is not one, is none', () => {
   expect(problemIn(['::debug::x', 'Cache hit for: key', '::warning::first', '::error::second'])).toBe('second');
   expect(problemIn(['::debug::Cache not found', 'Sent 5 of 5 (100.0%)'])).toBeUndefined();
 });
 
-test('a refusal is told in the service’s words, not as another job’s doing', () => {
+it('a refusal is told in the service’s words, not as another job’s doing', () => {
   const lines = [
     '::debug::Failed to reserve cache: Error: Failed to CreateCacheEntry: Received non-retryable error: Failed request: (409) Conflict: exists',
     'Failed to save: Unable to reserve cache with key k, another job may be creating this cache.',

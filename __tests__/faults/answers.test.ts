@@ -1,6 +1,6 @@
 /** Fuzzing of the whole client: answers made of chance, at chance, and the push still ends in one of two ways. */
 import { readFile } from 'node:fs/promises';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { MediaType } from '../../src/oci/types.ts';
 import { bytesOf, connect, digestOfBytes, KIB, knownBody } from '../registry/upload/client.ts';
 import { randomFrom } from '../support/fault-proxy/cuts.ts';
@@ -133,7 +133,7 @@ describe.each(['plain', 'serverless', 'distribution3', 'ecr'] satisfies ProfileN
 
     afterAll(() => server?.close());
 
-    test(`${SEEDS} seeds`, { timeout: 120_000 }, async () => {
+    it(`${SEEDS} seeds`, { timeout: 120_000 }, async () => {
       const seeds = Array.from({ length: SEEDS }, (_, index) => index + 1);
       const failures: string[] = [];
       const work = async () => {

@@ -59,7 +59,7 @@ export const KINDS: readonly FaultKind[] = [
   once('answer cut', truncateAnswer(BEGINNING), broken),
   silent,
   once('no answer, taken', hang('after'), /no answer/, { hangs: true }),
-  once('slow', slow({ bytesPerSecond: 4_000_000, answerAfterMs: 60 }), /./),
+  once('slow', slow({ bytesPerSecond: 4_000_000, answerAfter: 60 }), /./),
   large,
   once('416 with Location and Range', outOfRange(true), /416 /, { needs: 'session' }),
   once('416 bare', outOfRange(false), /416 /),

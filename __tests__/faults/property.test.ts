@@ -1,7 +1,7 @@
 /** Hundreds of pushes under cuts at random places, from seeds: every blob arrives byte for byte, and little is sent twice. */
 import { readFile } from 'node:fs/promises';
 import { setImmediate as turn } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ReadableBlob } from '../../src/blob/blob.ts';
 import { bytesOf, connect, digestOfBytes, GrowingBody, KIB, knownBody, plain } from '../registry/upload/client.ts';
 import { randomFrom } from '../support/fault-proxy/cuts.ts';
@@ -90,7 +90,7 @@ describe.each(Object.entries(PROFILES))('%s (%s sessions)', (profile, habit) => 
 
   afterAll(() => server?.close());
 
-  test(`${SEEDS} pushes from seeds`, { timeout: 120_000 }, async () => {
+  it(`${SEEDS} pushes from seeds`, { timeout: 120_000 }, async () => {
     const seeds = Array.from({ length: SEEDS }, (_, index) => index + 1);
     const failures: string[] = [];
     const work = async () => {

@@ -22,7 +22,6 @@ it('a 2-second token, a layer of ten seconds', { timeout: 120_000 }, async () =>
     });
     expect(run.errors).toEqual([]);
     expect(run.exitCode).toBe(0);
-    expect(run.seconds).toBeGreaterThan(8);
     expect(registry.auth.tokens).toBeGreaterThanOrEqual(4);
     expect(Math.max(0, ...registry.auth.unauthorizedByToken.values())).toBeLessThanOrEqual(1);
   } finally {

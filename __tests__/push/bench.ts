@@ -5,14 +5,16 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { gzipSync } from 'node:zlib';
 import { onTestFinished } from 'vitest';
+import type { StreamedBlob } from '../../src/blob/blob.ts';
 import type { ImageTree } from '../../src/oci/image-tree.ts';
 import { type Descriptor, type Digest, digestOf, type Manifest, MediaType } from '../../src/oci/types.ts';
 import type { PushContext } from '../../src/push/context.ts';
 import { closeContext, openContext } from '../../src/push/context.ts';
 import type { PushEvent } from '../../src/push/events.ts';
+import type { RawInputs } from '../../src/push/input-values.ts';
 import type { PushRequest } from '../../src/push/options.ts';
-import { parseRequest, type RawInputs } from '../../src/push/options.ts';
-import type { StoreSource, StreamedBlob, StreamSource } from '../../src/source/source.ts';
+import { parseRequest } from '../../src/push/options.ts';
+import type { StoreSource, StreamSource } from '../../src/source/source.ts';
 import type { Quirk } from '../support/registry/quirk.ts';
 import { type Registry, type RegistryOptions, startRegistry } from '../support/registry/server.ts';
 
@@ -42,7 +44,7 @@ export class Events {
 
 export async function requestForTest(raw: RawInputs): Promise<PushRequest> {
   const surroundings = { workDir: join(await folderForTest(), 'work'), env: {}, remoteCache: false };
-  return parseRequest({ image: 'app:1', ...raw }, surroundings);
+  return parseRequest({ image: 'app:1', ...raw }, surroundings) as PushRequest;
 }
 
 export interface Bench {

@@ -5,11 +5,13 @@ import { rootCertificates } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { formatReference } from '../../src/oci/reference.ts';
 import { explainLine } from '../../src/push/error.ts';
-import { InputError, parseRequest, type RawInputs } from '../../src/push/options.ts';
+import { InputError, type RawInputs } from '../../src/push/input-values.ts';
+import { type MergeRequest, type PushRequest, parseRequest } from '../../src/push/options.ts';
 
 const surroundings = { workDir: '/somewhere', env: {}, remoteCache: true };
 const IMAGE = 'registry.example.com/team/app:1';
-const parse = (raw: RawInputs) => parseRequest({ image: IMAGE, ...raw }, surroundings);
+const parse = (raw: RawInputs) => parseRequest({ image: IMAGE, ...raw }, surroundings) as PushRequest;
+const merge = (raw: RawInputs) => parseRequest(raw, surroundings) as MergeRequest;
 
 /** The one line that a user sees. */
 function complaint(raw: RawInputs): string {
@@ -31,7 +33,14 @@ afterAll(() => rmSync(folder, { recursive: true }));
 describe('parseRequest', () => {
   it('fills in what the contract says when nothing but the image is given', () => {
     expect(parse({})).toMatchObject({
-      image: IMAGE,
+      kind: 'push',
+      images: [{ image: IMAGE }],
+      notices: [],
+      pushByDigest: false,
+      annotations: { manifest: {}, index: {} },
+      maxWait: 600_000,
+      forceCompression: false,
+      tlsVerify: true,
       engine: 'auto',
       export: 'auto',
       platforms: [],
@@ -89,7 +98,7 @@ describe('parseRequest', () => {
     [{ engine: 'lxc' }, 'Input: engine: "lxc" is not one of auto, docker, podman: write engine: auto'],
     [
       { 'compression-level': '13' },
-      'Input: compression-level: "13" is not a whole number from 1 to 12: write compression-level: 5',
+      'Input: compression-level: "13" is not a whole number from 1 to 9: write compression-level: 5',
     ],
   ])('refuses %o', (raw, line) => {
     expect(complaint(raw)).toBe(line);
@@ -128,5 +137,98 @@ describe('parseRequest', () => {
     expect(complaint({ 'ca-file': path })).toMatch(
       /^Input: ca-file: .*text\.pem holds no certificate in PEM form \(-----BEGIN/,
     );
+  });
+
+  it('takes several images, each to its own name, and all of them once', () => {
+    const { images, destinations } = parse({ image: 'a.example/x:1\n a.example/y\na.example/x:1' });
+    expect(images.map(({ image }) => image)).toEqual(['a.example/x:1', 'a.example/y']);
+    expect(destinations.map(formatReference)).toEqual(['a.example/x:1', 'a.example/y:latest']);
+  });
+
+  it('refuses several images where one has no name, with tags, and with a fallback that is not all or nothing', () => {
+    const image = `${IMAGE}\noci:dir`;
+    expect(complaint({ image })).toMatch(/^Input: image: oci:dir has no name to push to/);
+    expect(complaint({ image: `${IMAGE}\napp:2`, tags: IMAGE })).toMatch(/^Input: tags: image names 2 images/);
+    expect(complaint({ image: `${IMAGE}\napp:2`, fallback: 'engine' })).toMatch(/^Input: fallback: .*several images/);
+  });
+
+  it('checks the reference of an image in a registry, and wants tags for it', () => {
+    expect(parse({ image: 'docker://a.example/x:1', tags: 'b.example/x:1' }).images[0]?.image).toContain('docker://');
+    expect(complaint({ image: 'docker://a.example/x:1' })).toMatch(/^Input: tags: they are missing/);
+    expect(complaint({ image: 'docker://a b', tags: IMAGE })).toMatch(/^Input: image: "a b" is not an image reference/);
+  });
+
+  it('drops the tags of repositories that are pushed to by digest, with a notice', () => {
+    const { destinations, notices } = parse({
+      'push-by-digest': 'true',
+      tags: 'a.example/x:1, a.example/x, b.example/x',
+    });
+    expect(destinations.map(formatReference)).toEqual(['a.example/x', 'b.example/x']);
+    expect(notices).toEqual(['push-by-digest: no tag is written; ignored: a.example/x:1']);
+    expect(parse({ 'push-by-digest': 'true' }).notices).toEqual([]);
+    expect(complaint({ 'push-by-digest': 'true', fallback: 'engine' })).toMatch(/^Input: fallback: .*push-by-digest/);
+  });
+
+  it.each([
+    ['30s', 30_000],
+    ['10m', 600_000],
+    ['1h30m', 5_400_000],
+    ['1.5s', 1500],
+    ['500ms', 500],
+    ['0s', 0],
+  ])('reads the duration %s', (text, ms) => {
+    expect(parse({ 'max-wait': text }).maxWait).toBe(ms);
+  });
+
+  it.each(['10', 'm', '10 m', '10m5', '-1s', '1d'])('refuses the duration %s', (text) => {
+    expect(complaint({ 'max-wait': text })).toMatch(/^Input: max-wait: .* is not a duration: write max-wait: 10m/);
+  });
+
+  it('sorts annotations by their level', () => {
+    const annotations = 'a=1\nmanifest:b=x=y\nindex:c=https://example.com/?q=1,2\nmanifest,index:d=';
+    expect(parse({ annotations }).annotations).toEqual({
+      manifest: { a: '1', b: 'x=y', d: '' },
+      index: { c: 'https://example.com/?q=1,2', d: '' },
+    });
+    expect(complaint({ annotations: '=x' })).toMatch(/^Input: annotations: "=x" is not key=value/);
+    expect(complaint({ annotations: 'manifest-descriptor:a=b' })).toMatch(/"manifest-descriptor" is neither/);
+    expect(complaint({ annotations: 'manifest[linux/amd64]:a=b' })).toMatch(/"manifest\[linux\/amd64\]" is neither/);
+  });
+});
+
+describe('parseRequest of a merge', () => {
+  const tags = 'a.example/x:1\na.example/x:latest';
+
+  it('takes references and beginnings of tags', () => {
+    const { kind, parts, cleanup, destinations } = merge({
+      merge: 'a.example/x:arm64\na.example/y:run-7-*',
+      'merge-cleanup': 'true',
+      tags,
+    });
+    expect({ kind, cleanup }).toEqual({ kind: 'merge', cleanup: true });
+    expect(destinations.map(formatReference)).toEqual(['a.example/x:1', 'a.example/x:latest']);
+    expect(parts).toMatchObject([
+      { text: 'a.example/x:arm64', reference: { repository: 'x', tag: 'arm64' } },
+      { text: 'a.example/y:run-7-*', reference: { repository: 'y' }, tagPrefix: 'run-7-' },
+    ]);
+    expect(parts[1]?.reference.tag).toBeUndefined();
+  });
+
+  const refused = (raw: RawInputs): string => complaint({ image: '', ...raw });
+
+  it('refuses what can not be one', () => {
+    expect(refused({ image: IMAGE, merge: IMAGE, tags })).toMatch(/^Input: merge: image is set too/);
+    expect(refused({ merge: IMAGE })).toMatch(/^Input: tags: they are missing, and merge needs them/);
+    expect(refused({ merge: 'b.example/x:1', tags })).toMatch(
+      /^Input: merge: b.example\/x:1 is in b.example, and no tag/,
+    );
+    expect(refused({ merge: 'a.example/x:2', tags: `${tags}\nb.example/x:1` })).toMatch(
+      /^Input: tags: b.example\/x:1 is in another registry than every reference of merge/,
+    );
+    for (const text of ['a.example/x:*', 'a.example/*', 'a.example/x:a*b', 'a.example/x*', 'a.example/x:a-**'])
+      expect(refused({ merge: text, tags })).toMatch(/^Input: merge: .* a \* can only be the end of a tag: write/);
+    expect(refused({ merge: 'a.example/x:2', tags, 'push-by-digest': 'true' })).toMatch(/^Input: push-by-digest: /);
+    expect(refused({ merge: 'a.example/x:2', tags, fallback: 'engine' })).toMatch(/^Input: fallback: no engine/);
+    expect(complaint({ 'merge-cleanup': 'true' })).toMatch(/^Input: merge-cleanup: there is no merge/);
   });
 });

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import type { RawInputs } from '../../src/push/options.ts';
+import type { RawInputs } from '../../src/push/input-values.ts';
 import { push } from '../../src/push/push.ts';
 import { writeDockerArchive } from '../support/images.ts';
 import { refusal } from '../support/registry/answer.ts';

@@ -4,11 +4,12 @@ import { readFileSync } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { pack } from 'tar-stream';
+import type { BlobFormat } from '../../src/blob/blob.ts';
 import type { Digest } from '../../src/oci/types.ts';
 import type { ByteInput } from '../../src/source/archive/entry.ts';
 import { ArchiveStream, type Exporter } from '../../src/source/archive/stream.ts';
 import type { AskedImage } from '../../src/source/archive/stream-documents.ts';
-import type { BlobFormat, StreamSource } from '../../src/source/source.ts';
+import type { StreamSource } from '../../src/source/source.ts';
 
 const FOLDER = new URL('../fixtures/', import.meta.url);
 

@@ -4,7 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BlockBlobClient } from '@azure/storage-blob';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, it } from 'vitest';
 import { type CacheServer, startCacheServer } from './cache-server.ts';
 
 let server: CacheServer;
@@ -30,7 +30,7 @@ async function call(method: string, document: object, token = server.env.ACTIONS
   return { status: response.status, ...((await response.json()) as Answer) };
 }
 
-test('blocks that come in any order are joined in the order of the list, and ranges are read from it', async () => {
+it('blocks that come in any order are joined in the order of the list, and ranges are read from it', async () => {
   const bytes = randomBytes(5_000_000);
   const dir = await mkdtemp(join(tmpdir(), 'cache-server-test-'));
   await writeFile(join(dir, 'archive'), bytes);
@@ -53,7 +53,7 @@ test('blocks that come in any order are joined in the order of the list, and ran
   expect((await fetch(signed_download_url!.replace(/sig=\w\w/, 'sig=__'))).status).toBe(403);
 });
 
-test('keys are immutable, versions are worlds apart, and of several the newest wins', async () => {
+it('keys are immutable, versions are worlds apart, and of several the newest wins', async () => {
   const save = async (key: string) => {
     const { signed_upload_url } = await call('CreateCacheEntry', { key, version: 'v' });
     await new BlockBlobClient(signed_upload_url!).upload(key, key.length);

@@ -93,6 +93,5 @@ describe('runAction', () => {
       onOutput: (text, signal) => text.includes('ready') && signal('SIGTERM'),
     });
     expect(run.exitCode).toBe(7);
-    expect(run.seconds).toBeLessThan(10);
   });
 });

@@ -22,7 +22,7 @@ export interface RunActionOptions {
   readonly state?: Readonly<Record<string, string>>;
   /** A runner to run on, with its HOME, RUNNER_TEMP and GITHUB_WORKSPACE; without one a fresh one is made and removed. */
   readonly runner?: Runner;
-  /** Called with each piece of the log as it comes, and with a way to signal the process. */
+  /** Called with each piece of the log as it comes, and with a way to signal the process, which is killed when it then stays. */
   readonly onOutput?: (text: string, signal: (name: NodeJS.Signals) => void) => void;
   /** Milliseconds until the process is killed; five minutes unless told. */
   readonly timeout?: number;
@@ -103,6 +103,11 @@ export const copyAction = (folder: string): void => {
   }
 };
 const TIME_LIMIT = 300_000;
+/**
+ * Milliseconds from the signal of a cancelled job until the runner kills what is left: 7.5 s, SIGTERM, 2.5 s.
+ * https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-cancellation
+ */
+const PATIENCE = 10_000;
 
 /** Runs a step of the action to its end, whatever that is. Throws an Error only when it can't be started (no dist, no action.yml). */
 export const runAction = async (options: RunActionOptions): Promise<ActionRun> => {
@@ -169,6 +174,8 @@ const environmentOf = (options: RunActionOptions, metadata: ActionMetadata, runn
     PATH: process.env.PATH,
     ...options.user?.env,
     HOME: runner.home,
+    // What is HOME on Windows.
+    USERPROFILE: runner.home,
     CI: 'true',
     GITHUB_ACTIONS: 'true',
     GITHUB_REPOSITORY: 'example/app',
@@ -203,16 +210,22 @@ const watch = (
     const child = spawn(program, args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] });
     const memory = peakMemoryOf(child.pid);
     const limit = setTimeout(() => child.kill('SIGKILL'), options.timeout ?? TIME_LIMIT);
+    let patience: NodeJS.Timeout | undefined;
     let log = '';
     for (const stream of [child.stdout, child.stderr]) {
       stream.setEncoding('utf8').on('data', (text: string) => {
         log += text;
-        options.onOutput?.(text, (name) => child.kill(name));
+        options.onOutput?.(text, (name) => {
+          child.kill(name);
+          // It ends with SIGKILL then, and without an exit code.
+          patience ??= setTimeout(() => child.kill('SIGKILL'), PATIENCE);
+        });
       });
     }
     child.once('error', reject);
     child.once('close', (code, signal) => {
       clearTimeout(limit);
+      clearTimeout(patience);
       const seconds = (performance.now() - started) / 1000;
       resolve({ exitCode: code ?? undefined, signal: signal ?? undefined, log, seconds, peakMemory: memory.stop() });
     });

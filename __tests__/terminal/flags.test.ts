@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { cacheFolder, parseFlags, USAGE, UsageError } from '../../src/terminal/flags.ts';
+import { parseFlags, USAGE, UsageError } from '../../src/terminal/flags.ts';
 
 describe('parseFlags', () => {
   it('takes an image alone', () => {
@@ -30,6 +30,17 @@ describe('parseFlags', () => {
       json: true,
       verbose: true,
     });
+  });
+
+  it('takes several images, and the references of a merge', () => {
+    expect(parseFlags(['--image', 'a:1', '--image', 'b:1']).inputs).toMatchObject({ image: 'a:1\nb:1', merge: '' });
+    expect(parseFlags(['--merge', 'a:1', 'a:2', '--to', 'a:3', '--merge-cleanup']).inputs).toMatchObject({
+      image: '',
+      merge: 'a:1\na:2',
+      tags: 'a:3',
+      'merge-cleanup': 'true',
+    });
+    expect(parseFlags(['a:1', '--annotations', 'x=1', '--annotations', 'y=2']).inputs.annotations).toBe('x=1\ny=2');
   });
 
   it.each([[[]], [['a', 'b']], [['a', '--nope']], [['a', '--to']], [['a', '--json=yes']], [['a', '--password', 'x']]])(
@@ -65,12 +76,5 @@ describe('the usage', () => {
       });
       expect(fits, flag).toBe(true);
     }
-  });
-});
-
-describe('cacheFolder', () => {
-  it('follows the XDG base directories', () => {
-    expect(cacheFolder({ XDG_CACHE_HOME: '/cache' })).toBe('/cache/chunked-push');
-    expect(cacheFolder({})).toMatch(/\/\.cache\/chunked-push$/);
   });
 });

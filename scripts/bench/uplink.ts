@@ -13,6 +13,8 @@ export interface UplinkOptions {
   readonly bytesPerSecond: number;
   /** Half of it each way; connecting takes one. 0 for none. */
   readonly roundTripMs: number;
+  /** Told of each round trip that a new connection costs. */
+  readonly onConnect?: () => void;
 }
 
 export interface Uplink {
@@ -46,6 +48,7 @@ export async function startUplink(options: UplinkOptions): Promise<Uplink> {
       sockets.add(socket);
       socket.on('error', () => {}).once('close', () => sockets.delete(socket));
     }
+    options.onConnect?.();
     void carry(client, registry, rate, options.roundTripMs).finally(() => [client, registry].map((s) => s.destroy()));
   });
   server.listen(0, '127.0.0.1');

@@ -3,10 +3,11 @@
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { getInput } from '@actions/core';
-import { INPUT_NAMES, type PushRequest, parseRequest, type RawInputs } from '../push/options.ts';
+import { INPUT_NAMES, type RawInputs } from '../push/input-values.ts';
+import { type MergeRequest, type PushRequest, parseRequest } from '../push/options.ts';
 
 /** Reads and checks the inputs. Throws InputError. */
-export function readRequest(): PushRequest {
+export function readRequest(): PushRequest | MergeRequest {
   // A password may begin or end with white space; nothing else does on purpose.
   const raw: RawInputs = Object.fromEntries(
     INPUT_NAMES.map((name) => [name, getInput(name, { trimWhitespace: name !== 'password' })]),

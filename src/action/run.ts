@@ -1,5 +1,7 @@
 /** The action's main step: inputs, push, outputs. */
-import type { PushRequest } from '../push/options.ts';
+
+import { endingSignals } from '../common/platform.ts';
+import type { MergeRequest, PushRequest } from '../push/options.ts';
 import { push } from '../push/push.ts';
 import { readRequest } from './inputs.ts';
 import { openLog } from './log.ts';
@@ -23,7 +25,7 @@ async function step(): Promise<void> {
   if (result.failures.length > 0) failPartly(result);
 }
 
-async function pushWithLog(request: PushRequest, cancel: AbortSignal) {
+async function pushWithLog(request: PushRequest | MergeRequest, cancel: AbortSignal) {
   const log = openLog({ showHost: new Set(request.destinations.map(({ registry }) => registry)).size > 1 });
   try {
     return await push(request, log.report, cancel);
@@ -45,7 +47,6 @@ export function cancelSignal(): AbortSignal {
     controller.abort(new Error(`received ${signal}`));
     setTimeout(() => process.exit(1), CLEAN_UP_MS).unref();
   };
-  process.on('SIGINT', cancel);
-  process.on('SIGTERM', cancel);
+  for (const name of endingSignals()) process.on(name, cancel);
   return controller.signal;
 }

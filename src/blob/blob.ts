@@ -1,9 +1,16 @@
-/** What the upload needs to know of a blob: bytes that can be read again at any offset, perhaps while they are still being made. */
+/**
+ * What all rooms know of a blob. A source hands over content (StoredBlob, StreamedBlob); an upload reads a ReadableBlob:
+ *
+ *   in memory               memoryBlob     a config, a manifest, a small layer
+ *   in an open store        seekableBlob   read where it lies, hashed beside the upload
+ *   in a file of the cache  cachedBlob     verified before it is handed over
+ *   made while it is sent   StreamingBlob  compressed or copied into the spool (compressLayer, spoolBlob)
+ */
 
 import type { Readable } from 'node:stream';
 import type { Digest } from '../oci/types.ts';
 
-/** Digest and length (bytes) of a whole blob. */
+/** Digest and length (bytes) of a complete blob. */
 export interface BlobIdentity {
   readonly digest: Digest;
   readonly size: number;
@@ -15,19 +22,65 @@ export interface Reach {
   readonly ended: boolean;
 }
 
-export interface ReadableBlob {
-  /** Set from the start when the blob is known before its bytes are read, and from its end on when it was made. */
-  readonly identity: BlobIdentity | undefined;
-  /** Resolves as soon as `bytes` exist or the blob has ended. Rejects when the making failed. */
-  reach(bytes: number): Promise<Reach>;
-  /** Resolves at the blob's end. Rejects when the making failed or its bytes are not those that were asked for. */
-  whole(): Promise<BlobIdentity>;
-  /** The bytes [start, end), which must exist: in memory, or a new stream each time, so that any request can be repeated. */
-  read(start: number, end: number): Readable | Buffer;
-}
-
 /** The bytes [start, end) of a blob, as one request carries them. */
 export interface ByteRange {
   readonly start: number;
   readonly end: number;
+}
+
+/** What an upload reads: bytes at any offset, as often as a request is repeated, perhaps while later ones are still being made. */
+export interface ReadableBlob {
+  /** Set from the start when the blob is known before its bytes are read, and from its end on when it is made. */
+  readonly identity: BlobIdentity | undefined;
+  /**
+   * Resolves as soon as `bytes` exist or the blob has ended. Rejects with LayerError when the making failed, or when the bytes of
+   * a blob that was known beforehand turned out to be others.
+   */
+  reach(bytes: number): Promise<Reach>;
+  /** Resolves at the blob's end, its digest verified. Rejects like `reach`. */
+  completed(): Promise<BlobIdentity>;
+  /** The bytes [start, end), which must exist: in memory, or a new stream each time, so that any request can be repeated. */
+  read(start: number, end: number): Readable | Buffer;
+}
+
+/** A blob that is made while it is sent: a layer that is compressed, or what comes out of `docker save`. */
+export interface StreamingBlob extends ReadableBlob {
+  read(start: number, end: number): Readable;
+  /** Of a compressed layer: the sha256 of its uncompressed bytes, known when the input has ended. */
+  readonly diffId?: Promise<Digest>;
+  /** The absolute path of the spool file. */
+  readonly file: string;
+  readonly times: { readonly waitingForInputMs: number; readonly compressingMs: number; readonly heldBackMs: number };
+  /** The first `bytes` are in every registry: the spool may let the maker go on. */
+  confirmed(bytes: number): void;
+  /** Nothing reads the blob any more: ends its making if need be, and deletes its file unless the cache keeps a complete one. */
+  release(keep?: boolean): Promise<void>;
+}
+
+/** Told by the first bytes: see blobFormat in source/compression.ts. */
+export type BlobFormat = 'tar' | 'gzip' | 'zstd' | 'xz' | 'bzip2' | 'other';
+
+/** One blob of an open store. Its bytes are not verified yet: seekableBlob and spoolBlob hash them. */
+export interface StoredBlob {
+  /** Bytes; absent when only reading tells (a layer that is assembled). */
+  readonly size?: number;
+  /** What its first bytes say. */
+  readonly format: BlobFormat;
+  /** Whether `read` takes any range; otherwise it returns all bytes from 0 on, each time anew. */
+  readonly seekable: boolean;
+  /** All bytes, where the blob is so small that it was read to tell its format. */
+  readonly bytes?: Buffer;
+  /** The bytes [start, end), all of them without arguments. */
+  read(start?: number, end?: number): Readable & { recycle?(chunk: Buffer): void };
+}
+
+/** One blob of an export that is read once, in its own order (`docker save`, `podman save`). Not verified yet. */
+export interface StreamedBlob {
+  /** The path in the stream, for messages. */
+  readonly name: string;
+  /** The digest of these very bytes that the path promises; absent for the legacy `<id>/layer.tar`. */
+  readonly digest?: Digest;
+  readonly size: number;
+  readonly format: BlobFormat;
+  readonly body: Readable;
 }

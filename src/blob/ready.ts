@@ -1,24 +1,35 @@
-/** Blobs that exist in full before they are sent: small ones in memory, large ones in a store's own files. Structurally BlobBodies (registry/body.ts). */
+/** Blobs that exist in full before they are sent: in memory, in a store that opens them at any offset, in a file of the cache. */
 
 import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { type Digest, digestOf } from '../oci/types.ts';
+import type { BlobIdentity, ReadableBlob, StoredBlob } from './blob.ts';
 import { fileStream } from './blocks.ts';
 import { LayerError, layerError } from './compress/error.ts';
-import type { Identity, Reach } from './writer.ts';
 
-/** A blob whose digest and length (bytes) are known, and all of whose bytes are there. */
-export interface ReadyBody<Bytes extends Readable | Buffer = Readable | Buffer> {
-  readonly identity: Identity;
-  reach(bytes: number): Promise<Reach>;
-  /** Resolves when the bytes were seen to be those of the digest. Rejects with LayerError. */
-  whole(): Promise<Identity>;
+/** A blob whose digest and length are known, and all of whose bytes exist. */
+export interface ReadyBlob<Bytes extends Readable | Buffer = Readable | Buffer> extends ReadableBlob {
+  readonly identity: BlobIdentity;
   read(start: number, end: number): Bytes;
 }
 
+/**
+ * A blob of a store as it lies there; undefined when it can't be sent so (its size is not known, or it has no ranges) and has
+ * to pass through the spool.
+ */
+export function readyBlob(
+  stored: StoredBlob,
+  digest: Digest,
+  options: { readonly signal: AbortSignal },
+): ReadyBlob | undefined {
+  if (stored.bytes) return memoryBlob(stored.bytes, digest);
+  if (!stored.seekable || stored.size === undefined) return undefined;
+  return seekableBlob({ size: stored.size, read: (start, end) => stored.read(start, end) }, digest, options);
+}
+
 /** Bytes in memory: a config, a manifest, a small layer. Rejects with LayerError for other bytes than the digest's, before any is sent. */
-export function memoryBody(bytes: Buffer, digest: Digest): ReadyBody<Buffer> {
+export function memoryBlob(bytes: Buffer, digest: Digest): ReadyBlob<Buffer> {
   const identity = { digest, size: bytes.length };
   let found: Digest | undefined;
   const verify = (): void => {
@@ -31,7 +42,7 @@ export function memoryBody(bytes: Buffer, digest: Digest): ReadyBody<Buffer> {
       verify();
       return { available: bytes.length, ended: true };
     },
-    whole: async () => {
+    completed: async () => {
       verify();
       return identity;
     },
@@ -39,28 +50,23 @@ export function memoryBody(bytes: Buffer, digest: Digest): ReadyBody<Buffer> {
   };
 }
 
-/** A blob of a store that opens it at any offset. */
-export interface Stored {
-  /** Bytes. */
-  readonly size: number;
-  /** The bytes [start, end), all of them without arguments. */
-  read(start?: number, end?: number): Readable & { recycle?(chunk: Buffer): void };
-}
+/** A stored blob that is opened at any offset and whose size (bytes) is known. */
+export type SeekableBlob = Pick<StoredBlob, 'read'> & Required<Pick<StoredBlob, 'size'>>;
 
 /**
- * A blob straight from a store's file, without a copy: any chunk can be sent from the first moment on. Its bytes are hashed
- * beside the upload, by a reading of their own that starts with the first `reach` or `whole`; a blob that the registry has is
- * never read. Both reject with LayerError once the bytes were found to be others than `digest` names.
+ * A blob straight from a store's file, without a copy: any chunk can be sent from the first moment on. Its bytes are hashed beside
+ * the upload, by a separate reading that starts with the first `reach` or `completed`; a blob that the registry has is never read.
+ * Both reject with LayerError once the bytes were found to be others than `digest` names.
  */
-export function storedBody(
-  stored: Stored,
+export function seekableBlob(
+  stored: SeekableBlob,
   digest: Digest,
   options: { readonly signal: AbortSignal },
-): ReadyBody<Readable> {
+): ReadyBlob<Readable> {
   const identity = { digest, size: stored.size };
   let failure: unknown;
-  let check: Promise<Identity> | undefined;
-  const checked = (): Promise<Identity> => {
+  let check: Promise<BlobIdentity> | undefined;
+  const checked = (): Promise<BlobIdentity> => {
     if (check) return check;
     check = verify(stored, identity, options.signal);
     check.catch((cause) => {
@@ -75,12 +81,12 @@ export function storedBody(
       if (failure !== undefined) throw failure;
       return { available: stored.size, ended: true };
     },
-    whole: checked,
+    completed: checked,
     read: (start, end) => (end > start ? stored.read(start, end) : Readable.from([])),
   };
 }
 
-async function verify(stored: Stored, identity: Identity, signal: AbortSignal): Promise<Identity> {
+async function verify(stored: SeekableBlob, identity: BlobIdentity, signal: AbortSignal): Promise<BlobIdentity> {
   const what = `reading the blob ${identity.digest}`;
   const hash = createHash('sha256');
   let size = 0;
@@ -114,16 +120,14 @@ function expectDigest(found: Digest, expected: Digest): void {
 const damaged = (what: string): LayerError =>
   new LayerError(what, { remedy: 'the image is damaged where it is kept: build, pull or save it again' });
 
-/** A blob that lies in a file of its own, whole and verified: a compressed layer that the cache gave back. */
-
-/** A body (registry/body.ts) over a complete file whose bytes are known to have this digest. */
-export async function fileBody(path: string, digest: Digest) {
+/** A complete file whose bytes were verified before: a compressed layer that the cache has restored. Throws when it is not there. */
+export async function cachedBlob(path: string, digest: Digest): Promise<ReadyBlob<Readable>> {
   const { size } = await stat(path);
   const identity = { digest, size };
   return {
     identity,
     reach: async () => ({ available: size, ended: true }),
-    whole: async () => identity,
-    read: (start: number, end: number): Readable => fileStream(path, start, end),
+    completed: async () => identity,
+    read: (start, end) => fileStream(path, start, end),
   };
 }

@@ -3,35 +3,15 @@
 import { createHash } from 'node:crypto';
 import type { Readable } from 'node:stream';
 import type { Digest } from '../oci/types.ts';
+import type { BlobIdentity, Reach, StreamingBlob } from './blob.ts';
 import { LayerError } from './compress/error.ts';
 import { OrderedCompressor } from './compress/ordered.ts';
 import type { CompressorPool } from './compress/pool.ts';
 import type { Input } from './input.ts';
 import type { Spool } from './spool.ts';
-import { BlobWriter, type Identity, type Reach } from './writer.ts';
+import { BlobWriter } from './writer.ts';
 
-/** A blob in the making: structurally a BlobBody (registry/body.ts), and what the push needs to know of it besides. */
-export interface StreamingBlob {
-  /** Set when the blob is complete. */
-  readonly identity: Identity | undefined;
-  /** Resolves as soon as `bytes` exist or the blob has ended. A full spool never holds back what was asked for here. Rejects with LayerError. */
-  reach(bytes: number): Promise<Reach>;
-  /** Resolves at the blob's end. Only waits: while the spool is full nothing moves but by `reach`. Rejects with LayerError. */
-  whole(): Promise<Identity>;
-  /** The bytes [start, end), which must exist. */
-  read(start: number, end: number): Readable;
-  /** Of a compressed layer: the sha256 of its plain bytes, known when the input has ended. */
-  readonly diffId?: Promise<Digest>;
-  /** The absolute path of the spool file. */
-  readonly file: string;
-  readonly times: { readonly waitingForInputMs: number; readonly compressingMs: number; readonly heldBackMs: number };
-  /** The first `bytes` are in every registry: the spool may let the maker go on. */
-  confirmed(bytes: number): void;
-  /** Nobody needs the blob any more: ends its making if need be, and deletes its file unless the cache keeps a complete one. */
-  release(keep?: boolean): Promise<void>;
-}
-
-/** A blob that is compressed here. */
+/** A layer that is compressed here. */
 export interface StreamingLayer extends StreamingBlob {
   readonly diffId: Promise<Digest>;
 }
@@ -72,7 +52,7 @@ export function compressLayer(input: Input, options: CompressOptions): Streaming
   const diffId = Promise.withResolvers<Digest>();
   // Nobody has to ask for it.
   diffId.promise.catch(() => undefined);
-  maker.growth.whole().catch(diffId.reject);
+  maker.growth.completed().catch(diffId.reject);
   void maker.run(async () => {
     const plain = createHash('sha256');
     const compressor = new OrderedCompressor(maker, pool);
@@ -127,7 +107,7 @@ class Made implements StreamingBlob {
     this.times = maker.times;
   }
 
-  get identity(): Identity | undefined {
+  get identity(): BlobIdentity | undefined {
     return this.#maker.growth.identity;
   }
 
@@ -136,8 +116,8 @@ class Made implements StreamingBlob {
     return this.#maker.growth.reach(bytes);
   }
 
-  whole(): Promise<Identity> {
-    return this.#maker.growth.whole();
+  completed(): Promise<BlobIdentity> {
+    return this.#maker.growth.completed();
   }
 
   read(start: number, end: number): Readable {

@@ -2,7 +2,7 @@
 
 import { createHash } from 'node:crypto';
 import { now } from '../common/async.ts';
-import type { Digest } from '../oci/types.ts';
+import type { BlobIdentity, Reach } from './blob.ts';
 import { LayerError, layerError } from './compress/error.ts';
 import { Gatherer, type Input } from './input.ts';
 import type { SpoolFile } from './spool.ts';
@@ -39,7 +39,7 @@ export class BlobWriter {
   }
 
   /** Runs the work to its end, whichever that is: the blob is complete and passed its check, or everybody who waits is rejected. */
-  async run(work: () => Promise<void>, check: (made: Identity) => void = () => undefined): Promise<void> {
+  async run(work: () => Promise<void>, check: (made: BlobIdentity) => void = () => undefined): Promise<void> {
     const { signal } = this.#options;
     const cancel = () => this.stop(layerError(`${this.name} was cancelled`, signal.reason));
     signal.addEventListener('abort', cancel, { once: true });
@@ -47,7 +47,7 @@ export class BlobWriter {
     try {
       await work();
       await this.file.finish();
-      const identity: Identity = { digest: `sha256:${this.#digest.digest('hex')}`, size: this.file.size };
+      const identity: BlobIdentity = { digest: `sha256:${this.#digest.digest('hex')}`, size: this.file.size };
       check(identity);
       this.growth.end(identity);
     } catch (cause) {
@@ -105,19 +105,7 @@ export class BlobWriter {
   }
 }
 
-/** How far a blob that is being made has come, for all who wait for it. Structurally the identity and reach of registry/body.ts. */
-
-/** Digest and length (bytes) of a whole blob. */
-export interface Identity {
-  readonly digest: Digest;
-  readonly size: number;
-}
-
-/** The bytes that exist, and whether there will be no more. */
-export interface Reach {
-  readonly available: number;
-  readonly ended: boolean;
-}
+/** How far a blob that is being made has come, for all who wait for it. */
 
 interface Waiter {
   readonly bytes: number;
@@ -127,18 +115,18 @@ interface Waiter {
 
 export class Growth {
   #available = 0;
-  #identity: Identity | undefined;
+  #identity: BlobIdentity | undefined;
   #failure: { readonly cause: unknown } | undefined;
   #waiters: Waiter[] = [];
-  readonly #whole = Promise.withResolvers<Identity>();
+  readonly #completed = Promise.withResolvers<BlobIdentity>();
 
   constructor() {
     // A failure that nobody asks for (the push ended for another reason) is not an unhandled rejection.
-    this.#whole.promise.catch(() => undefined);
+    this.#completed.promise.catch(() => undefined);
   }
 
   /** Set when the blob is complete. */
-  get identity(): Identity | undefined {
+  get identity(): BlobIdentity | undefined {
     return this.#identity;
   }
 
@@ -154,10 +142,10 @@ export class Growth {
   }
 
   /** There will be no more. */
-  end(identity: Identity): void {
+  end(identity: BlobIdentity): void {
     if (this.settled) return;
     this.#identity = identity;
-    this.#whole.resolve(identity);
+    this.#completed.resolve(identity);
     this.#tell();
   }
 
@@ -165,7 +153,7 @@ export class Growth {
   fail(cause: unknown): void {
     if (this.settled) return;
     this.#failure = { cause };
-    this.#whole.reject(cause);
+    this.#completed.reject(cause);
     for (const waiter of this.#waiters.splice(0)) waiter.reject(cause);
   }
 
@@ -178,8 +166,8 @@ export class Growth {
   }
 
   /** Resolves at the blob's end; rejects when it failed. */
-  whole(): Promise<Identity> {
-    return this.#whole.promise;
+  completed(): Promise<BlobIdentity> {
+    return this.#completed.promise;
   }
 
   #tell(): void {

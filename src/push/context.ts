@@ -7,7 +7,7 @@ import { Spool } from '../blob/spool.ts';
 import { LayerCache } from '../cache/layer-cache.ts';
 import type { Report } from './events.ts';
 import { KnownLayers, readKnownLayers } from './known-layers.ts';
-import type { PushRequest } from './options.ts';
+import type { PushRequest, RequestOptions } from './options.ts';
 import { closeRegistries, openRegistries, type TargetRegistry } from './registries.ts';
 import { PushStats } from './stats.ts';
 
@@ -103,7 +103,7 @@ function once(work: () => Promise<void>): () => Promise<void> {
 }
 
 function cacheFor(
-  request: PushRequest,
+  request: RequestOptions,
   level: number,
   targets: readonly TargetRegistry[],
   report: Report,

@@ -1,28 +1,53 @@
-/** What a push is asked to do, checked and typed. The action makes it from inputs, the terminal from flags. */
+/** What a push or a merge is asked to do, checked and typed. The action makes it from inputs, the terminal from flags. */
 
 import { readFileSync } from 'node:fs';
+import { COMPRESSIONS } from '../blob/compress/compression.ts';
 import { parsePlatform } from '../oci/platforms.ts';
-import { parseReference, type Reference, withDefaultTag } from '../oci/reference.ts';
+import { formatReference, parseReference, type Reference, withDefaultTag } from '../oci/reference.ts';
 import { certificatesIn } from '../registry/http/trust.ts';
-import { explain, PushError } from './error.ts';
+import {
+  type Annotations,
+  annotationsOf,
+  booleanOf,
+  bytesOf,
+  checked,
+  choiceOf,
+  durationOf,
+  InputError,
+  type InputName,
+  linesOf,
+  listOf,
+  type RawInputs,
+  wholeNumberOf,
+} from './input-values.ts';
 
-export interface PushRequest {
-  /** An image name or ID, or a file source with its transport prefix. */
-  readonly image: string;
-  /** Where to push it; never empty, tags only. The first one gives the `image` output. */
+/** What every request has: where it goes, and how. */
+export interface RequestOptions {
+  /**
+   * Every place that is written to, in the order of the inputs, each once; never empty. With a tag, without a digest; by
+   * digest alone (`pushByDigest`) without a tag. The first one is what the `image` output names.
+   */
   readonly destinations: readonly Reference[];
+  /** Lines for the log about inputs that have no effect. */
+  readonly notices: readonly string[];
+  /** For the registry of the first destination; the others' are found in files. */
   readonly credentials: { readonly username: string; readonly password: string } | undefined;
   readonly engine: 'auto' | 'docker' | 'podman';
   readonly export: 'auto' | 'save' | 'store';
   /** `os/architecture[/variant]`; empty for all that are present. */
   readonly platforms: readonly string[];
+  readonly annotations: Annotations;
   /** The largest request body, bytes. */
   readonly chunkSize: number | 'auto';
   /** Blobs uploaded at once. */
   readonly concurrency: number;
   readonly maxRetries: number;
+  /** How long a registry that has answered before may be away, milliseconds. */
+  readonly maxWait: number;
   readonly compression: 'gzip' | 'zstd';
   readonly compressionLevel: number | undefined;
+  /** Compress layers again that come in another compression. */
+  readonly forceCompression: boolean;
   /** Keep and use compressed layers (locally, and in the Actions cache when `remoteCache`). */
   readonly cache: boolean;
   readonly remoteCache: boolean;
@@ -34,170 +59,138 @@ export interface PushRequest {
   readonly insecure: boolean;
   /** Extra CA certificates, PEM text. */
   readonly ca: string | undefined;
+  /** `false`: any certificate is accepted. */
+  readonly tlsVerify: boolean;
   readonly dryRun: boolean;
   /** A folder of ours, the same in every run on this machine: spool and compressed layers lie in it. */
   readonly workDir: string;
   readonly env: NodeJS.ProcessEnv;
 }
 
-/** Converts texts (the action's inputs, the terminal's flags) into a request. Checked at the door: nothing has been sent yet. */
+/** One image and where it goes. */
+export interface ImageRequest {
+  /** An image name or ID, or a source with its transport prefix (`docker-archive:FILE`, `oci:DIR`, `docker://REFERENCE`). */
+  readonly image: string;
+  /** Never empty. */
+  readonly destinations: readonly Reference[];
+}
 
-/** The inputs as texts, by the names of action.yml; empty or absent means the default. */
-export type RawInputs = Readonly<Partial<Record<InputName, string>>>;
+export interface PushRequest extends RequestOptions {
+  readonly kind: 'push';
+  /** Never empty. With several, no tag moves before the manifests of all are there. */
+  readonly images: readonly ImageRequest[];
+  /** Manifests are put by digest, no tag moves. */
+  readonly pushByDigest: boolean;
+}
 
-/** Every input, by its name in action.yml. */
-export const INPUT_NAMES = [
-  'image',
-  'tags',
-  'username',
-  'password',
-  'engine',
-  'export',
-  'platforms',
-  'chunk-size',
-  'concurrency',
-  'max-retries',
-  'compression',
-  'compression-level',
-  'cache',
-  'cache-from',
-  'cache-max-size',
-  'fallback',
-  'insecure',
-  'ca-file',
-  'dry-run',
-] as const;
+/** A reference to merge, or with `tagPrefix` every tag of a repository that begins with it. */
+export interface MergePart {
+  /** As it was written. */
+  readonly text: string;
+  /** Without tag and digest where there is a `tagPrefix`. */
+  readonly reference: Reference;
+  readonly tagPrefix?: string;
+}
 
-export type InputName = (typeof INPUT_NAMES)[number];
+export interface MergeRequest extends RequestOptions {
+  readonly kind: 'merge';
+  /** Never empty; each is in a registry of a destination, and each destination in the registry of a part. */
+  readonly parts: readonly MergePart[];
+  /** Delete the tags that a `tagPrefix` matched. */
+  readonly cleanup: boolean;
+}
 
 /** What the caller knows beside the inputs. */
-export type Surroundings = Pick<PushRequest, 'workDir' | 'env' | 'remoteCache'>;
+export type Surroundings = Pick<RequestOptions, 'workDir' | 'env' | 'remoteCache'>;
 
 /** Uploads beyond this only take memory from each other; docker's own maximum is far below. */
 const MAX_CONCURRENCY = 64;
 const MAX_RETRIES = 100;
-/** Node reads files and buffers with numbers up to this. */
-const MAX_BYTES = Number.MAX_SAFE_INTEGER;
-const MAX_LEVEL = { gzip: 12, zstd: 19 } as const;
 
-/** An input that can't be used: its name, what is wrong with it, and one that is right. */
-export class InputError extends PushError {
-  constructor(name: InputName, problem: string, example: string, cause?: unknown) {
-    super('Input', `${name}: ${problem}`, { remedy: example, ...(cause === undefined ? {} : { cause }) });
-    this.name = 'InputError';
+const IMAGE_EXAMPLE = 'write for example image: registry.example.com/team/app:1.2';
+const TAGS_EXAMPLE = 'write for example tags: registry.example.com/team/app:1.2';
+const MERGE_EXAMPLE = 'write for example merge: registry.example.com/team/app:1.2-*';
+
+/** Checks every input; nothing has been sent yet. Throws InputError for the first that can't be used. */
+export function parseRequest(raw: RawInputs, surroundings: Surroundings): PushRequest | MergeRequest {
+  const text = (name: InputName): string => (raw[name] ?? '').trim();
+  const isMerge = text('merge') !== '';
+  if (isMerge && text('image') !== '')
+    throw new InputError(
+      'merge',
+      'image is set too, and a merge takes its images from the registry',
+      'set one of them',
+    );
+  const pushByDigest = booleanOf('push-by-digest', text('push-by-digest'), false);
+  const cleanup = booleanOf('merge-cleanup', text('merge-cleanup'), false);
+  const fallback = choiceOf('fallback', text('fallback'), ['none', 'engine']);
+  if (isMerge) {
+    if (pushByDigest)
+      throw new InputError('push-by-digest', 'a merge always writes tags', 'leave it out, or leave merge out');
+    if (fallback === 'engine') throw new InputError('fallback', 'no engine can do a merge', 'write fallback: none');
+    const { destinations, parts } = mergeOf(listOf(text('merge')), text('tags'));
+    return { kind: 'merge', parts, cleanup, ...optionsOf(raw, destinations, [], surroundings) };
   }
+  if (cleanup)
+    throw new InputError('merge-cleanup', 'there is no merge to clean up after', 'set merge, or leave it out');
+  const images = imagesOf(linesOf(text('image')), listOf(text('tags')), pushByDigest);
+  if (fallback === 'engine' && (pushByDigest || images.length > 1)) {
+    const problem = pushByDigest ? 'push-by-digest' : 'several images all or nothing';
+    throw new InputError('fallback', `the engine's own push can't push ${problem}`, 'write fallback: none');
+  }
+  const notices = pushByDigest ? ignoredTags(listOf(text('tags'))) : [];
+  const destinations = eachOnce(images.flatMap((image) => image.destinations));
+  return { kind: 'push', images, pushByDigest, ...optionsOf(raw, destinations, notices, surroundings) };
 }
 
-/** Checks every input. Throws InputError for the first that can't be used. */
-export function parseRequest(raw: RawInputs, surroundings: Surroundings): PushRequest {
+/** The inputs that are the same for a push and a merge. */
+function optionsOf(
+  raw: RawInputs,
+  destinations: readonly Reference[],
+  notices: readonly string[],
+  surroundings: Surroundings,
+): RequestOptions {
   const text = (name: InputName): string => (raw[name] ?? '').trim();
-  const image = text('image');
-  if (image === '')
-    throw new InputError('image', 'it is missing', 'write for example image: registry.example.com/team/app:1.2');
-  const compression = choice('compression', text('compression'), ['gzip', 'zstd']);
+  const compression = choiceOf('compression', text('compression'), ['gzip', 'zstd']);
   return {
-    image,
-    destinations: destinations(image, text('tags')),
+    destinations,
+    notices,
     credentials: credentials(text('username'), raw.password ?? ''),
-    engine: choice('engine', text('engine'), ['auto', 'docker', 'podman']),
-    export: choice('export', text('export'), ['auto', 'save', 'store']),
-    platforms: list(text('platforms')).map(platform),
-    chunkSize: ['', 'auto'].includes(text('chunk-size')) ? 'auto' : bytes('chunk-size', text('chunk-size'), '95MB'),
-    concurrency: whole('concurrency', text('concurrency') || '5', 1, MAX_CONCURRENCY),
-    maxRetries: whole('max-retries', text('max-retries') || '3', 0, MAX_RETRIES),
+    engine: choiceOf('engine', text('engine'), ['auto', 'docker', 'podman']),
+    export: choiceOf('export', text('export'), ['auto', 'save', 'store']),
+    platforms: listOf(text('platforms')).map(platform),
+    annotations: annotationsOf(text('annotations')),
+    chunkSize: ['', 'auto'].includes(text('chunk-size')) ? 'auto' : bytesOf('chunk-size', text('chunk-size'), '95MB'),
+    concurrency: wholeNumberOf('concurrency', text('concurrency') || '5', [1, MAX_CONCURRENCY]),
+    maxRetries: wholeNumberOf('max-retries', text('max-retries') || '3', [0, MAX_RETRIES]),
+    maxWait: durationOf('max-wait', text('max-wait') || '10m'),
     compression,
     compressionLevel: text('compression-level')
-      ? whole('compression-level', text('compression-level'), 1, MAX_LEVEL[compression])
+      ? wholeNumberOf('compression-level', text('compression-level'), COMPRESSIONS[compression].levels)
       : undefined,
-    cache: flag('cache', text('cache') || 'true'),
-    cacheFrom: text('cache-from') ? list(text('cache-from')).map((one) => reference('cache-from', one)) : undefined,
-    cacheMaxSize: bytes('cache-max-size', text('cache-max-size') || '2GiB', '2GiB'),
-    fallback: choice('fallback', text('fallback'), ['none', 'engine']),
-    insecure: flag('insecure', text('insecure') || 'false'),
+    forceCompression: booleanOf('force-compression', text('force-compression'), false),
+    cache: booleanOf('cache', text('cache'), true),
+    cacheFrom: text('cache-from') ? listOf(text('cache-from')).map((one) => reference('cache-from', one)) : undefined,
+    cacheMaxSize: bytesOf('cache-max-size', text('cache-max-size') || '2GiB', '2GiB'),
+    fallback: choiceOf('fallback', text('fallback'), ['none', 'engine']),
+    insecure: booleanOf('insecure', text('insecure'), false),
     ca: text('ca-file') ? certificates(text('ca-file')) : undefined,
-    dryRun: flag('dry-run', text('dry-run') || 'false'),
+    tlsVerify: booleanOf('tls-verify', text('tls-verify'), true),
+    dryRun: booleanOf('dry-run', text('dry-run'), false),
     ...surroundings,
   };
 }
 
-/** One item a line or comma-separated, as docker/metadata-action gives them. */
-const list = (text: string): string[] =>
-  text
-    .split(/[\n,]/)
-    .map((item) => item.trim())
-    .filter((item) => item !== '');
-
-function choice<const T extends string>(name: InputName, text: string, choices: readonly [T, ...T[]]): T {
-  if (text === '') return choices[0];
-  const found = choices.find((one) => one === text.toLowerCase());
-  if (found) return found;
-  throw new InputError(
-    name,
-    `${JSON.stringify(text)} is not one of ${choices.join(', ')}`,
-    `write ${name}: ${choices[0]}`,
-  );
-}
-
-/** YAML 1.2's own booleans, as @actions/core reads them. */
-function flag(name: InputName, text: string): boolean {
-  if (/^(true|True|TRUE)$/.test(text)) return true;
-  if (/^(false|False|FALSE)$/.test(text)) return false;
-  throw new InputError(name, `${JSON.stringify(text)} is neither true nor false`, `write ${name}: true`);
-}
-
-function whole(name: InputName, text: string, min: number, max: number): number {
-  const value = Number(text);
-  if (/^\d+$/.test(text) && value >= min && value <= max) return value;
-  throw new InputError(
-    name,
-    `${JSON.stringify(text)} is not a whole number from ${min} to ${max}`,
-    `write ${name}: ${Math.max(min, 5)}`,
-  );
-}
-
-const UNITS: Readonly<Record<string, number>> = {
-  '': 1,
-  B: 1,
-  KB: 1e3,
-  MB: 1e6,
-  GB: 1e9,
-  KIB: 2 ** 10,
-  MIB: 2 ** 20,
-  GIB: 2 ** 30,
-};
-
-/** A number of bytes, or with a unit: `MB` is 10^6, `MiB` is 2^20. */
-function bytes(name: InputName, text: string, example: string): number {
-  const match = /^(\d+(?:\.\d+)?)\s*([kKmMgG]?[iI]?[bB]?)$/.exec(text);
-  const unit = UNITS[(match?.[2] ?? '-').toUpperCase()];
-  const value = Math.floor(Number(match?.[1]) * (unit ?? Number.NaN));
-  if (value >= 1 && value <= MAX_BYTES) return value;
-  throw new InputError(
-    name,
-    `${JSON.stringify(text)} is not a size`,
-    `write ${name}: ${example}, or a number of bytes`,
-  );
-}
-
-function credentials(username: string, password: string): PushRequest['credentials'] {
+function credentials(username: string, password: string): RequestOptions['credentials'] {
   if (username !== '' && password !== '') return { username, password };
   if (username === '' && password === '') return undefined;
-  const [missing, given] = username === '' ? (['username', 'password'] as const) : (['password', 'username'] as const);
+  const [missing, present] =
+    username === '' ? (['username', 'password'] as const) : (['password', 'username'] as const);
   throw new InputError(
     missing,
-    `it is empty though ${given} is set`,
+    `it is empty though ${present} is set`,
     'set both (is the secret defined for this workflow?), or neither after docker/login-action',
   );
-}
-
-/** Runs a check of another room, and names the input in its error. */
-function checked<T>(name: InputName, check: () => T): T {
-  try {
-    return check();
-  } catch (error) {
-    const { message, remedy } = explain(error);
-    throw new InputError(name, message, remedy ?? '', error);
-  }
 }
 
 function platform(text: string): string {
@@ -208,31 +201,93 @@ function platform(text: string): string {
 const reference = (name: InputName, text: string): Reference => checked(name, () => parseReference(text));
 
 /** Sources and IDs have no name to push to. */
-const IS_FILE_SOURCE = /^(docker-archive|oci-archive|oci):/;
+const IS_SOURCE = /^(docker-archive|oci-archive|oci):|^docker:\/\//;
 const IS_ID = /^(sha256:)?[0-9a-f]{64}$|^sha256:[0-9a-f]+$/;
 
-function destinations(image: string, tags: string): readonly Reference[] {
-  const texts = list(tags);
-  if (texts.length === 0 && (IS_FILE_SOURCE.test(image) || IS_ID.test(image))) {
-    throw new InputError(
-      'tags',
-      `they are missing, and ${image} has no name to push to`,
-      'write for example tags: registry.example.com/team/app:1.2',
-    );
+/** Every image with its destinations. Throws InputError. */
+function imagesOf(images: readonly string[], tags: readonly string[], byDigest: boolean): readonly ImageRequest[] {
+  const [image, ...others] = [...new Set(images)];
+  if (image === undefined) throw new InputError('image', 'it is missing', IMAGE_EXAMPLE);
+  for (const one of [image, ...others]) {
+    if (one.startsWith('docker://')) reference('image', one.slice('docker://'.length));
+    if (tags.length === 0 && (IS_SOURCE.test(one) || IS_ID.test(one)))
+      throw others.length === 0 ? nameless(one) : namelessOfSeveral(one);
   }
-  const name: InputName = texts.length === 0 ? 'image' : 'tags';
-  const references = (texts.length === 0 ? [image] : texts).map((text) => destination(name, text));
-  return [...new Map(references.map((one) => [`${one.apiHost}/${one.repository}:${one.tag}`, one])).values()];
+  if (others.length > 0) {
+    if (tags.length > 0) {
+      const problem = `image names ${others.length + 1} images, and each goes where its own name says`;
+      throw new InputError('tags', problem, 'leave tags out (docker tag names an image), or push one image a step');
+    }
+    return [image, ...others].map((one) => ({ image: one, destinations: [destination('image', one, byDigest)] }));
+  }
+  const [name, texts] = tags.length === 0 ? (['image', [image]] as const) : (['tags', tags] as const);
+  return [{ image, destinations: eachOnce(texts.map((text) => destination(name, text, byDigest))) }];
 }
 
-function destination(name: InputName, text: string): Reference {
-  const parsed = reference(name, text);
-  if (parsed.digest === undefined) return withDefaultTag(parsed);
-  throw new InputError(
-    name,
-    `${JSON.stringify(text)} has a digest, and a digest can't be pushed to`,
-    'name a tag: registry.example.com/team/app:1.2 (for an image by digest, set tags)',
+const nameless = (image: string): InputError =>
+  new InputError('tags', `they are missing, and ${image} has no name to push to`, TAGS_EXAMPLE);
+
+const namelessOfSeveral = (image: string): InputError =>
+  new InputError(
+    'image',
+    `${image} has no name to push to, as each of several images must`,
+    'push it in a step with tags',
   );
+
+/** A place to push to. Throws InputError. */
+function destination(name: InputName, text: string, byDigest = false): Reference {
+  const parsed = reference(name, text);
+  if (parsed.digest !== undefined) {
+    throw new InputError(
+      name,
+      `${JSON.stringify(text)} has a digest, and a digest can't be pushed to`,
+      'name a tag: registry.example.com/team/app:1.2 (for an image by digest, set tags)',
+    );
+  }
+  const { tag: _, ...repository } = parsed;
+  return byDigest ? repository : withDefaultTag(parsed);
+}
+
+const eachOnce = (references: readonly Reference[]): readonly Reference[] => [
+  ...new Map(references.map((one) => [formatReference(one), one])).values(),
+];
+
+/** One line for all tags that `push-by-digest` does not write. */
+function ignoredTags(tags: readonly string[]): readonly string[] {
+  const ignored = tags.filter((text) => parseReference(text).tag !== undefined);
+  return ignored.length === 0 ? [] : [`push-by-digest: no tag is written; ignored: ${ignored.join(', ')}`];
+}
+
+/** What to merge, and where to. Throws InputError. */
+function mergeOf(
+  texts: readonly string[],
+  tags: string,
+): { destinations: readonly Reference[]; parts: readonly MergePart[] } {
+  const destinations = eachOnce(listOf(tags).map((text) => destination('tags', text)));
+  if (destinations.length === 0) throw new InputError('tags', 'they are missing, and merge needs them', TAGS_EXAMPLE);
+  const parts = [...new Set(texts)].map(mergePart);
+  const hosts = new Set(destinations.map(({ apiHost }) => apiHost));
+  const partHosts = new Set(parts.map(({ reference: { apiHost } }) => apiHost));
+  const outside = parts.find(({ reference: { apiHost } }) => !hosts.has(apiHost));
+  if (outside) {
+    const problem = `${outside.text} is in ${outside.reference.registry}, and no tag of tags is there`;
+    throw new InputError('merge', problem, 'merge what is in the registries of tags');
+  }
+  const empty = destinations.find(({ apiHost }) => !partHosts.has(apiHost));
+  if (empty) {
+    const problem = `${formatReference(empty)} is in another registry than every reference of merge`;
+    throw new InputError('tags', problem, `push the parts to ${empty.registry} too`);
+  }
+  return { destinations, parts };
+}
+
+function mergePart(text: string): MergePart {
+  if (!text.includes('*')) return { text, reference: withDefaultTag(reference('merge', text)) };
+  const prefix = /^[^*]+:([^*:/@]+)\*$/.exec(text)?.[1];
+  if (prefix === undefined)
+    throw new InputError('merge', `${JSON.stringify(text)}: a * can only be the end of a tag`, MERGE_EXAMPLE);
+  const { tag: tagPrefix, ...repository } = reference('merge', text.slice(0, -1));
+  return { text, reference: repository, tagPrefix: tagPrefix! };
 }
 
 function certificates(path: string): string {

@@ -7,11 +7,11 @@ import { openEngineStore } from '../source/store/open.ts';
 import { commitMoved } from './commit.ts';
 import { activeRegistries, closeContext, openContext, type PushContext } from './context.ts';
 import { tellDryRun } from './dry-run.ts';
-import { CancelledError } from './error.ts';
+import { CancelledError, PushError } from './error.ts';
 import type { Report } from './events.ts';
 import { mayFallBack, pushByEngine } from './fallback.ts';
 import { move } from './move.ts';
-import type { PushRequest } from './options.ts';
+import type { MergeRequest, PushRequest } from './options.ts';
 import { metadataOf, type PushResult } from './result.ts';
 import type { KeptLayer } from './upload-queue.ts';
 
@@ -23,9 +23,15 @@ const DEADLINE_MS = 6 * 60 * 60 * 1000;
  * Gives the digest that every registry has confirmed, and for each destination that failed its error; throws when the
  * image can't be found or read, when every destination failed, and CancelledError when `signal` was aborted.
  */
-export async function push(request: PushRequest, report: Report, cancel: AbortSignal): Promise<PushResult> {
+export async function push(
+  request: PushRequest | MergeRequest,
+  report: Report,
+  cancel: AbortSignal,
+): Promise<PushResult> {
+  if (request.kind === 'merge') throw new PushError('Merge', 'a merge is not possible in this version');
   const signal = AbortSignal.any([cancel, AbortSignal.timeout(DEADLINE_MS)]);
   tellLowered(request, report);
+  for (const text of request.notices) report({ type: 'notice', text });
   report({ type: 'phase', phase: 'Resolve' });
   const job = await openContext(request, report, signal);
   try {
@@ -49,13 +55,17 @@ function tellLowered({ destinations }: PushRequest, report: Report): void {
 async function run(job: PushContext): Promise<PushResult> {
   const { request } = job;
   const found = await job.stats.time('resolve', () => resolve(job));
-  if (request.dryRun) {
-    await tellDryRun(job, found);
-    return resultOf(job, found, { exported: 'nothing' });
+  try {
+    if (request.dryRun) {
+      await tellDryRun(job, found);
+      return resultOf(job, found, { exported: 'nothing' });
+    }
+    const pushed = await chunkedPush(job, found).catch((error: unknown) => failAll(job, found, error));
+    await pushByEngine(job, found);
+    return resultOf(job, found, pushed);
+  } finally {
+    await found.close?.();
   }
-  const pushed = await chunkedPush(job, found).catch((error: unknown) => failAll(job, found, error));
-  await pushByEngine(job, found);
-  return resultOf(job, found, pushed);
 }
 
 interface Pushed {
@@ -120,24 +130,27 @@ function firstPushed({
 /** Finds the image, and learns what registries tell of its layers where that is of use for certain. */
 async function resolve(job: PushContext): Promise<FoundImage> {
   const { request, registries: targets, report, signal } = job;
+  const { image } = request.images[0]!;
   const way = request.export === 'store' ? 'store' : 'auto';
   const found = await findImage({
-    image: request.image,
+    image,
     engine: request.engine,
     export: request.export,
     env: request.env,
     tempDir: request.workDir,
     signal,
     debug: (text) => report({ type: 'debug', text }),
+    notice: (text) => report({ type: 'info', text }),
     storeOpener: (image, options) => openEngineStore(image, { ...options, export: way, env: request.env }),
   });
+  if (found.diffIds) job.known.addConfig(found.imageId, found.diffIds);
   // An image with manifests of its own hardly ever has plain layers, and of others all that can be learnt is where to mount them from.
   const isFromElsewhere =
     request.cacheFrom !== undefined || targets.some(({ repositories: destinations }) => destinations.length > 1);
   if (found.root === undefined || isFromElsewhere) await job.readKnownLayers();
   report({
     type: 'info',
-    text: `Image ${request.image}: ${found.imageId}${found.engine ? ` in ${found.engine}` : ''}`,
+    text: `Image ${image}: ${found.imageId}${found.engine ? ` in ${found.engine}` : ''}`,
   });
   return found;
 }

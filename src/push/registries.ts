@@ -10,7 +10,7 @@ import { Registry } from '../registry/registry.ts';
 import type { BlobOutcome } from '../registry/upload/upload.ts';
 import type { BlobFate, Report } from './events.ts';
 import { mountSources } from './known-layers.ts';
-import type { PushRequest } from './options.ts';
+import type { RequestOptions } from './options.ts';
 import type { PushStats } from './stats.ts';
 import { TargetRepository } from './target-repository.ts';
 
@@ -192,7 +192,7 @@ export class TargetRegistry {
 /** Whether the making of a blob has failed, as far as is known now. */
 const isSpoiled = (body: ReadableBlob): Promise<boolean> =>
   Promise.race([
-    body.whole().then(
+    body.completed().then(
       () => false,
       () => true,
     ),
@@ -208,22 +208,23 @@ interface Context {
 }
 
 /** One target a registry, in the order of the request's destinations. Nothing is sent yet. Throws for unusable credentials. */
-export async function openRegistries(request: PushRequest, context: Context): Promise<TargetRegistry[]> {
+export async function openRegistries(request: RequestOptions, context: Context): Promise<TargetRegistry[]> {
   const byHost = Map.groupBy(request.destinations, ({ apiHost }) => apiHost);
   return Promise.all([...byHost].map(([host, references]) => openTarget(request, host, references, context)));
 }
 
 async function openTarget(
-  request: PushRequest,
+  request: RequestOptions,
   host: string,
   references: readonly Reference[],
   context: Context,
 ): Promise<TargetRegistry> {
-  const { credentials, insecure, ca, chunkSize, maxRetries, env, concurrency } = request;
+  const { credentials, insecure, ca, tlsVerify, chunkSize, maxRetries, maxWait, env, concurrency } = request;
   const byRepository = Map.groupBy(references, ({ repository }) => repository);
   const found = await resolveCredentials({
     registry: host,
-    ...credentials,
+    // A secret has one owner: the other registries' credentials are found in files.
+    ...(host === request.destinations[0]?.apiHost ? credentials : undefined),
     env,
     repositories: [...byRepository.keys()],
     onSecret: (value) => context.report({ type: 'secret', value }),
@@ -237,6 +238,8 @@ async function openTarget(
     chunkSize,
     concurrency,
     maxRetries,
+    maxWait,
+    tlsVerify,
     onEvent: (event) => context.report(event),
   });
   const destinations = [...byRepository].map(

@@ -4,12 +4,13 @@
  */
 
 import pLimit, { type LimitFunction } from 'p-limit';
+import type { StoredBlob, StreamedBlob, StreamingBlob } from '../blob/blob.ts';
 import { layerMediaType } from '../blob/compress/compression.ts';
-import { fileBody, memoryBody, storedBody } from '../blob/ready.ts';
-import type { StreamingBlob } from '../blob/streaming.ts';
+import { cachedBlob, memoryBlob, readyBlob } from '../blob/ready.ts';
 import { type Digest, MediaType } from '../oci/types.ts';
-import type { StoreSource, StreamedBlob, StreamSource } from '../source/source.ts';
+import type { StoreSource, StreamSource } from '../source/source.ts';
 import { activeRegistries, type PushContext } from './context.ts';
+import { PushError } from './error.ts';
 import { findExisting } from './existing.ts';
 import type { ForcedBlobs, ImageBlob } from './image-blobs.ts';
 import { LayerBuilder, type QueuedBlob, UNNAMED, UploadQueue } from './upload-queue.ts';
@@ -95,7 +96,7 @@ export class Transfer {
         if (!found || this.isTaken(piece.key)) return;
         const { descriptor, path } = found;
         this.#deliveries.note({ diffId: piece.key, descriptor, path });
-        const body = await fileBody(path, descriptor.digest);
+        const body = await cachedBlob(path, descriptor.digest);
         void this.#deliveries.ship({ piece, body, mediaType: descriptor.mediaType, fromCache: true });
       }),
     );
@@ -109,7 +110,7 @@ export class Transfer {
       this.#deliveries.take(piece.key);
       void this.#deliveries.ship({
         piece,
-        body: memoryBody(bytes, piece.key),
+        body: memoryBlob(bytes, piece.key),
         mediaType: piece.mediaType,
         fromCache: false,
       });
@@ -138,14 +139,11 @@ export class Transfer {
         this.#deliveries.leave(piece.key);
         return;
       }
-      const { size, bytes } = stored;
+      assertAsDescribed(stored, piece);
+      const body = piece.plain ? undefined : readyBlob(stored, piece.key, this.#job);
       if (piece.plain) {
         await this.#shipWhileMade(piece, (workshop) => workshop.compress(stored.read(), piece.key));
-      } else if (bytes) {
-        const body = memoryBody(bytes, piece.key);
-        await this.#deliveries.ship({ piece, body, mediaType: piece.mediaType, fromCache: false });
-      } else if (stored.seekable && size !== undefined) {
-        const body = storedBody({ ...stored, size, read: stored.read.bind(stored) }, piece.key, this.#job);
+      } else if (body) {
         await this.#deliveries.ship({ piece, body, mediaType: piece.mediaType, fromCache: false });
       } else {
         await this.#shipWhileMade(piece, (workshop) => workshop.passThrough(stored.read(), piece.key));
@@ -162,7 +160,7 @@ export class Transfer {
       const made = make(workshop);
       const shipped = this.#deliveries.ship(this.#madeShipment(piece, made));
       // A failure is the shipment's to tell; here it only frees the place.
-      await Promise.race([made.whole().catch(() => {}), shipped]);
+      await Promise.race([made.completed().catch(() => {}), shipped]);
       return { shipped };
     });
     await shipped;
@@ -230,6 +228,25 @@ export class Transfer {
   delivered(): Promise<void> {
     return this.#deliveries.ended();
   }
+}
+
+/**
+ * Throws PushError for a blob that is not what the image's documents say. A registry accepts both, and no client can pull either: a
+ * layer that is compressed twice, and one of another size than its descriptor's.
+ */
+function assertAsDescribed({ format, size }: StoredBlob, { key, plain, size: described }: ImageBlob): void {
+  const remedy = 'the image is damaged where it is kept: build, pull or save it again';
+  if (plain && format !== 'tar' && format !== 'other') {
+    throw new PushError(
+      'Export',
+      `the layer ${key} is compressed (${format}), and the image's config says that it is not`,
+      {
+        remedy,
+      },
+    );
+  }
+  if (plain || size === undefined || described === undefined || size === described) return;
+  throw new PushError('Export', `the blob ${key} has ${size} bytes where its descriptor says ${described}`, { remedy });
 }
 
 /**

@@ -1,10 +1,10 @@
 /** What is on its way of one transfer: each blob to all registries at once, and what became of it. */
-import type { ReadableBlob } from '../blob/blob.ts';
+import type { ReadableBlob, StreamingBlob } from '../blob/blob.ts';
 import { layerMediaType } from '../blob/compress/compression.ts';
 import type { CompressorPool } from '../blob/compress/pool.ts';
 import type { Input } from '../blob/input.ts';
 import type { Spool } from '../blob/spool.ts';
-import { compressLayer, type StreamingBlob, spoolBlob } from '../blob/streaming.ts';
+import { compressLayer, spoolBlob } from '../blob/streaming.ts';
 import type { LayerCache } from '../cache/layer-cache.ts';
 import type { Descriptor, Digest } from '../oci/types.ts';
 import { activeRegistries, type PushContext } from './context.ts';
@@ -123,7 +123,7 @@ export class UploadQueue {
       return made?.release();
     }
     if (made) await this.#settleMade(piece, made);
-    else await body.whole();
+    else await body.completed();
   }
 
   #parcel(shipment: QueuedBlob, target: TargetRegistry, onConfirmed: (target: TargetRegistry, bytes: number) => void) {
@@ -145,7 +145,7 @@ export class UploadQueue {
   async #settleMade(piece: ImageBlob, made: StreamingBlob): Promise<void> {
     const { stats: ledger, cache, request } = this.#job;
     try {
-      const { digest, size } = await made.whole();
+      const { digest, size } = await made.completed();
       ledger.addMaking(made.times);
       const fits = piece.plain && cache !== undefined && piece.key !== UNNAMED && size <= request.cacheMaxSize;
       if (piece.plain) {

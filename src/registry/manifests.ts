@@ -1,10 +1,11 @@
 /** Manifests and indexes of a repository. distribution-spec, sections "Pulling manifests" and "Pushing Manifests"; T9. */
 import { type Descriptor, type Digest, digestOf, isDigest, MediaType } from '../oci/types.ts';
-import { answerOrTrouble, failedTries, gaveUp, type Place, pause } from './host/context.ts';
+import { otherBytes } from './blobs.ts';
+import { answerOrTrouble, ask, failedTries, gaveUp, type Place, pause } from './host/context.ts';
 import { errorOf, isTransientStatus, RegistryError } from './http/error.ts';
 import { type RegistryCode, registryCodes } from './http/error-body.ts';
 import type { RegistryResponse } from './http/response.ts';
-import { ask, otherBytes } from './repository.ts';
+import { sameOrigin } from './http/url-policy.ts';
 
 /** What the specification says that registries should take; more than any real manifest. */
 const LARGEST_MANIFEST = 4 * 2 ** 20;
@@ -198,4 +199,75 @@ async function confirm(place: Place, put: ManifestPut, digest: Digest, response:
 async function isThere(place: Place, put: ManifestPut, digest: Digest): Promise<boolean> {
   const found = await fetchManifest(place, put.reference, put.signal);
   return found?.descriptor.digest === digest && found.bytes.equals(put.bytes);
+}
+
+/**
+ * Deletes a manifest by tag or digest. distribution-spec, "Content Management": a registry that implements it answers 202; one
+ * that does not, 400 or 405 (distribution deletes no tags, and by digest only with `delete: enabled`).
+ */
+export async function deleteManifest(
+  place: Place,
+  reference: string,
+  signal: AbortSignal,
+): Promise<'deleted' | 'absent' | 'unsupported'> {
+  const step = 'deleting a manifest';
+  const response = await ask(place, 'DELETE', `manifests/${reference}`, { signal, step });
+  const { status } = response;
+  if (status === 404 || (status >= 200 && status < 300)) {
+    await response.discard();
+    return status === 404 ? 'absent' : 'deleted';
+  }
+  const error = await errorOf(response, { method: 'DELETE', step, remedy: response.remedy });
+  if (status === 405 || status === 501 || error.has('UNSUPPORTED') || (status === 400 && !isDigest(reference)))
+    return 'unsupported';
+  throw error;
+}
+
+/** A registry of a hundred thousand tags lists them in pages of 100 to 1000; more pages than this are a loop. */
+const MOST_PAGES = 2_000;
+
+/** distribution's default page; Docker Hub and ECR have at most so many in one. */
+const TAGS_A_PAGE = 1_000;
+
+/** All tags of a repository. distribution-spec, "Listing Tags": the next page is named by `Link: <url>; rel="next"`. */
+export async function listTags(place: Place, signal: AbortSignal): Promise<string[]> {
+  const step = 'listing tags';
+  const tags: string[] = [];
+  let page: URL | undefined = place.url(`tags/list?n=${TAGS_A_PAGE}`);
+  for (let pages = 0; page !== undefined && pages < MOST_PAGES; pages += 1) {
+    const response = await ask(place, 'GET', page, { signal, step });
+    if (response.status === 404) {
+      await response.discard();
+      return tags;
+    }
+    if (response.status !== 200) throw await errorOf(response, { method: 'GET', step, remedy: response.remedy });
+    tags.push(...tagsIn(await response.text()));
+    page = nextPage(response);
+  }
+  return [...new Set(tags)];
+}
+
+/** `tags` may be null for a repository without any (distribution, Harbor). */
+function tagsIn(text: string): string[] {
+  try {
+    const { tags } = JSON.parse(text) as { tags?: unknown };
+    return Array.isArray(tags) ? tags.filter((tag) => typeof tag === 'string') : [];
+  } catch {
+    return [];
+  }
+}
+
+/** The next page of a list, on the registry itself; undefined at the last one. RFC 8288. */
+function nextPage(response: RegistryResponse): URL | undefined {
+  for (const link of response
+    .getAll('link')
+    .join(',')
+    .matchAll(/<([^>]*)>([^<]*)/g)) {
+    const [, target = '', parameters = ''] = link;
+    if (!/;\s*rel\s*=\s*"?next"?/i.test(parameters) || !URL.canParse(target, response.url.href)) continue;
+    const next = new URL(target, response.url);
+    // Registries behind a proxy name their inner address here (Harbor, Artifactory): path and query are what counts.
+    return sameOrigin(next, response.url) ? next : new URL(`${next.pathname}${next.search}`, response.url);
+  }
+  return undefined;
 }

@@ -28,6 +28,8 @@ export interface RegistryOptions {
   readonly chunkSize: number | 'auto';
   /** Failed tries in a row of one request, without progress, before it fails for good. */
   readonly maxRetries: number;
+  /** How long a host that has answered before may be away or busy without a byte of progress, ms. */
+  readonly maxWait?: number | undefined;
   /** Default: by host. */
   readonly profile?: Profile | undefined;
   /** In place of the usual time-outs, ms. */
@@ -74,12 +76,16 @@ export class Registry {
     };
   }
 
-  /** A repository by its name as in the reference (`library/x` for Docker Hub's short names). The same object each time. */
-  repository(name: string): Repository {
-    const known = this.#repositories.get(name);
+  /**
+   * A repository by its name as in the reference (`library/x` for Docker Hub's short names). The same object each time.
+   * `access`: what its tokens ask for.
+   */
+  repository(name: string, access: 'pull' | 'pull,push' = 'pull,push'): Repository {
+    const key = `${name} ${access}`;
+    const known = this.#repositories.get(key);
     if (known !== undefined) return known;
-    const repository = new Repository(name, this.#context, this.#sessions);
-    this.#repositories.set(name, repository);
+    const repository = new Repository(name, this.#context, this.#sessions, access);
+    this.#repositories.set(key, repository);
     return repository;
   }
 

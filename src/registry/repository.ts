@@ -2,11 +2,18 @@
 
 import type { ReadableBlob } from '../blob/blob.ts';
 import { untilAborted } from '../common/async.ts';
-import { type Descriptor, type Digest, digestOf } from '../oci/types.ts';
-import { type HostContext, type Place, retrying, type Task } from './host/context.ts';
-import { errorOf, RegistryError } from './http/error.ts';
-import type { RegistryResponse } from './http/response.ts';
-import { type ConfirmedManifest, type FetchedManifest, fetchManifest, headManifest, putManifest } from './manifests.ts';
+import type { Descriptor, Digest } from '../oci/types.ts';
+import { type BlobRange, type BlobState, type BlobStream, fetchBlob, headBlob, readBlob } from './blobs.ts';
+import type { HostContext, Place, Task } from './host/context.ts';
+import {
+  type ConfirmedManifest,
+  deleteManifest,
+  type FetchedManifest,
+  fetchManifest,
+  headManifest,
+  listTags,
+  putManifest,
+} from './manifests.ts';
 import { run } from './upload/machine.ts';
 import { openUpload } from './upload/open.ts';
 import type { OpenSessions, Session } from './upload/session.ts';
@@ -19,13 +26,14 @@ export class Repository {
   /** Sessions that a refused mount opened: they wait for the upload of that blob. */
   readonly #kept = new Map<Digest, Session>();
 
-  constructor(name: string, context: HostContext, sessions: OpenSessions) {
+  /** `access`: what its tokens ask for; token servers may refuse `push` to users who may only read. */
+  constructor(name: string, context: HostContext, sessions: OpenSessions, access: 'pull' | 'pull,push' = 'pull,push') {
     this.name = name;
     this.#sessions = sessions;
     this.#place = {
       context,
       name,
-      scopes: [`repository:${name}:pull,push`],
+      scopes: [`repository:${name}:${access}`],
       url: (path) => new URL(`/v2/${name}/${path}`, context.transport.origin),
     };
   }
@@ -70,6 +78,27 @@ export class Repository {
   }
 
   /**
+   * Reads a range of a blob of any size, and goes on where a read breaks; undefined when there is none. The bytes are not
+   * verified. Throws RegistryError; the stream fails with RegistryError or UploadError.
+   */
+  readBlob(digest: Digest, options: BlobRange & { signal: AbortSignal }): Promise<BlobStream | undefined> {
+    return readBlob(this.#place, digest, options, options.signal);
+  }
+
+  /** The repository's tags, page by page as the registry lists them; empty for an unknown repository. Throws RegistryError. */
+  tags(signal: AbortSignal): Promise<string[]> {
+    return listTags(this.#place, signal);
+  }
+
+  /**
+   * Deletes a tag, or a manifest by its digest with all its tags. 'unsupported': this registry deletes no tags (or nothing).
+   * Throws RegistryError.
+   */
+  deleteManifest(reference: string, signal: AbortSignal): Promise<'deleted' | 'absent' | 'unsupported'> {
+    return deleteManifest(this.#place, reference, signal);
+  }
+
+  /**
    * Puts a manifest under a tag or its digest, and sees to it that the registry has these very bytes (T9).
    * Throws BlobUnknownError for blobs that the registry says it lacks, RegistryError for anything else.
    */
@@ -103,79 +132,4 @@ export class Repository {
     task.signal.throwIfAborted();
     return untilAborted(this.#sessions.opened(openUpload(this.#place, task, mount)), task.signal);
   }
-}
-
-/** Asking for blobs and reading small ones. distribution-spec, sections "Checking if content exists" and "Pulling blobs". */
-
-export type BlobState =
-  | { readonly state: 'present'; readonly size?: number }
-  | { readonly state: 'absent' }
-  /** The registry does not say: push-only credentials (403), no HEAD (405). */
-  | { readonly state: 'unknown' };
-
-/** Answers 2xx to HEAD are 'present', 404 is 'absent', anything else but 401 'unknown'. Throws RegistryError. */
-export async function headBlob(place: Place, digest: Digest, signal: AbortSignal): Promise<BlobState> {
-  const step = 'looking for a blob';
-  const response = await ask(place, 'HEAD', `blobs/${digest}`, { signal, step });
-  await response.discard();
-  if (response.status === 404) return { state: 'absent' };
-  if (response.status === 401) throw await errorOf(response, { method: 'HEAD', step, remedy: response.remedy });
-  if (response.status !== 200) return { state: 'unknown' };
-  const size = sizeTold(response, digest);
-  return size === undefined ? { state: 'present' } : { state: 'present', size };
-}
-
-/** serverless-registry describes a mounted blob as the link that it keeps in its place: other digest, other size. */
-function sizeTold({ headers }: RegistryResponse, digest: Digest): number | undefined {
-  const named = headers['docker-content-digest'];
-  if (named !== undefined && named !== digest) return undefined;
-  const size = headers['content-length'];
-  return size !== undefined && /^\d{1,15}$/.test(size) ? Number(size) : undefined;
-}
-
-export interface FetchOptions {
-  readonly maxBytes: number;
-  readonly signal: AbortSignal;
-}
-
-/** The bytes of a blob that hash to its digest; undefined for 404. Throws RegistryError, also for other or more bytes. */
-export async function fetchBlob(place: Place, digest: Digest, options: FetchOptions): Promise<Buffer | undefined> {
-  const step = 'reading a blob';
-  const response = await ask(place, 'GET', `blobs/${digest}`, { signal: options.signal, step });
-  if (response.status === 404) {
-    await response.discard();
-    return undefined;
-  }
-  if (response.status !== 200) throw await errorOf(response, { method: 'GET', step, remedy: response.remedy });
-  const bytes = await response.bytes(options.maxBytes);
-  if (digestOf(bytes) !== digest) throw otherBytes(response, digest, bytes, step);
-  return bytes;
-}
-
-/** The error for an answer whose bytes are not those of the digest. */
-export function otherBytes(response: RegistryResponse, digest: string, bytes: Buffer, step: string): RegistryError {
-  const reason = `${bytes.length} bytes with the digest ${digestOf(bytes)} came in place of ${digest}`;
-  return new RegistryError({
-    kind: 'protocol',
-    method: response.method,
-    url: response.url,
-    reason,
-    step,
-    temporary: false,
-  });
-}
-
-/** HEAD or GET of something in the repository, repeated while the answer is a transient one. */
-export function ask(
-  place: Place,
-  method: 'GET' | 'HEAD',
-  path: string,
-  options: { readonly signal: AbortSignal; readonly step: string; readonly headers?: Readonly<Record<string, string>> },
-): Promise<RegistryResponse> {
-  const { signal, step, headers } = options;
-  const { transport } = place.context;
-  const task = { label: `${place.name} ${path}`, signal };
-  return retrying(place.context, task, step, () =>
-    transport.send({ method, url: place.url(path), headers, scopes: place.scopes, signal, step }),
-  );
 }

@@ -3,8 +3,8 @@
  * A source is a store, which opens any blob at any offset, or a stream, which gives entries in its own order.
  */
 
-import type { Readable } from 'node:stream';
-import type { ImageTree, ManifestTree } from '../oci/image-tree.ts';
+import type { StoredBlob, StreamedBlob } from '../blob/blob.ts';
+import type { ImageTree } from '../oci/image-tree.ts';
 import type { Digest } from '../oci/types.ts';
 
 /** An image that was found by name, with all that is known before its bytes are read. */
@@ -20,11 +20,11 @@ export interface FoundImage {
   /** The engine that has it; absent for a file source. */
   readonly engine?: 'docker' | 'podman';
   /**
-   * The image's own manifests, where they are all at hand without an export and without more rights than this process has: then no
-   * registry need be asked for them. Throws the signal's reason.
+   * All documents of the image as the engine's own store has them, so that no registry need be asked for them; undefined
+   * where the store can't be read or lacks some. Throws the signal's reason.
    */
-  documents?(signal: AbortSignal): Promise<ManifestTree | undefined>;
-  /** The store that `documents` came from, for the first who asks, and who closes it; undefined when there is none. */
+  documents?(signal: AbortSignal): Promise<ImageTree | undefined>;
+  /** The store that `documents` came from; undefined when it can't be read. */
   atHand?(options: OpenOptions): Promise<StoreSource | undefined>;
   /** Opens the bytes. Throws ImageError. The caller closes what it gets. */
   open(options: OpenOptions): Promise<Source>;
@@ -33,6 +33,8 @@ export interface FoundImage {
    * Gives the digest that the engine reports. Throws ImageError (step Fallback).
    */
   push?(reference: string, options: EnginePush): Promise<Digest>;
+  /** Ends what was opened to find the image and to read its documents: the engine's store, its helper. */
+  close?(): Promise<void>;
 }
 
 export interface EnginePush {
@@ -50,8 +52,6 @@ export interface OpenOptions {
   readonly notice: (line: string) => void;
   /** The engine's own store gave wrong bytes: this time by its `save`. */
   readonly withoutStore?: boolean;
-  /** The engine's own store only as far as this process may read it by itself. */
-  readonly byOwnRights?: boolean;
 }
 
 export type Source = StoreSource | StreamSource;
@@ -65,20 +65,6 @@ export interface StoreSource {
   /** Opens a layer or another blob by the digest it has in the tree; undefined when it is not there. */
   open(digest: Digest): Promise<StoredBlob | undefined>;
   close(): Promise<void>;
-}
-
-/** One blob of a store. Its bytes are not verified yet: whoever reads them hashes them. */
-export interface StoredBlob {
-  /** Bytes; absent when only reading tells (a layer that is put together). */
-  readonly size?: number;
-  /** What its first bytes say. */
-  readonly format: BlobFormat;
-  /** Whether `read` takes any range; otherwise it gives the whole from byte 0, each time anew. */
-  readonly seekable: boolean;
-  /** The whole blob, where it is so small that it was read to tell its form. */
-  readonly bytes?: Buffer;
-  /** The bytes [start, end), all of them without arguments. */
-  read(start?: number, end?: number): Readable;
 }
 
 /** Entries in an order of their own, once: what `docker save` and `podman save` give. */
@@ -96,16 +82,3 @@ export interface StreamSource {
   /** Ends the export, its child process too, whether or not it is through. */
   close(): Promise<void>;
 }
-
-export interface StreamedBlob {
-  /** The path in the stream, for messages. */
-  readonly name: string;
-  /** The digest of these very bytes that the path promises; absent for the legacy `<id>/layer.tar`. */
-  readonly digest?: Digest;
-  readonly size: number;
-  readonly format: BlobFormat;
-  readonly body: Readable;
-}
-
-/** Told by the first bytes: gzip `1f 8b`, zstd `28 b5 2f fd`, tar `ustar` at 257 (or only zeros). */
-export type BlobFormat = 'tar' | 'gzip' | 'zstd' | 'other';

@@ -1,19 +1,28 @@
 /** The command line: flags named as the action's inputs. */
 
-import { homedir } from 'node:os';
-import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import type { InputName, RawInputs } from '../push/options.ts';
+import type { InputName, RawInputs } from '../push/input-values.ts';
 
 export const USAGE = `Usage: chunked-push IMAGE [--to REFERENCE]...
+       chunked-push --image IMAGE --image IMAGE...
+       chunked-push --merge REFERENCE... --to REFERENCE...
 
 Pushes a container image to OCI registries in chunks.
 
 IMAGE is an image name or ID in Docker or Podman, or a file source:
   docker-archive:FILE[:REF]  oci-archive:FILE[:REF]  oci:DIR[:REF]
+or an image in a registry: docker://REFERENCE
 
   --to REFERENCE             where to push it; several times for several tags,
                              repositories, registries (default: IMAGE)
+  --image IMAGE              one of several images, each with its own name; no
+                             tag is written before all of them are there
+  --merge REFERENCE...       make one multi-platform index of images in the
+                             registry; a tag may end in *
+  --merge-cleanup            after a merge, delete the tags that a * matched
+  --annotations KEY=VALUE    of the index (index:KEY=VALUE) or of manifests;
+                             several times
+  --push-by-digest           push the manifests and write no tag
   --username NAME            user name for the registry (default: what docker
                              login or podman login has stored)
   --password-stdin           read the password from standard input
@@ -23,14 +32,17 @@ IMAGE is an image name or ID in Docker or Podman, or a file source:
   --chunk-size SIZE          largest request body: 95MB, 64MiB, auto
   --concurrency N            blobs uploaded at once (5)
   --max-retries N            failed tries in a row without progress (3)
+  --max-wait DURATION        how long a registry may be away: 30s, 10m (10m)
   --compression KIND         gzip, zstd
   --compression-level N
+  --force-compression        compress layers again that have another kind
   --no-cache                 keep no compressed layers in ~/.cache
   --cache-from REFERENCE     image whose layers may be reused; several times
   --cache-max-size SIZE      the most that is kept there (2GiB)
   --fallback engine          run the engine's own push when this one fails
   --insecure                 plain HTTP (always allowed on loopback)
   --ca-file FILE             extra CA certificates (PEM)
+  --tls-verify BOOL          false: accept any certificate
   --dry-run                  say what would be uploaded, change nothing
   --json                     print digest, image ID and metadata as JSON
   --verbose                  say more
@@ -59,16 +71,24 @@ const TEXT_FLAGS = [
   'chunk-size',
   'concurrency',
   'max-retries',
+  'max-wait',
   'compression',
   'compression-level',
   'cache-max-size',
   'fallback',
   'ca-file',
+  'tls-verify',
 ] as const satisfies readonly InputName[];
 
 const OPTIONS = {
   ...Object.fromEntries(TEXT_FLAGS.map((name) => [name, { type: 'string' as const }])),
   to: { type: 'string', multiple: true },
+  image: { type: 'string', multiple: true },
+  merge: { type: 'string', multiple: true },
+  annotations: { type: 'string', multiple: true },
+  'merge-cleanup': { type: 'boolean' },
+  'push-by-digest': { type: 'boolean' },
+  'force-compression': { type: 'boolean' },
   'cache-from': { type: 'string', multiple: true },
   'password-stdin': { type: 'boolean' },
   'no-cache': { type: 'boolean' },
@@ -84,10 +104,14 @@ const OPTIONS = {
 export function parseFlags(args: readonly string[]): Command {
   const { values, positionals } = parsed(args);
   const show = values.help ? 'usage' : values.version ? 'version' : undefined;
-  if (show === undefined && positionals.length !== 1) {
-    throw new UsageError(
-      positionals.length === 0 ? 'IMAGE is missing' : `one IMAGE at a time: ${positionals.join(' ')}`,
-    );
+  const images = [...positionals, ...(values.image ?? [])];
+  // `--merge A B C --to D`: the words after the first belong to the merge too.
+  const merge = values.merge ? [...values.merge, ...positionals] : [];
+  if (show === undefined && merge.length === 0) {
+    if (images.length === 0) throw new UsageError('IMAGE is missing');
+    if (positionals.length > 1) {
+      throw new UsageError(`one IMAGE at a time: ${positionals.join(' ')} (several: --image IMAGE --image IMAGE)`);
+    }
   }
   const texts = Object.fromEntries(
     TEXT_FLAGS.flatMap((name) => {
@@ -98,7 +122,12 @@ export function parseFlags(args: readonly string[]): Command {
   return {
     inputs: {
       ...texts,
-      image: positionals[0] ?? '',
+      image: merge.length > 0 ? (values.image ?? []).join('\n') : images.join('\n'),
+      merge: merge.join('\n'),
+      annotations: (values.annotations ?? []).join('\n'),
+      'merge-cleanup': values['merge-cleanup'] ? 'true' : 'false',
+      'push-by-digest': values['push-by-digest'] ? 'true' : 'false',
+      'force-compression': values['force-compression'] ? 'true' : 'false',
       tags: (values.to ?? []).join('\n'),
       'cache-from': (values['cache-from'] ?? []).join('\n'),
       cache: values['no-cache'] ? 'false' : 'true',
@@ -119,7 +148,3 @@ function parsed(args: readonly string[]) {
     throw new UsageError((cause as Error).message, { cause });
   }
 }
-
-/** Where compressed layers stay from run to run. XDG Base Directory Specification. */
-export const cacheFolder = (env: NodeJS.ProcessEnv): string =>
-  join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'chunked-push');

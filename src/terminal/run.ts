@@ -1,13 +1,15 @@
 /** One run of the command: flags, push, output, exit code. */
 import manifest from '../../package.json' with { type: 'json' };
+import { cacheFolder, endingSignals } from '../common/platform.ts';
 import { CancelledError, explainLine } from '../push/error.ts';
 import type { PushEvent, Report } from '../push/events.ts';
-import { InputError, type PushRequest, parseRequest } from '../push/options.ts';
+import { InputError } from '../push/input-values.ts';
+import { type MergeRequest, type PushRequest, parseRequest } from '../push/options.ts';
 import { push } from '../push/push.ts';
 import type { PushResult } from '../push/result.ts';
 import { LineTeller } from '../report/lines.ts';
 import { Bars } from './bars.ts';
-import { type Command, cacheFolder, parseFlags, USAGE, UsageError } from './flags.ts';
+import { type Command, parseFlags, USAGE, UsageError } from './flags.ts';
 
 const EXIT = { done: 0, failed: 1, usage: 2, cancelled: 130 } as const;
 
@@ -34,10 +36,14 @@ function show(what: 'usage' | 'version', process: NodeJS.Process): number {
   return EXIT.done;
 }
 
-async function pushAndTell(request: PushRequest, command: Command, process: NodeJS.Process): Promise<number> {
+async function pushAndTell(
+  request: PushRequest | MergeRequest,
+  command: Command,
+  process: NodeJS.Process,
+): Promise<number> {
   const cancel = new AbortController();
   const stop = () => cancel.abort(new Error('interrupted'));
-  process.once('SIGINT', stop).once('SIGTERM', stop);
+  for (const signal of endingSignals()) process.once(signal, stop);
   const teller = openTeller(request, command, process);
   let result: PushResult;
   try {
@@ -56,7 +62,7 @@ async function pushAndTell(request: PushRequest, command: Command, process: Node
 
 /** Bars where a person looks on, lines everywhere else. Both on standard error: standard output is for the result. */
 function openTeller(
-  request: PushRequest,
+  request: PushRequest | MergeRequest,
   { verbose }: Command,
   { stderr }: NodeJS.Process,
 ): { report: Report; close(): void } {

@@ -130,10 +130,11 @@ describe('parseChallenges', () => {
   });
 
   it('takes no more than linear time for the longest header that a server can send', () => {
-    const started = performance.now();
+    const before = process.cpuUsage();
     for (const piece of ['a=', '"\\', 'a ', 'a,', '====', 'Basic ', 'Basic a===', ', ,']) {
       parseChallenges([piece.repeat(16_384 / piece.length)]);
     }
-    expect(performance.now() - started).toBeLessThan(20_000);
+    // Of this process's own time, however busy the machine is.
+    expect(process.cpuUsage(before).user).toBeLessThan(20_000_000);
   });
 });

@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { expect, it } from 'vitest';
 import { DEFAULT_CHUNK_SIZE, HostCapabilities } from '../../../src/registry/host/capabilities.ts';
 import type { RegistryEvent } from '../../../src/registry/host/context.ts';
 import { profileFor } from '../../../src/registry/host/profiles.ts';
@@ -25,7 +25,7 @@ const announce = (max?: string, min?: string): Record<string, string> => ({
   ...(min === undefined ? {} : { 'oci-chunk-min-length': min }),
 });
 
-test('auto is 95 MB until the registry announces something', () => {
+it('auto is 95 MB until the registry announces something', () => {
   const { known, events } = host('auto');
   expect(known.chunkSize(false)).toBe(99_614_720);
   expect(known.knownLimit).toBe(Infinity);
@@ -36,7 +36,7 @@ test('auto is 95 MB until the registry announces something', () => {
   expect(events).toEqual([{ type: 'limit', host: 'registry.example', bytes: 100_000_000, announced: true }]);
 });
 
-test('the user is never exceeded, and never exceeds the registry', () => {
+it('the user is never exceeded, and never exceeds the registry', () => {
   const { known } = host(50 * MIB);
   known.announce(announce('100000000'));
   expect(known.chunkSize(false)).toBe(50 * MIB);
@@ -45,7 +45,7 @@ test('the user is never exceeded, and never exceeds the registry', () => {
   expect(known.knownLimit).toBe(10_000_000);
 });
 
-test('a blob that is still being made has chunks of 16 MiB, or what fits', () => {
+it('a blob that is still being made has chunks of 16 MiB, or what fits', () => {
   expect(host('auto').known.chunkSize(true)).toBe(16 * MIB);
   expect(host(MIB).known.chunkSize(true)).toBe(MIB);
   const { known } = host('auto');
@@ -53,13 +53,13 @@ test('a blob that is still being made has chunks of 16 MiB, or what fits', () =>
   expect([known.growingChunk, known.chunkSize(true)]).toEqual([40 * MIB, 40 * MIB]);
 });
 
-test.each([['0'], ['-1'], ['12.5'], ['1e9'], ['many'], ['']])('an announced length of %j says nothing', (header) => {
+it.each([['0'], ['-1'], ['12.5'], ['1e9'], ['many'], ['']])('an announced length of %j says nothing', (header) => {
   const { known } = host('auto');
   known.announce(announce(header, header));
   expect([known.limitFound, known.chunkSize(false)]).toEqual([undefined, DEFAULT_CHUNK_SIZE]);
 });
 
-test('a minimum over the default is kept, unless it is absurd', () => {
+it('a minimum over the default is kept, unless it is absurd', () => {
   const { known } = host('auto');
   known.announce(announce(undefined, String(200 * MIB)));
   expect(known.chunkSize(false)).toBe(200 * MIB);
@@ -67,7 +67,7 @@ test('a minimum over the default is kept, unless it is absurd', () => {
   expect(() => known.chunkSize(false)).toThrow(/at least 2147483648 bytes.*may be sent is 99614720/);
 });
 
-test('a minimum over the user’s chunk size is an error that says what to set', () => {
+it('a minimum over the user’s chunk size is an error that says what to set', () => {
   const { known } = host(MIB);
   known.announce(announce('100000000', '5242880'));
   expect(() => known.chunkSize(false)).toThrow(
@@ -78,13 +78,13 @@ test('a minimum over the user’s chunk size is an error that says what to set',
   );
 });
 
-test('a minimum over the announced maximum is an error', () => {
+it('a minimum over the announced maximum is an error', () => {
   const { known } = host('auto');
   known.announce(announce('5000000', '5242880'));
   expect(() => known.chunkSize(false)).toThrow(/at least 5242880 bytes.*5000000/);
 });
 
-test('a refused size is halved, for everybody, and told once when it holds', () => {
+it('a refused size is halved, for everybody, and told once when it holds', () => {
   const { known, events } = host('auto');
   known.refused(DEFAULT_CHUNK_SIZE, REFUSAL);
   // Four other uploads were on their way with the same size.
@@ -99,7 +99,7 @@ test('a refused size is halved, for everybody, and told once when it holds', () 
   expect(known.limitFound).toBe(DEFAULT_CHUNK_SIZE / 4);
 });
 
-test('halving ends at 64 KiB, and at the registry’s minimum', () => {
+it('halving ends at 64 KiB, and at the registry’s minimum', () => {
   const { known } = host(100 * 1024);
   expect(() => known.refused(100 * 1024, REFUSAL)).toThrow(/refuses a body of 102400 bytes: 413/);
   const serverless = host('auto').known;
@@ -109,7 +109,7 @@ test('halving ends at 64 KiB, and at the registry’s minimum', () => {
   );
 });
 
-test('resets are about size only where nobody has taken so much', () => {
+it('resets are about size only where nobody has taken so much', () => {
   const { known } = host('auto');
   expect(known.canShrink(10 * MIB)).toBe(true);
   known.acceptedChunk(10 * MIB);
@@ -118,7 +118,7 @@ test('resets are about size only where nobody has taken so much', () => {
   expect(known.canShrink(100 * 1024)).toBe(false);
 });
 
-test('Range is believed until it stalled twice, or the profile knows better', () => {
+it('Range is believed until it stalled twice, or the profile knows better', () => {
   const { known } = host('auto');
   known.stalled();
   expect(known.rangeIsStale).toBe(false);
@@ -128,7 +128,7 @@ test('Range is believed until it stalled twice, or the profile knows better', ()
   expect([ecr.rangeIsStale, ecr.lastChunkInPut, ecr.chunkSize(false)]).toEqual([true, true, 20 * MIB]);
 });
 
-test('a suspected limit is found when a smaller body is taken, forgotten when a larger one is', () => {
+it('a suspected limit is found when a smaller body is taken, forgotten when a larger one is', () => {
   const { known } = host('auto');
   known.suspect(DEFAULT_CHUNK_SIZE);
   expect([known.largestBody, known.limitFound, known.knownLimit]).toEqual([

@@ -1,7 +1,7 @@
-import { expect, test } from 'vitest';
+import { expect, it } from 'vitest';
 import { profileFor } from '../../../src/registry/host/profiles.ts';
 
-test.each([
+it.each([
   ['ghcr.io', 'GitHub Container Registry'],
   ['GHCR.io:443', 'GitHub Container Registry'],
   ['123456789012.dkr.ecr.eu-central-1.amazonaws.com', 'Amazon ECR'],
@@ -24,7 +24,7 @@ test.each([
   expect(profileFor(host).name).toBe(name);
 });
 
-test('what the evidence says', () => {
+it('what the evidence says', () => {
   expect(profileFor('ghcr.io').monolithic).toBe(true);
   expect(profileFor('gcr.io').monolithic).toBe(true);
   expect(profileFor('1.dkr.ecr.eu-west-1.amazonaws.com')).toMatchObject({

@@ -83,10 +83,15 @@ describe('a request without a connection yet', () => {
   });
 
   it('is not even made when its signal is aborted already', async () => {
-    const { url, waiting } = await behindDoor();
-    expect(await caught(client()(url, AbortSignal.abort()))).toMatchObject({ kind: 'cancelled' });
-    await sleep(20);
-    expect(waiting).toEqual([]);
+    const { url, requests, waiting, open } = await behindDoor();
+    const send = client();
+    expect(await caught(send(url, AbortSignal.abort()))).toMatchObject({ kind: 'cancelled' });
+    // The next one is the first that knocks.
+    const next = send(`${url}/next`, never());
+    await expect.poll(() => waiting.length).toBe(1);
+    open();
+    expect((await next).statusCode).toBe(200);
+    expect([waiting, requests]).toEqual([[], ['/a/next']]);
   });
 });
 
@@ -111,15 +116,19 @@ it.each(['/unanswered', '/begun'])('an answer ends with its signal, and so does 
     if (request.url !== '/unanswered') response.writeHead(200, { 'content-length': 10 }).write('12345');
   });
   const controller = new AbortController();
+  const begun = Promise.withResolvers<void>();
+  if (path === '/unanswered') begun.resolve();
   const read = async () => {
     const { body } = await client()(server.origin + path, controller.signal);
+    await body.until(4);
+    begun.resolve();
     await body.until(10);
     expect(body.first(10).toString()).toBe('12345');
     throw body.failure;
   };
   const sent = caught(read());
   await expect.poll(() => server.heads.length).toBe(1);
-  await sleep(20);
+  await begun.promise;
   const reason = new Error('SIGTERM');
   controller.abort(reason);
   const error = await sent;

@@ -79,7 +79,7 @@ describe('any body', () => {
       '\u2028',
       '<h1 ',
     ];
-    const started = performance.now();
+    const before = process.cpuUsage();
     for (let round = 0; round < 3000; round++) {
       const body = Array.from({ length: random() * 80 }, () => pieces[Math.floor(random() * pieces.length)]).join('');
       const line = readableReason(500, registryCodes(body), body);
@@ -87,7 +87,8 @@ describe('any body', () => {
       expect(line.length).toBeLessThan(340);
     }
     for (const piece of pieces) firstLine(piece.repeat(2048 / piece.length));
-    expect(performance.now() - started).toBeLessThan(5000);
+    // Of this process's own time, however busy the machine is.
+    expect(process.cpuUsage(before).user).toBeLessThan(5_000_000);
   });
 
   it('is cut with an ellipsis', () => {

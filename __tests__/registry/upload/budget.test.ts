@@ -1,7 +1,7 @@
-import { expect, test } from 'vitest';
+import { expect, it } from 'vitest';
 import { RetryBudget } from '../../../src/registry/upload/retry-budget.ts';
 
-test('so many retries in a row are allowed, and progress starts the count anew', () => {
+it('so many retries in a row are allowed, and progress starts the count anew', () => {
   const budget = new RetryBudget(2);
   expect([budget.failed(), budget.failed()]).toEqual([1, 2]);
   budget.progress(10);
@@ -9,25 +9,25 @@ test('so many retries in a row are allowed, and progress starts the count anew',
   expect(budget.retries).toBe(4);
 });
 
-test('without retries the first failure is the last', () => {
+it('without retries the first failure is the last', () => {
   expect(new RetryBudget(0).failed()).toBeUndefined();
 });
 
-test('closing requests have a count that progress does not start anew', () => {
+it('closing requests have a count that progress does not start anew', () => {
   const budget = new RetryBudget(1);
   expect(budget.closingFailed()).toBe(true);
   budget.progress(1);
   expect(budget.closingFailed()).toBe(false);
 });
 
-test('the failures of a session that was lost count as one', () => {
+it('the failures of a session that was lost count as one', () => {
   const budget = new RetryBudget(3);
   expect([budget.failed(), budget.failed(), budget.failed(), budget.sessionLost()]).toEqual([1, 2, 3, true]);
   expect([budget.failed(), budget.failed(), budget.sessionLost()]).toEqual([2, 3, true]);
   expect([budget.failed(), budget.failed()]).toEqual([3, undefined]);
 });
 
-test('sessions may be lost as long as each gets further, and else ten times', () => {
+it('sessions may be lost as long as each gets further, and else ten times', () => {
   const budget = new RetryBudget(3);
   for (let offset = 1; offset <= 50; offset += 1) {
     budget.progress(offset);

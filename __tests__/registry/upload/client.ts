@@ -28,7 +28,7 @@ export function knownBody(bytes: Buffer): ReadableBlob {
   return {
     identity,
     reach: async () => ({ available: bytes.length, ended: true }),
-    whole: async () => identity,
+    completed: async () => identity,
     read: (start, end) => Readable.from(pieces(bytes, start, end)),
   };
 }
@@ -66,7 +66,7 @@ export class GrowingBody implements ReadableBlob {
     return { available: this.#available, ended: this.identity !== undefined };
   }
 
-  async whole(): Promise<BlobIdentity> {
+  async completed(): Promise<BlobIdentity> {
     await this.#until(() => this.identity !== undefined);
     return this.identity!;
   }

@@ -1,11 +1,11 @@
-import { expect, test } from 'vitest';
+import { expect, it } from 'vitest';
 import { resolveLocation, withDigest } from '../../../src/registry/upload/session.ts';
 import { randomFrom } from '../../support/fault-proxy/cuts.ts';
 
 const REQUEST = new URL('https://registry.example:5000/v2/team/app/blobs/uploads/');
 const DIGEST = `sha256:${'ab'.repeat(32)}` as const;
 
-test.each([
+it.each([
   ['/v2/team/app/blobs/uploads/1', 'https://registry.example:5000/v2/team/app/blobs/uploads/1'],
   ['1?_state=x', 'https://registry.example:5000/v2/team/app/blobs/uploads/1?_state=x'],
   ['?_state=y', 'https://registry.example:5000/v2/team/app/blobs/uploads/?_state=y'],
@@ -16,11 +16,11 @@ test.each([
   expect(resolveLocation(header, REQUEST)?.href).toBe(url);
 });
 
-test.each([undefined, '', '  ', 'http://', 'https://host:port/'])('%j leads nowhere', (header) => {
+it.each([undefined, '', '  ', 'http://', 'https://host:port/'])('%j leads nowhere', (header) => {
   expect(resolveLocation(header, REQUEST)).toBeUndefined();
 });
 
-test.each([
+it.each([
   ['https://r.example/u/1', 'https://r.example/u/1?digest=sha256%3A'],
   ['https://r.example/u/1?', 'https://r.example/u/1?digest=sha256%3A'],
   ['https://r.example/u/1?_state=a%2Bb%3D%3D', 'https://r.example/u/1?_state=a%2Bb%3D%3D&digest=sha256%3A'],
@@ -31,7 +31,7 @@ test.each([
   expect(withDigest(new URL(location), DIGEST).href).toBe(`${start}${'ab'.repeat(32)}`);
 });
 
-test('any query survives, and the digest is in it once', () => {
+it('any query survives, and the digest is in it once', () => {
   const random = randomFrom(42);
   const alphabet = "abcXYZ019-._~!$&'()*+,;=:@/?%20%2F";
   for (let round = 0; round < 5_000; round += 1) {
@@ -46,7 +46,7 @@ test('any query survives, and the digest is in it once', () => {
   }
 });
 
-test('any Location is a URL without a fragment or nothing', () => {
+it('any Location is a URL without a fragment or nothing', () => {
   const random = randomFrom(4711);
   const alphabet = 'htps:/?#@[]%\\ \t.0a\u0000\u00e9-_&=';
   for (let round = 0; round < 20_000; round += 1) {

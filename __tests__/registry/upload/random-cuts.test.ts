@@ -1,6 +1,6 @@
 /** Uploads under cuts at random places, from seeds: the registry ends with exactly the right bytes, and little is sent twice. */
 import { readFile } from 'node:fs/promises';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { startFaultProxy } from '../../support/fault-proxy/proxy.ts';
 import type { ProfileName } from '../../support/registry/profiles.ts';
 import { startRegistry } from '../../support/registry/server.ts';
@@ -27,7 +27,7 @@ const KEEPS_SESSIONS: Readonly<Record<string, boolean>> = {
 };
 
 describe.each(Object.keys(KEEPS_SESSIONS) as ProfileName[])('%s', (profile) => {
-  test.each([1, 2, 3, 4, 5, 6])('seed %i', async (seed) => {
+  it.each([1, 2, 3, 4, 5, 6])('seed %i', async (seed) => {
     const server = await startRegistry({ profile, minChunk: 64 * KIB });
     const proxy = await startFaultProxy({ target: server.url, seed });
     const { registry } = connect(proxy.host, { chunkSize: CHUNK, maxRetries: CUTS + 1 });

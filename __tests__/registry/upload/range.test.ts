@@ -1,8 +1,8 @@
-import { expect, test } from 'vitest';
+import { expect, it } from 'vitest';
 import { parseRange, storedBytes } from '../../../src/registry/upload/classify.ts';
 import { randomFrom } from '../../support/fault-proxy/cuts.ts';
 
-test.each([
+it.each([
   ['0-0', { end: 0, prefixed: false }],
   ['0--1', { end: -1, prefixed: false }],
   ['0-1048575', { end: 1_048_575, prefixed: false }],
@@ -13,7 +13,7 @@ test.each([
   expect(parseRange(header)).toEqual(range);
 });
 
-test.each([
+it.each([
   undefined,
   '',
   '0',
@@ -31,7 +31,7 @@ test.each([
   expect(parseRange(header)).toBeUndefined();
 });
 
-test.each([
+it.each([
   // What was sent is stored: the end is inclusive.
   ['0-9', { confirmed: 0, sent: 10, located: true }, 10],
   // distribution and a fresh serverless-registry session: nothing, or one byte.
@@ -51,7 +51,7 @@ test.each([
   expect(storedBytes(header, expected)).toBe(bytes);
 });
 
-test('any text is a whole number of bytes or nothing', () => {
+it('any text is a whole number of bytes or nothing', () => {
   const random = randomFrom(20_261_121);
   const alphabet = '0123456789-=bytes \t,/e.+\u0000\u00e9';
   for (let round = 0; round < 20_000; round += 1) {
@@ -64,7 +64,7 @@ test('any text is a whole number of bytes or nothing', () => {
   }
 });
 
-test('what a registry writes of any size is read back', () => {
+it('what a registry writes of any size is read back', () => {
   const random = randomFrom(7);
   for (let round = 0; round < 5_000; round += 1) {
     const size = 2 + Math.floor(random() * 2 ** 40);

@@ -1,5 +1,5 @@
 /** Uploads to the real docker-registry (distribution 2.8), alone, behind nginx with a limit, and behind cuts. */
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Repository } from '../../../src/registry/repository.ts';
 import { cutAfter, dropAnswer, gatewayError } from '../../support/fault-proxy/faults.ts';
 import { startFaultProxy } from '../../support/fault-proxy/proxy.ts';
@@ -27,7 +27,7 @@ describeWith(['docker-registry', 'nginx'], 'docker-registry', () => {
     await registry.stop();
   });
 
-  test.each([0, 1, MIB, MIB + 1, 2 * MIB, 5 * MIB + 77])('%i bytes, known before and made meanwhile', async (size) => {
+  it.each([0, 1, MIB, MIB + 1, 2 * MIB, 5 * MIB + 77])('%i bytes, known before and made meanwhile', async (size) => {
     const client = connect(registry.host, { chunkSize: MIB });
     const repository = client.registry.repository(`sizes/s${size}`);
     const bytes = bytesOf(size, `real ${size}`);
@@ -43,7 +43,7 @@ describeWith(['docker-registry', 'nginx'], 'docker-registry', () => {
     await client.registry.close();
   });
 
-  test('a mount, and a blob that is there', async () => {
+  it('a mount, and a blob that is there', async () => {
     const client = connect(registry.host);
     const bytes = bytesOf(3 * MIB, 'mounted');
     const [base, app] = [client.registry.repository('mounts/base'), client.registry.repository('mounts/app')];
@@ -54,7 +54,7 @@ describeWith(['docker-registry', 'nginx'], 'docker-registry', () => {
     await client.registry.close();
   });
 
-  test('behind nginx with 10 MiB and no chunk size given: the limit is found, once', async () => {
+  it('behind nginx with 10 MiB and no chunk size given: the limit is found, once', async () => {
     const nginx = await startNginx({ upstream: registry.host, clientMaxBodySize: '10m' });
     const client = connect(nginx.host, { chunkSize: 'auto' });
     const repository = client.registry.repository('limited/app');
@@ -68,7 +68,7 @@ describeWith(['docker-registry', 'nginx'], 'docker-registry', () => {
     await nginx.stop();
   });
 
-  test.each([
+  it.each([
     ['a chunk is cut', 'upload-patch', cutAfter(300 * KIB)],
     ['the answer to a chunk is lost', 'upload-patch', dropAnswer],
     ['a chunk gets 503', 'upload-patch', gatewayError(503)],

@@ -1,6 +1,6 @@
 /** Each tier of the upload with a fault at that very place, through the fault proxy in front of a registry of the kind that needs it. */
 import { readFile } from 'node:fs/promises';
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 import type { RegistryEvent } from '../../../src/registry/host/context.ts';
 import { profileFor } from '../../../src/registry/host/profiles.ts';
 import type { Registry as Client, RegistryOptions } from '../../../src/registry/registry.ts';
@@ -78,7 +78,7 @@ async function resent(repository: Repository, body = knownBody(BYTES)): Promise<
 }
 
 describe('T1: looking and opening', () => {
-  test.each([
+  it.each([
     ['403', registryError(403, 'DENIED', 'no pull')],
     ['405', gatewayError(405)],
   ])('a HEAD that gets %s says nothing: the upload goes on', async (_, fault) => {
@@ -86,7 +86,7 @@ describe('T1: looking and opening', () => {
     expect(await resent(repository)).toBe(0);
   });
 
-  test('a HEAD or a POST that fails for a moment is asked again', async () => {
+  it('a HEAD or a POST that fails for a moment is asked again', async () => {
     const repository = await start(
       'plain',
       { step: 'blob-head', fault: gatewayError(503) },
@@ -97,14 +97,14 @@ describe('T1: looking and opening', () => {
     expect(retries()).toHaveLength(3);
   });
 
-  test('a mount that fails in any way costs nothing but itself', async () => {
+  it('a mount that fails in any way costs nothing but itself', async () => {
     const repository = await start('plain', { step: 'upload-mount', fault: gatewayError(500) });
     const outcome = await repository.uploadBlob(knownBody(BYTES), { ...plain(), mountFrom: 'team/base' });
     expect(outcome.what).toBe('uploaded');
     expect([retries(), count('upload-post')]).toEqual([[], 1]);
   });
 
-  test('a name that the registry refuses is final, in its own words', async () => {
+  it('a name that the registry refuses is final, in its own words', async () => {
     const repository = await start('plain', {
       step: 'upload-post',
       fault: registryError(400, 'NAME_INVALID', 'invalid repository name'),
@@ -115,12 +115,12 @@ describe('T1: looking and opening', () => {
     expect(retries()).toEqual([]);
   });
 
-  test('a session without a Location is an error of the registry', async () => {
+  it('a session without a Location is an error of the registry', async () => {
     const repository = await start('plain', { step: 'upload-post', fault: answerWith(answer(202, {})) });
     await expect(resent(repository)).rejects.toThrow(/without saying where \(Location: absent\)/);
   });
 
-  test('ECR hangs up on a repository that nobody made', async () => {
+  it('ECR hangs up on a repository that nobody made', async () => {
     const repository = await startWith('ecr', {
       madeRepositories: [],
       client: { profile: profileFor('1.dkr.ecr.eu-west-1.amazonaws.com') },
@@ -135,19 +135,19 @@ describe('T1: looking and opening', () => {
 describe('T4: what was stored is asked for, and nothing sent twice without need', () => {
   const AT = { 'the first': 1, 'a middle': 3, 'the last': 5 } as const;
 
-  test.each(Object.entries(AT))('%s chunk is cut: one chunk is sent again at most', async (_, nth) => {
+  it.each(Object.entries(AT))('%s chunk is cut: one chunk is sent again at most', async (_, nth) => {
     const repository = await start('plain', { step: 'upload-patch', nth, fault: cutAfter(500) });
     expect(await resent(repository)).toBeLessThanOrEqual(CHUNK);
     expect([count('upload-post'), count('upload-get')]).toEqual([1, 1]);
   });
 
-  test.each(Object.entries(AT))('the answer to %s chunk is lost: nothing is sent again', async (_, nth) => {
+  it.each(Object.entries(AT))('the answer to %s chunk is lost: nothing is sent again', async (_, nth) => {
     const repository = await start('plain', { step: 'upload-patch', nth, fault: dropAnswer });
     expect(await resent(repository)).toBe(0);
     expect(count('upload-post')).toBe(1);
   });
 
-  test.each(['serverless', 'distribution3', 'quay', 'acr', 'equalparts'] as const)(
+  it.each(['serverless', 'distribution3', 'quay', 'acr', 'equalparts'] as const)(
     'the answer to a chunk is lost on %s: nothing is sent again',
     async (profile) => {
       const repository = await start(profile, { step: 'upload-patch', nth: 2, fault: dropAnswer });
@@ -155,7 +155,7 @@ describe('T4: what was stored is asked for, and nothing sent twice without need'
     },
   );
 
-  test.each(['serverless', 'distribution3', 'quay', 'acr', 'equalparts'] as const)(
+  it.each(['serverless', 'distribution3', 'quay', 'acr', 'equalparts'] as const)(
     'a chunk is cut on %s: one chunk is sent again at most',
     async (profile) => {
       const repository = await start(profile, { step: 'upload-patch', nth: 2, fault: cutAfter(100 * KIB) });
@@ -164,18 +164,18 @@ describe('T4: what was stored is asked for, and nothing sent twice without need'
     },
   );
 
-  test.each([408, 500, 502, 503, 504, 520, 524])('%i instead of a chunk', async (status) => {
+  it.each([408, 500, 502, 503, 504, 520, 524])('%i instead of a chunk', async (status) => {
     const repository = await start('plain', { step: 'upload-patch', nth: 2, fault: gatewayError(status) });
     expect(await resent(repository)).toBeLessThanOrEqual(CHUNK);
     expect(count('upload-post')).toBe(1);
   });
 
-  test.each([502, 524])('%i after the chunk was taken: nothing is sent again', async (status) => {
+  it.each([502, 524])('%i after the chunk was taken: nothing is sent again', async (status) => {
     const repository = await start('plain', { step: 'upload-patch', nth: 2, fault: gatewayError(status, 'after') });
     expect(await resent(repository)).toBe(0);
   });
 
-  test.each([
+  it.each([
     ['reset before the chunk', resetBefore],
     ['half an answer', truncateAnswer(20)],
   ])('%s', async (_, fault) => {
@@ -184,7 +184,7 @@ describe('T4: what was stored is asked for, and nothing sent twice without need'
     expect(count('upload-post')).toBe(1);
   });
 
-  test.each(['before', 'after'] as const)(
+  it.each(['before', 'after'] as const)(
     'no answer ever: the time-out ends it (%s the registry took it)',
     async (when) => {
       const repository = await startWith(
@@ -196,7 +196,7 @@ describe('T4: what was stored is asked for, and nothing sent twice without need'
     },
   );
 
-  test('429 holds for as long as Retry-After says', async () => {
+  it('429 holds for as long as Retry-After says', async () => {
     const repository = await start('plain', { step: 'upload-patch', nth: 2, fault: tooMany(7) });
     await resent(repository);
     expect(retries()).toMatchObject([
@@ -204,19 +204,19 @@ describe('T4: what was stored is asked for, and nothing sent twice without need'
     ]);
   });
 
-  test('a 416 that tells Location and Range is the answer: no GET', async () => {
+  it('a 416 that tells Location and Range is the answer: no GET', async () => {
     const repository = await start('plain', { step: 'upload-patch', nth: 2, fault: outOfRange(true) });
     expect(await resent(repository)).toBeLessThanOrEqual(CHUNK);
     expect(count('upload-post')).toBe(1);
   });
 
-  test('a bare 416 is asked about by GET', async () => {
+  it('a bare 416 is asked about by GET', async () => {
     const repository = await start('plain', { step: 'upload-patch', nth: 2, fault: outOfRange(false) });
     expect(await resent(repository)).toBeLessThanOrEqual(CHUNK);
     expect([count('upload-post'), count('upload-get')]).toEqual([1, 1]);
   });
 
-  test('the GET fails too, then works', async () => {
+  it('the GET fails too, then works', async () => {
     const repository = await start(
       'plain',
       { step: 'upload-patch', nth: 2, fault: dropAnswer },
@@ -227,7 +227,7 @@ describe('T4: what was stored is asked for, and nothing sent twice without need'
     expect(retries()).toHaveLength(3);
   });
 
-  test('a token that may only push gets 401 for the GET: the 416 tells (serverless-registry)', async () => {
+  it('a token that may only push gets 401 for the GET: the 416 tells (serverless-registry)', async () => {
     const repository = await start(
       'serverless',
       { step: 'upload-patch', nth: 2, fault: dropAnswer },
@@ -237,7 +237,7 @@ describe('T4: what was stored is asked for, and nothing sent twice without need'
     expect(count('upload-post')).toBe(1);
   });
 
-  test('before a first chunk is sent again, a HEAD sees whether another job has brought the blob', async () => {
+  it('before a first chunk is sent again, a HEAD sees whether another job has brought the blob', async () => {
     const repository = await start('plain', { step: 'upload-patch', fault: gatewayError(503) });
     const head = proxy.faults.add({
       step: 'blob-head',
@@ -248,7 +248,7 @@ describe('T4: what was stored is asked for, and nothing sent twice without need'
     expect([outcome.what, head.hits]).toEqual(['exists', 1]);
   });
 
-  test('as many failures in a row as are allowed, and one more', async () => {
+  it('as many failures in a row as are allowed, and one more', async () => {
     const repository = await start('plain', {
       step: ['upload-patch', 'upload-get'],
       nth: 2,
@@ -264,7 +264,7 @@ describe('T4: what was stored is asked for, and nothing sent twice without need'
     await expect.poll(() => server.openSessions()).toBe(0);
   });
 
-  test('progress starts the count anew: every second chunk fails', async () => {
+  it('progress starts the count anew: every second chunk fails', async () => {
     const rules = [1, 3, 5, 7, 9].map((nth) => ({ step: 'upload-patch', nth, fault: gatewayError(503) }) as const);
     const repository = await startWith('plain', { client: { maxRetries: 1 } }, ...rules);
     await resent(repository);
@@ -273,7 +273,7 @@ describe('T4: what was stored is asked for, and nothing sent twice without need'
 });
 
 describe('T5: a lost session is opened anew, from byte 0', () => {
-  test.each([
+  it.each([
     ['distribution2', 3],
     ['zot', 3],
     // It refuses further chunks before it has read them: up to three of them are sent in vain.
@@ -286,7 +286,7 @@ describe('T5: a lost session is opened anew, from byte 0', () => {
     expect(count('upload-post')).toBe(2);
   });
 
-  test('a session that the registry forgets between two chunks', async () => {
+  it('a session that the registry forgets between two chunks', async () => {
     const repository = await start('plain', {
       step: 'upload-patch',
       nth: 3,
@@ -297,7 +297,7 @@ describe('T5: a lost session is opened anew, from byte 0', () => {
     await expect.poll(() => server.openSessions()).toBe(0);
   });
 
-  test('an offset that contradicts us twice', async () => {
+  it('an offset that contradicts us twice', async () => {
     const repository = await start(
       'plain',
       { step: 'upload-patch', nth: 2, fault: dropAnswer },
@@ -307,7 +307,7 @@ describe('T5: a lost session is opened anew, from byte 0', () => {
     expect(count('upload-post')).toBe(2);
   });
 
-  test('an offset that contradicts us once is asked for again', async () => {
+  it('an offset that contradicts us once is asked for again', async () => {
     const repository = await start(
       'plain',
       { step: 'upload-patch', nth: 2, fault: dropAnswer },
@@ -316,7 +316,7 @@ describe('T5: a lost session is opened anew, from byte 0', () => {
     expect(await resent(repository)).toBe(0);
   });
 
-  test('a registry that doubles what is sent again is found out', async () => {
+  it('a registry that doubles what is sent again is found out', async () => {
     // distribution 2.8 appends whatever comes: the second answer's Range is ahead of what was sent.
     const repository = await start('distribution2', {
       step: 'upload-patch',
@@ -327,7 +327,7 @@ describe('T5: a lost session is opened anew, from byte 0', () => {
     await expectStored();
   });
 
-  test('a second HEAD comes before the second session: another job may have brought the blob', async () => {
+  it('a second HEAD comes before the second session: another job may have brought the blob', async () => {
     const repository = await start('zot', { step: 'upload-patch', nth: 3, fault: cutAfter(1000) });
     const body = knownBody(BYTES);
     const upload = repository.uploadBlob(body, { ...plain(), onProgress: () => server.addBlob(REPOSITORY, BYTES) });
@@ -335,7 +335,7 @@ describe('T5: a lost session is opened anew, from byte 0', () => {
     expect(count('upload-post')).toBe(1);
   });
 
-  test('sessions that are lost at the same place again and again come to an end', async () => {
+  it('sessions that are lost at the same place again and again come to an end', async () => {
     const repository = await start('plain', {
       step: 'upload-patch',
       nth: 1,
@@ -349,7 +349,7 @@ describe('T5: a lost session is opened anew, from byte 0', () => {
 });
 
 describe('T6: too large', () => {
-  test('a limit of a proxy is found by halving, told once, and kept for the next blob', async () => {
+  it('a limit of a proxy is found by halving, told once, and kept for the next blob', async () => {
     const repository = await startWith('limited', { limit: 300 * KIB, client: { chunkSize: MIB } });
     const bytes = bytesOf(3 * MIB, 'large');
     await repository.uploadBlob(knownBody(bytes), plain());
@@ -363,7 +363,7 @@ describe('T6: too large', () => {
     expect(retries()).toEqual([]);
   });
 
-  test('five blobs that meet the limit at once halve it once', async () => {
+  it('five blobs that meet the limit at once halve it once', async () => {
     const repository = await startWith('limited', { limit: 600 * KIB, client: { chunkSize: MIB } });
     const blobs = Array.from({ length: 5 }, (_, n) => bytesOf(2 * MIB, `blob ${n}`));
     await Promise.all(blobs.map((bytes) => repository.uploadBlob(knownBody(bytes), plain())));
@@ -371,7 +371,7 @@ describe('T6: too large', () => {
     expect(client.limitFound).toBe(MIB / 2);
   });
 
-  test('a 413 to one PUT makes chunks of it', async () => {
+  it('a 413 to one PUT makes chunks of it', async () => {
     const repository = await start('plain', {
       step: 'upload-put',
       fault: tooLarge(),
@@ -383,13 +383,13 @@ describe('T6: too large', () => {
     expect(count('upload-patch')).toBe(2);
   });
 
-  test('GHCR: 416 "exceeds the maximum permissible limit"', async () => {
+  it('GHCR: 416 "exceeds the maximum permissible limit"', async () => {
     const repository = await startWith('ghcr', { maxChunk: 100 * KIB });
     await resent(repository);
     expect(client.limitFound).toBe(64 * KIB);
   });
 
-  test('two resets at one place of the first chunk', async () => {
+  it('two resets at one place of the first chunk', async () => {
     const repository = await start('plain', {
       step: 'upload-patch',
       times: 99,
@@ -400,7 +400,7 @@ describe('T6: too large', () => {
     expect(client.limitFound).toBe(CHUNK / 2);
   });
 
-  test('two resets of a PUT with the whole blob', async () => {
+  it('two resets of a PUT with the whole blob', async () => {
     const repository = await start('plain', {
       step: ['upload-patch', 'upload-put'],
       times: 99,
@@ -413,13 +413,13 @@ describe('T6: too large', () => {
     expect(client.limitFound).toBe(CHUNK / 2);
   });
 
-  test('two resets of a size that was taken before are bad luck', async () => {
+  it('two resets of a size that was taken before are bad luck', async () => {
     const repository = await start('plain', { step: 'upload-patch', nth: 2, times: 2, fault: cutAfter(0) });
     await resent(repository);
     expect([client.limitFound, count('upload-post')]).toEqual([undefined, 1]);
   });
 
-  test('a registry that refuses everything: the error says what size', async () => {
+  it('a registry that refuses everything: the error says what size', async () => {
     const repository = await start('plain', { step: ['upload-patch', 'upload-put'], times: 99, fault: tooLarge() });
     await expect(resent(repository)).rejects.toMatchObject({
       message: expect.stringMatching(/refuses a body of 65536 bytes: .*413 Request Entity Too Large/),
@@ -427,7 +427,7 @@ describe('T6: too large', () => {
     });
   });
 
-  test('a limit under the registry’s own minimum: the error names both', async () => {
+  it('a limit under the registry’s own minimum: the error names both', async () => {
     const repository = await startWith('serverless', { minChunk: CHUNK, limit: 200 * KIB });
     await expect(resent(repository)).rejects.toThrow(
       /refuses a body of 262144 bytes, and the registry asks for chunks of at least 262144 bytes/,
@@ -436,7 +436,7 @@ describe('T6: too large', () => {
 });
 
 describe('T7: no chunks', () => {
-  test('Artifact Registry: one PUT, for all blobs that follow', async () => {
+  it('Artifact Registry: one PUT, for all blobs that follow', async () => {
     const repository = await startWith('gar', {
       client: { chunkSize: 'auto', profile: { name: 'none', chunkSize: CHUNK } },
     });
@@ -447,7 +447,7 @@ describe('T7: no chunks', () => {
     expect(client.limitFound).toBeUndefined();
   });
 
-  test('the profile knows it before', async () => {
+  it('the profile knows it before', async () => {
     const repository = await startWith('gar', { client: { chunkSize: 'auto', profile: profileFor('eu.gcr.io') } });
     expect(await resent(repository)).toBe(0);
     const body = new GrowingBody(bytesOf(100 * KIB, 'grown'));
@@ -458,7 +458,7 @@ describe('T7: no chunks', () => {
     expect(count('upload-patch')).toBe(0);
   });
 
-  test.each([405, 501])('%i to the first chunk', async (status) => {
+  it.each([405, 501])('%i to the first chunk', async (status) => {
     const repository = await startWith(
       'plain',
       { client: { chunkSize: 'auto', profile: { name: 'none', chunkSize: CHUNK } } },
@@ -468,7 +468,7 @@ describe('T7: no chunks', () => {
     expect(count('upload-put')).toBe(1);
   });
 
-  test('404 to the first chunk of every session', async () => {
+  it('404 to the first chunk of every session', async () => {
     const repository = await startWith(
       'plain',
       { client: { chunkSize: 'auto', profile: { name: 'none', chunkSize: CHUNK } } },
@@ -478,7 +478,7 @@ describe('T7: no chunks', () => {
     expect(count('upload-post')).toBe(4);
   });
 
-  test.each([
+  it.each([
     ['bare', false],
     ['that tells Location and Range', true],
   ])('416 %s to the first chunk of every session: believed the second time', async (_, tells) => {
@@ -491,7 +491,7 @@ describe('T7: no chunks', () => {
     expect([count('upload-post'), count('upload-put')]).toEqual([3, 1]);
   });
 
-  test.each([
+  it.each([
     ['bare', false],
     ['that tells Location and Range', true],
   ])('416 %s to the very first chunk, once: a fresh session takes the chunks', async (_, tells) => {
@@ -501,7 +501,7 @@ describe('T7: no chunks', () => {
     expect(server.requests.filter(({ step, status }) => step === 'upload-patch' && status === 202)).toHaveLength(5);
   });
 
-  test.each([0, 1])('416 to every first chunk, %i retries allowed: no more sessions than that', async (maxRetries) => {
+  it.each([0, 1])('416 to every first chunk, %i retries allowed: no more sessions than that', async (maxRetries) => {
     const repository = await startWith(
       'plain',
       { client: { chunkSize: 'auto', profile: { name: 'none', chunkSize: CHUNK }, maxRetries } },
@@ -511,7 +511,7 @@ describe('T7: no chunks', () => {
     expect([count('upload-post'), count('upload-put'), retries().length]).toEqual([maxRetries + 2, 1, maxRetries]);
   });
 
-  test('a bare 416 that uses up the only retry is believed', async () => {
+  it('a bare 416 that uses up the only retry is believed', async () => {
     const repository = await startWith(
       'plain',
       { client: { chunkSize: 'auto', profile: { name: 'none', chunkSize: CHUNK }, maxRetries: 1 } },
@@ -521,7 +521,7 @@ describe('T7: no chunks', () => {
     expect([count('upload-post'), count('upload-put')]).toEqual([2, 1]);
   });
 
-  test('a blob over the known limit: the error names both', async () => {
+  it('a blob over the known limit: the error names both', async () => {
     const repository = await start('gar');
     await expect(resent(repository)).rejects.toThrow(
       new RegExp(
@@ -532,7 +532,7 @@ describe('T7: no chunks', () => {
 });
 
 describe('T8: nobody knows whether the blob is there', () => {
-  test.each([
+  it.each([
     ['the answer is lost', dropAnswer],
     ['524 after the registry closed it', gatewayError(524, 'after')],
     ['500 after the registry closed it', gatewayError(500, 'after')],
@@ -549,7 +549,7 @@ describe('T8: nobody knows whether the blob is there', () => {
     }
   });
 
-  test.each([
+  it.each([
     ['502', gatewayError(502)],
     ['429', tooMany(1)],
     ['a reset', resetBefore],
@@ -559,13 +559,13 @@ describe('T8: nobody knows whether the blob is there', () => {
     expect(count('upload-post')).toBe(1);
   });
 
-  test('serverless-registry: 500, and a session that says 204 and is dead', async () => {
+  it('serverless-registry: 500, and a session that says 204 and is dead', async () => {
     const repository = await start('serverless', { step: 'upload-put', fault: gatewayError(500), times: 2 });
     expect(await resent(repository)).toBe(SIZE);
     expect(count('upload-post')).toBe(2);
   });
 
-  test('a blob that appears only after seconds', async () => {
+  it('a blob that appears only after seconds', async () => {
     const repository = await start(
       'plain',
       { step: 'upload-put', fault: dropAnswer },
@@ -574,7 +574,7 @@ describe('T8: nobody knows whether the blob is there', () => {
     expect(await resent(repository)).toBe(0);
   });
 
-  test('a PUT with the whole blob that was cut: a new session', async () => {
+  it('a PUT with the whole blob that was cut: a new session', async () => {
     const bytes = bytesOf(CHUNK, 'whole');
     const repository = await start('plain', { step: 'upload-put', fault: cutAfter(1000) });
     const outcome = await repository.uploadBlob(knownBody(bytes), plain());
@@ -583,7 +583,7 @@ describe('T8: nobody knows whether the blob is there', () => {
     expect(count('upload-post')).toBe(2);
   });
 
-  test('wrong bytes: once more from the start, then final', async () => {
+  it('wrong bytes: once more from the start, then final', async () => {
     const fault = registryError(400, 'DIGEST_INVALID', 'provided digest did not match uploaded content');
     const repository = await start('plain', { step: 'upload-put', fault });
     expect(await resent(repository)).toBe(SIZE);
@@ -592,13 +592,13 @@ describe('T8: nobody knows whether the blob is there', () => {
     await expect(resent(repository)).rejects.toThrow(/closing an upload: PUT .*DIGEST_INVALID/);
   });
 
-  test('a registry that never closes: the budget ends it', async () => {
+  it('a registry that never closes: the budget ends it', async () => {
     const repository = await start('plain', { step: 'upload-put', fault: gatewayError(500), times: 99 });
     await expect(resent(repository)).rejects.toThrow(/gave up after 4 failed tries to close it: .*500/);
     await expect.poll(() => server.openSessions()).toBe(0);
   });
 
-  test('the HEAD is not asked when it is not believed', async () => {
+  it('the HEAD is not asked when it is not believed', async () => {
     const repository = await start('serverless', { step: 'upload-put', fault: gatewayError(502) });
     server.fallback.set(DIGEST, BYTES);
     const outcome = await repository.uploadBlob(knownBody(BYTES), { ...plain(), force: true });
@@ -611,7 +611,7 @@ describe('T8: nobody knows whether the blob is there', () => {
 describe('ECR', () => {
   const ecr = profileFor('1.dkr.ecr.eu-west-1.amazonaws.com');
 
-  test('by its profile: no question, the last chunk in the PUT, nothing sent again', async () => {
+  it('by its profile: no question, the last chunk in the PUT, nothing sent again', async () => {
     const repository = await startWith('ecr', { client: { profile: ecr } });
     expect(await resent(repository)).toBe(0);
     expect([count('upload-get'), count('upload-patch')]).toEqual([0, 4]);
@@ -621,7 +621,7 @@ describe('ECR', () => {
     });
   });
 
-  test('without its profile: learnt, once', async () => {
+  it('without its profile: learnt, once', async () => {
     const repository = await start('ecr');
     await resent(repository);
     const next = bytesOf(SIZE, 'next');
@@ -631,7 +631,7 @@ describe('ECR', () => {
   });
 });
 
-test('a blob over 5 GiB on serverless-registry is said to be too large before it is sent', async () => {
+it('a blob over 5 GiB on serverless-registry is said to be too large before it is sent', async () => {
   const repository = await start('serverless', { step: 'upload-patch', fault: registryError(403, 'DENIED', 'enough') });
   const body = knownBody(BYTES);
   const large = { ...body, identity: { digest: DIGEST, size: 6 * 2 ** 30 } };
@@ -639,7 +639,7 @@ test('a blob over 5 GiB on serverless-registry is said to be too large before it
   expect(events).toContainEqual({ type: 'warning', text: expect.stringMatching(/^layer a is larger than 5 GiB/) });
 });
 
-test('answers about who is asking are final', async () => {
+it('answers about who is asking are final', async () => {
   const repository = await start('plain', {
     step: 'upload-patch',
     nth: 2,

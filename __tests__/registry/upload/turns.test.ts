@@ -1,5 +1,5 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-import { expect, test } from 'vitest';
+import { setImmediate as turn } from 'node:timers/promises';
+import { expect, it, onTestFinished, vi } from 'vitest';
 import { BodyScheduler } from '../../../src/registry/host/scheduler.ts';
 import { MIB } from './client.ts';
 
@@ -13,13 +13,14 @@ function takers(turns: BodyScheduler) {
       ends.set(name, end);
     });
   const settled = async () => {
-    await sleep(5);
+    // One turn of the event loop for those who go soon, one for what follows from it.
+    for (let n = 0; n < 3; n++) await turn();
     return begun.join(' ');
   };
   return { take, settled, end: (name: string) => ends.get(name)?.() };
 }
 
-test('two bodies go at once, the largest rests first; the next one when one was answered', async () => {
+it('two bodies go at once, the largest rests first; the next one when one was answered', async () => {
   const { take, settled, end } = takers(new BodyScheduler());
   take('small', 2 * MIB);
   take('large', 50 * MIB, 400 * MIB);
@@ -29,7 +30,7 @@ test('two bodies go at once, the largest rests first; the next one when one was 
   expect(await settled()).toBe('large middle small');
 });
 
-test('a blob with another chunk at hand keeps its place', async () => {
+it('a blob with another chunk at hand keeps its place', async () => {
   const { take, settled, end } = takers(new BodyScheduler());
   take('large 1', 50 * MIB, 400 * MIB);
   take('middle', 50 * MIB, 60 * MIB);
@@ -40,7 +41,7 @@ test('a blob with another chunk at hand keeps its place', async () => {
   expect(await settled()).toBe('large 1 middle large 2');
 });
 
-test('a body that ends twice frees one place', async () => {
+it('a body that ends twice frees one place', async () => {
   const { take, settled, end } = takers(new BodyScheduler());
   for (const name of ['a', 'b', 'c', 'd']) take(name, 50 * MIB);
   expect(await settled()).toBe('a b');
@@ -49,18 +50,22 @@ test('a body that ends twice frees one place', async () => {
   expect(await settled()).toBe('a b c');
 });
 
-test('small bodies wait for nobody', async () => {
+it('small bodies wait for nobody', async () => {
   const { take, settled } = takers(new BodyScheduler());
   for (const name of ['a', 'b', 'c']) take(name, 50 * MIB);
   take('config', 3000);
   expect(await settled()).toBe('config a b');
 });
 
-test('a link that takes its time gets all bodies at once, from then on', async () => {
+it('a link that takes its time gets all bodies at once, from then on', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  onTestFinished(() => void vi.useRealTimers());
   const { take, settled, end } = takers(new BodyScheduler());
   for (const name of ['a', 'b', 'c', 'd']) take(name, MIB);
   expect(await settled()).toBe('a b');
-  await sleep(150);
+  vi.advanceTimersByTime(100);
+  expect(await settled()).toBe('a b');
+  vi.advanceTimersByTime(50);
   expect(await settled()).toBe('a b c d');
   end('a');
   take('e', 50 * MIB);

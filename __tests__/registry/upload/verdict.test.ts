@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { isTransientStatus, RegistryError } from '../../../src/registry/http/error.ts';
 import { type Answer, judgeClose, judgePatch } from '../../../src/registry/upload/classify.ts';
 import { randomFrom } from '../../support/fault-proxy/cuts.ts';
@@ -23,7 +23,7 @@ function answerOf(status: number, headers: Record<string, string> = {}, code = '
 const AT = (range: string) => ({ location: '/v2/a/blobs/uploads/1?s=2', range });
 
 describe('PATCH', () => {
-  test.each([
+  it.each([
     ['202 with what was sent', answerOf(202, AT('0-199')), 'stored'],
     ['202 without Range', answerOf(202), 'stored'],
     ['201 with what was sent (ECR’s first chunk)', answerOf(201, AT('0-199')), 'stored'],
@@ -64,11 +64,11 @@ describe('PATCH', () => {
     expect(judgePatch(answer, PIECE, false).is).toBe(verdict);
   });
 
-  test('a host that has taken chunks does not stop taking them: 400 is the session’s fault', () => {
+  it('a host that has taken chunks does not stop taking them: 400 is the session’s fault', () => {
     expect(judgePatch(answerOf(400), PIECE, true).is).toBe('lost');
   });
 
-  test.each([
+  it.each([
     ['0-99', 100],
     ['0-149', 150],
     ['bytes=0-149', 150],
@@ -79,7 +79,7 @@ describe('PATCH', () => {
 });
 
 describe('PUT', () => {
-  test.each([
+  it.each([
     ['201', answerOf(201), 0, 'closed'],
     ['204', answerOf(204), 0, 'closed'],
     ['429', answerOf(429), 0, 'busy'],
@@ -103,7 +103,7 @@ describe('PUT', () => {
   });
 });
 
-test('every answer has a verdict, and only 2xx are successes', () => {
+it('every answer has a verdict, and only 2xx are successes', () => {
   const random = randomFrom(99);
   const codes = ['', 'BLOB_UPLOAD_INVALID', 'DIGEST_INVALID', 'NAME_INVALID', 'UNSUPPORTED', 'TOOMANYREQUESTS', 'X'];
   const ranges = ['0-99', '0-0', '0--1', 'bytes=0-7', '', 'x', '0-99999'];

@@ -2,7 +2,6 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
-import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { RandomFile } from '../../../src/source/files.ts';
 
@@ -30,13 +29,17 @@ describe('RandomFile', () => {
 
   it('stays open when one of its streams is destroyed, before its first byte, in the middle, or after its end', async () => {
     const file = await RandomFile.open(path);
-    file.stream(0, 600_000).destroy();
+    const early = file.stream(0, 600_000);
     const middle = file.stream(0, 600_000);
-    for await (const _ of middle) break;
     const whole = file.stream(0, 600_000);
+    const closed = Promise.all(
+      [early, middle, whole].map((stream) => new Promise((resolve) => stream.once('close', resolve))),
+    );
+    early.destroy();
+    for await (const _ of middle) break;
     await buffer(whole);
     whole.destroy();
-    await delay(20);
+    await closed;
     expect((await buffer(file.stream(0, bytes.length))).equals(bytes)).toBe(true);
     await file.close();
     await file.close();

@@ -1,5 +1,6 @@
 /** What can go wrong with one request, as values. */
 import { type Answer, page, refusal } from '../registry/answer.ts';
+import type { LinkClock } from './shaping.ts';
 
 export type Fault =
   /** Both connections are cut after so many bytes of the body went through. */
@@ -10,8 +11,12 @@ export type Fault =
   | { readonly kind: 'reset' }
   /** Nothing is ever answered: before the target has seen the request, or after it took it. */
   | { readonly kind: 'hang'; readonly when: 'before' | 'after' }
-  /** The body goes through at so many bytes a second, the answer waits for so many ms. */
-  | { readonly kind: 'slow'; readonly bytesPerSecond: number; readonly answerAfterMs: number }
+  /** The body goes through at so many bytes a second, the answer waits. */
+  | {
+      readonly kind: 'slow';
+      readonly bytesPerSecond: number;
+      readonly answerAfter: (clock: LinkClock) => Promise<unknown>;
+    }
   /** An answer of the proxy's own: instead of the target's (`before`) or after the target took the request. */
   | { readonly kind: 'answer'; readonly answer: Answer; readonly when: 'before' | 'after' }
   /** 416 to a chunk that the target never saw, with or without the target's Location and Range. */
@@ -35,12 +40,15 @@ export const resetBefore: Fault = { kind: 'reset' };
 /** Nothing comes back. */
 export const hang = (when: 'before' | 'after' = 'before'): Fault => ({ kind: 'hang', when });
 
-/** A slow link, or a slow server. */
-export const slow = (options: { bytesPerSecond?: number; answerAfterMs?: number }): Fault => ({
-  kind: 'slow',
-  bytesPerSecond: options.bytesPerSecond ?? Number.POSITIVE_INFINITY,
-  answerAfterMs: options.answerAfterMs ?? 0,
-});
+/** A slow link, or a slow server: the answer waits for so many ms, or for a promise. */
+export const slow = (options: { bytesPerSecond?: number; answerAfter?: number | Promise<unknown> }): Fault => {
+  const { bytesPerSecond = Number.POSITIVE_INFINITY, answerAfter = 0 } = options;
+  return {
+    kind: 'slow',
+    bytesPerSecond,
+    answerAfter: (clock) => (typeof answerAfter === 'number' ? clock.sleep(answerAfter) : answerAfter),
+  };
+};
 
 /** The page of a proxy whose limit is smaller: early, the connection closed. */
 export const tooLarge = (): Fault => own(page(413, 'Request Entity Too Large', 'nginx/1.22.1', 'linger'));

@@ -1,9 +1,8 @@
 /** One request on its way to the target and its answer back, with what befalls it. */
 import { type ClientRequest, request as connect, type IncomingMessage, type ServerResponse } from 'node:http';
 import { pipeline } from 'node:stream/promises';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Cutter } from './cuts.ts';
-import { Bucket } from './shaping.ts';
+import { Bucket, type LinkClock } from './shaping.ts';
 
 /** Headers that belong to one connection. RFC 9110 section 7.6.1. */
 const HOP_BY_HOP = new Set(['connection', 'keep-alive', 'proxy-connection', 'te', 'trailer', 'upgrade', 'expect']);
@@ -14,6 +13,7 @@ export interface Link {
   /** Shared by all connections; undefined when there is no limit. */
   readonly bucket: Bucket | undefined;
   readonly roundTripMs: number;
+  readonly clock: LinkClock;
   readonly cutter: Cutter;
   /** Counts a piece of a body that went to the target. */
   readonly count: (bytes: number) => void;
@@ -60,7 +60,7 @@ function open(request: IncomingMessage, link: Link, journey: Journey): ClientReq
 
 /** Sends the body through cuts and limits. Gives how it went: to the end, cut, or to the end with a dropped answer. */
 async function sendBody(request: IncomingMessage, outgoing: ClientRequest, link: Link, journey: Journey) {
-  const own = journey.bytesPerSecond === undefined ? undefined : new Bucket(journey.bytesPerSecond);
+  const own = journey.bytesPerSecond === undefined ? undefined : new Bucket(journey.bytesPerSecond, link.clock);
   let left = journey.cutAfter ?? Number.POSITIVE_INFINITY;
   let drops = false;
   if (Number(request.headers['content-length'] ?? 0) > 0) outgoing.flushHeaders();
@@ -128,7 +128,7 @@ export async function forward(request: IncomingMessage, link: Link, journey: Jou
   if (incoming === undefined) return { kind: 'refused' };
   const early = !request.complete;
   const dropped = !early && (await sending) === 'drops';
-  if (link.roundTripMs > 0) await sleep(link.roundTripMs);
+  if (link.roundTripMs > 0) await link.clock.sleep(link.roundTripMs);
   return { kind: 'answered', incoming, dropped, early };
 }
 

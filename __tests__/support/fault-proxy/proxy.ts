@@ -1,13 +1,12 @@
 /** A proxy on loopback in front of any HTTP registry, which lets faults befall requests and makes links slow. */
 import { createServer, type IncomingMessage, type RequestListener } from 'node:http';
 import type { Socket } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { listenOnLoopback, PATIENT } from '../registry/loopback.ts';
 import { routeOf, type Step } from '../registry/steps.ts';
 import { type CutPlan, Cutter } from './cuts.ts';
 import type { Link } from './forward.ts';
 import { type AddedRule, type FaultRule, Rules, type SeenRequest } from './rules.ts';
-import { Bucket } from './shaping.ts';
+import { Bucket, type LinkClock, SYSTEM_LINK_CLOCK } from './shaping.ts';
 import { travel } from './trip.ts';
 
 export interface FaultProxyOptions {
@@ -19,6 +18,7 @@ export interface FaultProxyOptions {
   readonly bandwidth?: number;
   /** ms that every answer waits; a new connection costs it once more. */
   readonly roundTripMs?: number;
+  readonly clock?: LinkClock;
 }
 
 /** What went through. */
@@ -68,7 +68,8 @@ function see(request: IncomingMessage): SeenRequest {
 const linkTo = (target: URL, options: FaultProxyOptions, cutter: Cutter, stats: ProxyStats): Link => ({
   hostname: target.hostname,
   port: Number(target.port || 80),
-  bucket: options.bandwidth === undefined ? undefined : new Bucket(options.bandwidth),
+  bucket: options.bandwidth === undefined ? undefined : new Bucket(options.bandwidth, options.clock),
+  clock: options.clock ?? SYSTEM_LINK_CLOCK,
   roundTripMs: options.roundTripMs ?? 0,
   cutter,
   count: (bytes) => {
@@ -86,7 +87,7 @@ const listener =
     stats.bySteps.set(seen.step, (stats.bySteps.get(seen.step) ?? 0) + 1);
     const fault = rules.faultFor(seen);
     if (fault !== undefined) stats.faults += 1;
-    if (fresh.delete(socket) && link.roundTripMs > 0) await sleep(link.roundTripMs);
+    if (fresh.delete(socket) && link.roundTripMs > 0) await link.clock.sleep(link.roundTripMs);
     await travel({ request, response, socket, link, target, host: request.headers.host ?? target }, fault);
   };
 

@@ -1,7 +1,6 @@
 /** One request through the proxy: what befalls it, and what its client gets. */
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { type Answer, refusal, withHeaders } from '../registry/answer.ts';
 import { write } from '../registry/connection.ts';
 import type { Fault } from './faults.ts';
@@ -101,7 +100,7 @@ async function suffer(trip: Trip, fault: Fault): Promise<void> {
       return;
     case 'slow': {
       const arrival = await go(trip, { bytesPerSecond: fault.bytesPerSecond });
-      await sleep(fault.answerAfterMs);
+      await fault.answerAfter(trip.link.clock);
       return deliver(trip, arrival);
     }
     case 'answer':

@@ -1,7 +1,6 @@
 /** Who we are to a registry: the inputs, else what `docker login` and `podman login` left behind, else nobody. */
 
-import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { dockerConfigFile, podmanAuthFiles } from '../../common/platform.ts';
 import { candidateKeys, findInConfig, parseConfig, readConfigFile } from './config-file.ts';
 
 export interface CredentialsQuery {
@@ -47,7 +46,7 @@ async function fromFiles({ registry, repositories, env }: CredentialsQuery): Pro
     );
     if (found !== undefined) return found;
   }
-  for (const path of [dockerConfigPath(env), ...podmanAuthPaths(env)]) {
+  for (const path of [dockerConfigFile(env), ...podmanAuthFiles(env)]) {
     const config = readConfigFile(path);
     const found = config === undefined ? undefined : await findInConfig(config, keys, env);
     if (found !== undefined) return found;
@@ -97,24 +96,3 @@ export const basicString = (username: string, password: string): string =>
 /** Username and secret as every store keeps them; the username `<token>` marks an identity token. */
 export const fromPair = (source: string, username: string, secret: string): Credentials =>
   username === TOKEN_USERNAME ? { source, identityToken: secret } : { source, username, password: secret };
-
-/** Where credential files lie. */
-
-const home = (env: NodeJS.ProcessEnv): string => env.HOME || env.USERPROFILE || homedir();
-
-/** Docker's: https://docs.docker.com/reference/cli/docker/#environment-variables (DOCKER_CONFIG names a folder). */
-export const dockerConfigPath = (env: NodeJS.ProcessEnv): string =>
-  join(env.DOCKER_CONFIG || join(home(env), '.docker'), 'config.json');
-
-/**
- * Podman's, in its order: https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md. A file that the environment
- * names stands alone.
- */
-export function podmanAuthPaths(env: NodeJS.ProcessEnv): string[] {
-  if (env.REGISTRY_AUTH_FILE) return [env.REGISTRY_AUTH_FILE];
-  const runtime = env.XDG_RUNTIME_DIR
-    ? join(env.XDG_RUNTIME_DIR, 'containers')
-    : `/run/containers/${process.getuid?.() ?? 0}`;
-  const config = env.XDG_CONFIG_HOME || join(home(env), '.config');
-  return [join(runtime, 'auth.json'), join(config, 'containers', 'auth.json')];
-}

@@ -5,7 +5,7 @@ import { UploadError } from '../http/upload-error.ts';
 import type { Backoff, BackoffClock } from './backoff.ts';
 import type { HostCapabilities } from './capabilities.ts';
 import type { BodyScheduler } from './scheduler.ts';
-import type { Transport } from './transport.ts';
+import type { RegistryRequest, Transport } from './transport.ts';
 
 export interface HostContext {
   readonly transport: Pick<Transport, 'origin' | 'send'>;
@@ -87,6 +87,21 @@ export async function retrying(
     if (failures > context.maxRetries) throw gaveUp(task, failedTries(failures), error);
     await pause(context, task, error, failures);
   }
+}
+
+/** A request about something in the repository that may be repeated, until its answer is not a transient one. Throws as `retrying`. */
+export function ask(
+  place: Place,
+  method: 'GET' | 'HEAD' | 'DELETE',
+  path: string | URL,
+  options: Pick<RegistryRequest, 'signal' | 'headers' | 'timeouts'> & { readonly step: string },
+): Promise<RegistryResponse> {
+  const { transport } = place.context;
+  const task = { label: `${place.name} ${path}`, signal: options.signal };
+  const url = typeof path === 'string' ? place.url(path) : path;
+  return retrying(place.context, task, options.step, () =>
+    transport.send({ ...options, method, url, scopes: place.scopes }),
+  );
 }
 
 /** What the registry room tells while it works. Texts hold no secrets; only `secret` does, so that it can be masked. */

@@ -93,6 +93,12 @@ export class Deadline {
     this.#timer = this.#start(phase);
   }
 
+  /** Nothing is expected of the other side until a phase is entered again; the time of the complete request goes on. */
+  rest(): void {
+    clearTimeout(this.#timer);
+    this.#phase = undefined;
+  }
+
   /** The request is over. Signs of life may still come: the end of a body whose answer came early. */
   done(): void {
     this.#isDone = true;

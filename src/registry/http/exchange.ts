@@ -180,7 +180,18 @@ export class AnswerHandler implements Dispatcher.DispatchHandler {
     const isAnswer = statusCode >= 200;
     this.#deadline.enter(isAnswer ? 'idle' : 'header');
     if (!isAnswer) return;
-    this.#body = new AnswerBody(controller);
+    this.#body = new AnswerBody({
+      // A body that is held back by its reader is not one that stopped coming.
+      pause: () => {
+        controller.pause();
+        this.#deadline.rest();
+      },
+      resume: () => {
+        this.#deadline.enter('idle');
+        controller.resume();
+      },
+      abort: (reason) => controller.abort(reason),
+    });
     this.#head.resolve({ statusCode, headers, body: this.#body });
   }
 

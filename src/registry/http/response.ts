@@ -71,6 +71,19 @@ export class RegistryResponse {
     return body.first(body.length);
   }
 
+  /** The next bytes of a body of any length; undefined at its end. Throws RegistryError when it breaks off. */
+  async read(): Promise<Buffer | undefined> {
+    const { body, signals } = this.#init;
+    const piece = await body.next();
+    if (piece === undefined && body.failure !== undefined) throw brokenOff(body.failure, this.#init, signals);
+    return piece;
+  }
+
+  /** Ends the answer, and its connection where more of the body is to come. */
+  abandon(): void {
+    this.#init.body.letGo();
+  }
+
   /** The body as UTF-8. Throws as `bytes` does. */
   async text(limit = LONGEST_TEXT_BYTES): Promise<string> {
     return (await this.bytes(limit)).toString('utf8');
@@ -150,6 +163,14 @@ export class AnswerBody {
       this.#flow.resume();
       await promise;
     }
+  }
+
+  /** Takes out what has come, and waits for it where nothing has; undefined when no more will come. Never rejects. */
+  async next(): Promise<Buffer | undefined> {
+    await this.until(0);
+    if (this.#length === 0) return undefined;
+    this.#length = 0;
+    return Buffer.concat(this.#pieces.splice(0));
   }
 
   /** The first `bytes` of the bytes that have come. */

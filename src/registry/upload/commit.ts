@@ -91,7 +91,7 @@ const LONGEST_PATIENCE_MS = 120_000;
 
 /** Polls; the blob is there: done; else the same closing request once more where that is safe, else T5. */
 export async function confirmCommit(upload: Upload, state: ConfirmingCommit): Promise<State> {
-  const identity = await upload.whole();
+  const identity = await upload.completed();
   if (upload.options.force !== true && (await appears(upload, identity, state.error))) {
     upload.target.forget(upload.session);
     return { at: 'done', what: 'uploaded' };

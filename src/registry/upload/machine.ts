@@ -53,7 +53,7 @@ export async function run(upload: Upload): Promise<BlobOutcome> {
 }
 
 async function outcome(upload: Upload, what: BlobOutcome['what']): Promise<BlobOutcome> {
-  const identity = await upload.whole();
+  const identity = await upload.completed();
   const { bytesSent, waitedMs, sendingMs } = upload.traffic;
   upload.options.onProgress?.(identity.size);
   const bytesResent = Math.max(0, bytesSent - identity.size);
@@ -78,11 +78,11 @@ export async function checkExists(upload: Upload): Promise<State> {
 
 async function firstChunk(upload: Upload): Promise<void> {
   if (upload.monolithic) {
-    await upload.whole();
+    await upload.completed();
     return;
   }
   const { ended } = await upload.reach(upload.host.growingChunk + 1);
-  if (ended) await upload.whole();
+  if (ended) await upload.completed();
 }
 
 /** T1, second half: a session for the blob, or the blob itself by a mount. */

@@ -190,14 +190,14 @@ export async function plan(upload: Upload): Promise<Next> {
 /** The blob's end is known: what there is to do but another chunk; undefined for a chunk. */
 async function ending(upload: Upload, size: number): Promise<Next | undefined> {
   const { session, host, body } = upload;
-  const { size: whole } = body.identity ?? (await upload.whole());
+  const { size: whole } = body.identity ?? (await upload.completed());
   const left = whole - session.offset;
   const fitsInOne = session.offset === 0 && session.chunkSize === undefined && left <= host.largestBody;
   const endsNow = left === 0 || fitsInOne || (host.lastChunkInPut && left <= size);
   if (!upload.looked && (endsNow || left > size)) return { is: 'look' };
   if (!endsNow) return undefined;
   // Chunks need no more than the length: a blob out of a store is still being verified while they go. What is closed is verified.
-  return { is: 'close', piece: { start: session.offset, end: whole }, identity: await upload.whole() };
+  return { is: 'close', piece: { start: session.offset, end: whole }, identity: await upload.completed() };
 }
 
 /** Chunks of a session are equal; only the blob's end makes one smaller. */
@@ -210,7 +210,7 @@ async function chunk(upload: Upload, size: number): Promise<ByteRange> {
 /** T7: the whole blob in one PUT, if nobody forbids a body of that size. */
 async function wholeInOne(upload: Upload): Promise<Next> {
   const { host } = upload;
-  const identity = await upload.whole();
+  const identity = await upload.completed();
   if (!upload.looked) return { is: 'look' };
   if (identity.size > host.knownLimit) {
     throw new UploadError(

@@ -175,8 +175,8 @@ export class Upload {
   }
 
   /** Waits for the blob's end. */
-  whole(): Promise<BlobIdentity> {
-    return untilAborted(this.body.whole(), this.signal);
+  completed(): Promise<BlobIdentity> {
+    return untilAborted(this.body.completed(), this.signal);
   }
 
   /** A RegistryError for an answer that is no error by its status, but makes no sense. */

@@ -1,8 +1,7 @@
 /** Running an engine's command-line tool through @actions/exec (loaded for the first of them), silently, and reading its answer. */
 
-import { accessSync, constants } from 'node:fs';
-import { delimiter, join } from 'node:path';
 import { untilAborted } from '../../common/async.ts';
+import { findProgram, pathsOf } from '../../common/platform.ts';
 import { ImageError } from '../../oci/error.ts';
 
 export type EngineName = 'docker' | 'podman';
@@ -72,7 +71,7 @@ export async function start(
   try {
     const { exec } = await import('@actions/exec');
     // By its path: @actions/io writes to standard output what it thinks of folders in PATH that it may not enter.
-    const path = tool.includes('/') ? tool : (findTool(tool, options.env) ?? tool);
+    const path = pathsOf().basename(tool) === tool ? (findProgram(tool, options.env) ?? tool) : tool;
     return await exec(`"${path}"`, [...args], {
       ...options,
       // ProcessEnv has undefined for what is not set; exec's type has not.
@@ -129,20 +128,4 @@ export async function waitUntil<T>(
     if (value !== undefined || over) return value;
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
-}
-
-/** Where an engine's tool is. */
-
-/** Where a tool is, by the PATH of `env`; undefined when it is not installed. */
-export function findTool(tool: string, env: NodeJS.ProcessEnv): string | undefined {
-  for (const folder of (env.PATH ?? '').split(delimiter)) {
-    const path = join(folder || '.', tool);
-    try {
-      accessSync(path, constants.X_OK);
-      return path;
-    } catch {
-      // Not there, or not for us: the next one.
-    }
-  }
-  return undefined;
 }

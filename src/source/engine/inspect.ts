@@ -1,8 +1,9 @@
 /** Asking an engine for an image by name or ID. */
+import { findProgram } from '../../common/platform.ts';
 import { ImageError, messageOf } from '../../oci/error.ts';
 import { type Digest, isDigest } from '../../oci/types.ts';
-import { type Answer, type CommandOptions, type EngineName, findTool, firstWords, run } from './command.ts';
-import { askSocket, INFO_PATH, imagePaths, socketOf } from './docker-api.ts';
+import { type Answer, type CommandOptions, type EngineName, firstWords, run } from './command.ts';
+import { askDocker, INFO_PATH, imagePaths, socketOf } from './docker-api.ts';
 import { askForRoot } from './history.ts';
 
 /** One object of an engine's JSON. */
@@ -47,7 +48,7 @@ export async function inspectImage(
   name: string,
   options: InspectOptions,
 ): Promise<EngineImage | NoImage> {
-  const tool = findTool(engine, options.env);
+  const tool = findProgram(engine, options.env);
   if (!tool) return { engine, why: 'not installed', words: `${engine} is not installed` };
   try {
     const asked = { engine, tool, name, options };
@@ -87,8 +88,8 @@ async function inspectOverSocket(asked: Asked): Promise<EngineImage | undefined>
   if (!socket) return undefined;
   const { root, info } = rootSuffices ? await askForRoot(socket, paths, signal) : {};
   if (root && info) return imageOf(asked, root, info);
-  const inspect = await askSocket(socket, paths.inspect, signal);
-  return inspect && read(asked, inspect, async () => info ?? askSocket(socket, INFO_PATH, signal));
+  const inspect = await askDocker(socket, paths.inspect, signal);
+  return inspect && read(asked, inspect, async () => info ?? askDocker(socket, INFO_PATH, signal));
 }
 
 /** An image of which only the root is known yet. */

@@ -8,11 +8,13 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { type OnReadOpts, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { hasFifos, type System } from '../../common/platform.ts';
 import { ImageError } from '../../oci/error.ts';
 import type { ByteInput } from '../archive/entry.ts';
 import { ArchiveStream, type Exporter } from '../archive/stream.ts';
 import type { OpenOptions, StreamSource } from '../source.ts';
 import { firstWords, kill, MAX_STDERR, run, start, Tail, waitUntil } from './command.ts';
+import { startFileExport } from './file-export.ts';
 import type { EngineImage } from './inspect.ts';
 
 /**
@@ -25,11 +27,22 @@ const SCRIPT = 'echo $$ >"$0.pid" && exec "$@" >"$0" </dev/null';
  * Saves an image by its ID, so that a tag moved since `inspect` can't change what is read. Podman's docker-archive form
  * is the one that it writes without compressing. Throws ImageError when the export can't be started.
  */
-export async function saveStream(image: EngineImage, options: OpenOptions): Promise<StreamSource> {
+export async function saveStream(
+  image: EngineImage,
+  options: OpenOptions,
+  system: System = process.platform,
+): Promise<StreamSource> {
   const form = image.engine === 'podman' ? ['--format', 'docker-archive'] : [];
-  const command = [image.tool, 'save', ...form, image.imageId];
+  const command = [image.tool, 'save', ...form, image.imageId] as const;
   const asked = { ...image, diffIds: await image.layers() };
   options.debug(`reading ${command.join(' ')}`);
+  if (!hasFifos(system)) {
+    options.notice(
+      `Windows has no FIFO: ${image.engine} save writes all of the image to a temporary file before it is read`,
+    );
+    const toFile = await startFileExport(`${image.engine} save`, command, image.env);
+    return new ArchiveStream(`${image.engine} save`, toFile, asked, options.signal);
+  }
   const exporter = await startExport(`${image.engine} save`, command, image.env, options.signal);
   return new ArchiveStream(`${image.engine} save`, exporter, asked, options.signal);
 }

@@ -3,12 +3,14 @@
  * ("containerd image store"), manifests, configs and compressed layers lie as a registry has them.
  * https://github.com/containerd/containerd/blob/main/docs/content-flow.md
  */
+
+import type { StoredBlob } from '../../blob/blob.ts';
 import { buildTree, withoutManifests } from '../../oci/build.ts';
 import { MAX_MANIFESTS, readDocument as parseDocument, verifyDocument } from '../../oci/documents.ts';
 import type { ManifestTree } from '../../oci/image-tree.ts';
 import { type Descriptor, type Digest, isDigest, type Manifest } from '../../oci/types.ts';
-import { blobFormat, HEAD_BYTES } from '../files.ts';
-import type { StoredBlob, StoreSource } from '../source.ts';
+import { blobFormat, HEAD_BYTES } from '../compression.ts';
+import type { StoreSource } from '../source.ts';
 import { findDocument, orMissing, type StoreFiles } from './files/files.ts';
 import { StoreError } from './files/store-error.ts';
 

@@ -1,7 +1,9 @@
 /** A classic store: a config, and layers that lie unpacked in folders and are put together again from tar-split. */
+
+import type { StoredBlob } from '../../blob/blob.ts';
 import { readConfig, verifyDocument } from '../../oci/documents.ts';
 import type { Digest } from '../../oci/types.ts';
-import type { StoredBlob, StoreSource } from '../source.ts';
+import type { StoreSource } from '../source.ts';
 import { orMissing, type StoreFiles } from './files/files.ts';
 import { StoreError } from './files/store-error.ts';
 

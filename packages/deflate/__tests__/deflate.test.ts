@@ -1,11 +1,11 @@
 import { inflateRawSync } from 'node:zlib';
-import { expect, test } from 'vitest';
-import { fastDeflate } from '../../../src/blob/compress/codec.ts';
+import { expect, it } from 'vitest';
+import { bytesOf, MIB } from '../../../__tests__/blob/layers.ts';
+import type { Content } from '../../../__tests__/support/content.ts';
 import { grownBytes } from '../../../src/blob/compress/compression.ts';
-import type { Content } from '../../support/content.ts';
-import { bytesOf, MIB } from '../layers.ts';
+import { createDeflate } from '../deflate.ts';
 
-const deflate = fastDeflate();
+const deflate = createDeflate();
 
 /** Compresses, and has it undone by zlib, which takes nothing that RFC 1951 does not allow. */
 const packed = (block: Uint8Array, by = deflate): Buffer => {
@@ -29,14 +29,14 @@ const numbers = (seed: number) => {
 
 const CONTENTS: readonly Content[] = ['text', 'mixed', 'random'];
 
-test('every length from 0 to 600 bytes comes back', () => {
+it('every length from 0 to 600 bytes comes back', () => {
   for (const content of CONTENTS) {
     const bytes = bytesOf(content, 600);
     for (let length = 0; length <= bytes.length; length++) packed(bytes.subarray(0, length));
   }
 });
 
-test('blocks of the full size and just below come back, and shrink', () => {
+it('blocks of the full size and just below come back, and shrink', () => {
   for (const length of [MIB, MIB - 1, MIB - 15, MIB - 17, 65535, 65536, 65537]) {
     packed(bytesOf('mixed', length));
     expect(packed(bytesOf('text', length)).length).toBeLessThan(length / 2);
@@ -44,7 +44,7 @@ test('blocks of the full size and just below come back, and shrink', () => {
   }
 });
 
-test('matches of every length are found, and those as far away as the format allows, but none farther', () => {
+it('matches of every length are found, and those as far away as the format allows, but none farther', () => {
   const random = bytesOf('random', 2 * 65536);
   for (let length = 4; length <= 600; length++) {
     packed(Buffer.concat([random.subarray(0, 700), random.subarray(20, 20 + length), random.subarray(3000, 3020)]));
@@ -59,7 +59,7 @@ test('matches of every length are found, and those as far away as the format all
   for (const size of [beyond!, ...farther]) expect(size).toBeGreaterThan(19_000);
 });
 
-test('counts that ask for codes longer than the format has get shorter ones', () => {
+it('counts that ask for codes longer than the format has get shorter ones', () => {
   // Fibonacci's numbers make the deepest tree: 24 symbols ask for 23 bits. Shuffled, so that there is nothing to match.
   const next = numbers(3);
   const bytes: number[] = [];
@@ -73,7 +73,7 @@ test('counts that ask for codes longer than the format has get shorter ones', ()
   expect(packed(Uint8Array.from(bytes)).length).toBeLessThan(bytes.length / 2);
 });
 
-test('data of one kind after the other gets codes for each', () => {
+it('data of one kind after the other gets codes for each', () => {
   const [text, random] = [bytesOf('text', MIB / 8), bytesOf('random', MIB / 8)];
   const digits = Buffer.from(random.map((byte) => 48 + (byte % 10)));
   const parts = [text, random, digits, text, random];
@@ -82,7 +82,7 @@ test('data of one kind after the other gets codes for each', () => {
   expect(together).toBeLessThan(apart * 1.01);
 });
 
-test('thousands of blocks of all kinds come back', () => {
+it('thousands of blocks of all kinds come back', () => {
   for (let seed = 1; seed <= 3000; seed++) packed(blockOf(seed));
 });
 
@@ -101,14 +101,14 @@ function blockOf(seed: number): Uint8Array {
   return block;
 }
 
-test('the same block gives the same bytes, whatever was compressed before, by every instance', () => {
+it('the same block gives the same bytes, whatever was compressed before, by every instance', () => {
   const block = bytesOf('mixed', 300_000);
-  const first = Buffer.from(packed(block, fastDeflate()));
+  const first = Buffer.from(packed(block, createDeflate()));
   packed(bytesOf('random', MIB));
   packed(bytesOf('text', MIB));
   expect(Buffer.from(packed(block)).equals(first)).toBe(true);
 });
 
-test('a block that is longer than its memory is refused', () => {
+it('a block that is longer than its memory is refused', () => {
   expect(() => deflate(new Uint8Array(MIB + 1), new Uint8Array(2 * MIB))).toThrow(RangeError);
 });

@@ -1,0 +1,210 @@
+/** Blobs of a repository that are asked for and read. distribution-spec, "Checking if content exists" and "Pulling blobs". */
+import { Readable } from 'node:stream';
+import { type Digest, digestOf } from '../oci/types.ts';
+import { answerOrTrouble, ask, failedTries, gaveUp, type Place, pause } from './host/context.ts';
+import { defaultTimeouts } from './http/deadline.ts';
+import { errorOf, RegistryError } from './http/error.ts';
+import type { RegistryResponse } from './http/response.ts';
+
+export type BlobState =
+  | { readonly state: 'present'; readonly size?: number }
+  | { readonly state: 'absent' }
+  /** The registry does not say: push-only credentials (403), no HEAD (405). */
+  | { readonly state: 'unknown' };
+
+/** Answers 200 to HEAD are 'present', 404 is 'absent', anything else but 401 'unknown'. Throws RegistryError. */
+export async function headBlob(place: Place, digest: Digest, signal: AbortSignal): Promise<BlobState> {
+  const step = 'looking for a blob';
+  const response = await ask(place, 'HEAD', `blobs/${digest}`, { signal, step });
+  await response.discard();
+  if (response.status === 404) return { state: 'absent' };
+  if (response.status === 401) throw await errorOf(response, { method: 'HEAD', step, remedy: response.remedy });
+  if (response.status !== 200) return { state: 'unknown' };
+  const size = sizeIn(response, digest);
+  return size === undefined ? { state: 'present' } : { state: 'present', size };
+}
+
+/** serverless-registry describes a mounted blob as the link that it keeps in its place: other digest, other size. */
+function sizeIn({ headers }: RegistryResponse, digest: Digest): number | undefined {
+  const named = headers['docker-content-digest'];
+  return named !== undefined && named !== digest ? undefined : byteCount(headers['content-length']);
+}
+
+const byteCount = (text: string | undefined): number | undefined =>
+  text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined;
+
+export interface FetchOptions {
+  readonly maxBytes: number;
+  readonly signal: AbortSignal;
+}
+
+/** The bytes of a blob that hash to its digest; undefined for 404. Throws RegistryError, also for other or more bytes. */
+export async function fetchBlob(place: Place, digest: Digest, options: FetchOptions): Promise<Buffer | undefined> {
+  const step = 'reading a blob';
+  const response = await ask(place, 'GET', `blobs/${digest}`, { signal: options.signal, step });
+  if (response.status === 404) {
+    await response.discard();
+    return undefined;
+  }
+  if (response.status !== 200) throw await errorOf(response, { method: 'GET', step, remedy: response.remedy });
+  const bytes = await response.bytes(options.maxBytes);
+  if (digestOf(bytes) !== digest) throw otherBytes(response, digest, bytes, step);
+  return bytes;
+}
+
+/** The error for an answer whose bytes are not those of the digest. */
+export function otherBytes(response: RegistryResponse, digest: string, bytes: Buffer, step: string): RegistryError {
+  const reason = `${bytes.length} bytes with the digest ${digestOf(bytes)} came in place of ${digest}`;
+  return protocolError(response, reason, step);
+}
+
+const protocolError = ({ method, url }: RegistryResponse, reason: string, step: string): RegistryError =>
+  new RegistryError({ kind: 'protocol', method, url, reason, step, temporary: false });
+
+/** Which bytes of a blob: [start, end), to its end where `end` is left out. */
+export interface BlobRange {
+  readonly start?: number | undefined;
+  readonly end?: number | undefined;
+}
+
+/** The bytes of a blob as they come. Not verified: the reader has the digest of the complete blob. */
+export interface BlobStream {
+  /** Ends after the last byte of the range; fails with RegistryError or UploadError. Destroy it to end the request. */
+  readonly stream: Readable;
+  /** Whether the host answers ranges: if not, each interrupted read starts at byte 0, and its first bytes are dropped here. */
+  readonly ranges: boolean;
+  /** Bytes of the complete blob; undefined when the host does not say. */
+  readonly size: number | undefined;
+}
+
+const STEP = 'reading a blob';
+
+/**
+ * Reads a range of a blob. Resolves with the head of the first answer; undefined for 404. A read that breaks goes on where it
+ * broke (Range, RFC 9110 section 14). Redirects to a storage are followed without credentials. Throws RegistryError.
+ */
+export async function readBlob(
+  place: Place,
+  digest: Digest,
+  range: BlobRange,
+  signal: AbortSignal,
+): Promise<BlobStream | undefined> {
+  const reading = new Reading(place, digest, range, signal);
+  const first = await reading.open();
+  if (first === undefined) return undefined;
+  const stream = Readable.from(reading.bytes(first), { objectMode: false, highWaterMark: 64 * 1024 });
+  // A stream that is never read must not keep its connection, and its failure is for its reader.
+  stream.once('close', () => first.response.abandon());
+  return { stream, ranges: first.response.status === 206, size: first.size };
+}
+
+interface Opened {
+  readonly response: RegistryResponse;
+  /** The offset in the blob of the first byte of the body. */
+  readonly offset: number;
+  readonly size: number | undefined;
+}
+
+class Reading {
+  readonly #place: Place;
+  readonly #digest: Digest;
+  readonly #signal: AbortSignal;
+  #position: number;
+  #end: number | undefined;
+
+  constructor(place: Place, digest: Digest, { start = 0, end }: BlobRange, signal: AbortSignal) {
+    this.#place = place;
+    this.#digest = digest;
+    this.#signal = signal;
+    this.#position = start;
+    this.#end = end;
+  }
+
+  /** Asks for what is still to come. Undefined for 404. */
+  async open(): Promise<Opened | undefined> {
+    const last = this.#end === undefined ? '' : this.#end - 1;
+    const response = await ask(this.#place, 'GET', `blobs/${this.#digest}`, {
+      signal: this.#signal,
+      step: STEP,
+      headers: { range: `bytes=${this.#position}-${last}`, 'accept-encoding': 'identity' },
+      timeouts: { whole: defaultTimeouts((this.#end ?? UNKNOWN_SIZE) - this.#position).whole },
+    });
+    if (response.status === 404) {
+      await response.discard();
+      return undefined;
+    }
+    if (response.status === 206) return this.#partial(response);
+    if (response.status === 200) return this.#complete(response);
+    throw await errorOf(response, { method: 'GET', step: STEP, remedy: response.remedy });
+  }
+
+  /** The bytes from the current position to the end, over as many answers as it takes. */
+  async *bytes(first: Opened): AsyncGenerator<Buffer> {
+    let opened = first;
+    for (let failures = 0; ; ) {
+      const before = this.#position;
+      const error = yield* this.#answer(opened);
+      if (error === undefined) return;
+      failures = this.#position > before ? 1 : failures + 1;
+      const { context } = this.#place;
+      const task = { label: `blob ${this.#digest}`, signal: this.#signal };
+      if (failures > context.maxRetries) throw gaveUp(task, failedTries(failures), error);
+      await pause(context, task, error, failures);
+      const next = await this.open();
+      if (next === undefined) throw protocolError(opened.response, 'the blob is gone', STEP);
+      opened = next;
+    }
+  }
+
+  /** The bytes of one answer. Returns undefined at the end of the range, else the temporary error that it ended in. */
+  async *#answer({ response, offset }: Opened): AsyncGenerator<Buffer, RegistryError | undefined> {
+    const end = this.#end ?? Number.POSITIVE_INFINITY;
+    let at = offset;
+    try {
+      while (this.#position < end) {
+        const piece = await answerOrTrouble(() => response.read());
+        if (piece instanceof RegistryError) return piece;
+        if (piece === undefined) break;
+        const wanted = piece.subarray(Math.max(0, this.#position - at), Math.max(0, end - at));
+        at += piece.length;
+        this.#position += wanted.length;
+        if (wanted.length > 0) yield wanted;
+      }
+    } finally {
+      response.abandon();
+    }
+    if (this.#position >= end || this.#end === undefined) return undefined;
+    return new RegistryError({
+      kind: 'reset',
+      method: response.method,
+      url: response.url,
+      step: STEP,
+      reason: `the answer ended ${end - this.#position} bytes early`,
+      temporary: true,
+    });
+  }
+
+  #partial(response: RegistryResponse): Opened {
+    const match = /^\s*bytes\s+(\d{1,15})-(\d{1,15})\/(\d{1,15}|\*)\s*$/i.exec(response.headers['content-range'] ?? '');
+    if (match === null || Number(match[1]) !== this.#position) {
+      response.abandon();
+      const named = response.headers['content-range'] ?? 'absent';
+      throw protocolError(response, `bytes from ${this.#position} were asked for, its Content-Range is ${named}`, STEP);
+    }
+    return this.#opened(response, this.#position, byteCount(match[3]));
+  }
+
+  /** The host knows no ranges, or has sent all that was asked for anyway. */
+  #complete(response: RegistryResponse): Opened {
+    return this.#opened(response, 0, byteCount(response.headers['content-length']));
+  }
+
+  #opened(response: RegistryResponse, offset: number, size: number | undefined): Opened {
+    this.#end ??= size;
+    if (this.#end !== undefined && size !== undefined) this.#end = Math.min(this.#end, size);
+    return { response, offset, size };
+  }
+}
+
+/** For the time that a read may take before its size is known: the largest layer that registries commonly take, 10 GiB. */
+const UNKNOWN_SIZE = 10 * 2 ** 30;
