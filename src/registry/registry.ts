@@ -17,8 +17,12 @@ export interface RegistryOptions {
   readonly insecure: boolean;
   /** PEM certificates that are trusted besides the default ones. */
   readonly ca?: string | undefined;
+  /** False: any certificate is accepted, with a warning. Default: true. */
+  readonly tlsVerify?: boolean | undefined;
   readonly credentials?: Credentials | undefined;
-  /** For HTTPS_PROXY, HTTP_PROXY, NO_PROXY. */
+  /** Connections at the same time, beside one for short requests. Default: 5. */
+  readonly concurrency?: number | undefined;
+  /** For HTTPS_PROXY, HTTP_PROXY, NO_PROXY and certs.d. */
   readonly env?: NodeJS.ProcessEnv | undefined;
   /** The largest request body, bytes; `auto`: what the registry announces, else 95 MiB. */
   readonly chunkSize: number | 'auto';
@@ -29,8 +33,6 @@ export interface RegistryOptions {
    * fails for good: milliseconds, default 10 minutes. One that never answered is bounded by `maxRetries`.
    */
   readonly maxWait?: number | undefined;
-  /** `false`: any certificate is accepted. */
-  readonly tlsVerify?: boolean | undefined;
   /** Default: by host. */
   readonly profile?: Profile | undefined;
   /** In place of the usual time-outs, ms. */
@@ -49,7 +51,8 @@ export class Registry {
 
   /** Nothing is sent yet. Throws when `ca` or the host can't be read. */
   constructor(options: RegistryOptions) {
-    const { host, insecure, ca, credentials, env, chunkSize, maxRetries, timeouts, clock } = options;
+    const { host, insecure, ca, tlsVerify, concurrency, credentials, env, chunkSize, maxRetries, timeouts, clock } =
+      options;
     const maxWait = options.maxWait ?? DEFAULT_MAX_WAIT_MS;
     const onEvent = (event: RegistryEvent): void => options.onEvent(event);
     const backoff = new Backoff({ clock, maxWait });
@@ -58,6 +61,8 @@ export class Registry {
       host,
       insecure,
       ca,
+      tlsVerify,
+      concurrency,
       credentials,
       env,
       backoff,
@@ -88,9 +93,13 @@ export class Registry {
     return repository;
   }
 
-  /** Asks the registry the first question, which every request waits for, while the caller still has other things to do. */
-  greet(): void {
-    this.#transport.greet();
+  /**
+   * Opens `concurrency` connections, which requests then find ready; sends nothing. With a bearer challenge one token is asked for
+   * the repositories that `repository` was called for (pull and push) and for those of `pull`, to read and mount from.
+   */
+  connect(pull: readonly string[] = []): void {
+    const push = [...this.#repositories.keys()].map((name) => `repository:${name}:pull,push`);
+    this.#transport.connect([...push, ...pull.map((name) => `repository:${name}:pull`)]);
   }
 
   /** The largest body (bytes) that this host was found, or announced, to take; undefined when nothing is known. */

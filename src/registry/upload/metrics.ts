@@ -14,8 +14,10 @@ export class UploadMetrics {
   waitedMs = 0;
   /** Bytes of the last body that were taken before it ended or broke. */
   taken = 0;
-  /** Milliseconds that the last request took, its answer included. */
+  /** Milliseconds that the last request took from the opening of its body, its answer included. */
   lastMs = 0;
+  /** When the body of the current request was opened: it is then not held back any more. Undefined before that. */
+  openedAt: number | undefined;
   #sentAt: number | undefined;
   readonly #onSent: ((end: number) => void) | undefined;
 
@@ -33,6 +35,7 @@ export class UploadMetrics {
   async timed<T>(request: () => Promise<T>): Promise<T> {
     const start = now();
     this.taken = 0;
+    this.openedAt = undefined;
     this.#sentAt = undefined;
     try {
       return await request();
@@ -41,7 +44,7 @@ export class UploadMetrics {
       const sentAt = this.#sentAt ?? (this.taken > 0 ? end : start);
       this.sendingMs += sentAt - start;
       this.waitedMs += end - sentAt;
-      this.lastMs = end - start;
+      this.lastMs = end - (this.openedAt ?? start);
     }
   }
 
@@ -52,6 +55,7 @@ export class UploadMetrics {
 
   #count<Body extends Readable | Buffer>(body: Body, start: number): Body {
     this.taken = 0;
+    this.openedAt = now();
     const took = ({ length }: Buffer): void => {
       this.taken += length;
       this.bytesSent += length;
@@ -80,9 +84,8 @@ export class SlowRequest {
 
   /** `bytes`: the size of the body. */
   constructor(metrics: UploadMetrics, bytes: number) {
-    const start = now();
     this.#timer = setInterval(() => {
-      const elapsed = now() - start;
+      const elapsed = now() - (metrics.openedAt ?? now());
       const expected = (elapsed * bytes) / metrics.taken;
       const isSlow = metrics.taken > 0 && !metrics.isSent && expected > LONGEST_REQUEST_MS;
       if (elapsed >= JUDGED_AFTER_MS && isSlow) this.#cut.abort(new Error('the request would take too long'));

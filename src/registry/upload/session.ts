@@ -16,6 +16,9 @@ import type { UploadMetrics } from './metrics.ts';
  */
 const CLOSING_BYTES_PER_MS = 10_000;
 
+/** Bodies from this size on get connections of their own once connections broke. */
+const LARGE_BYTES = 2 ** 20;
+
 /** How long a session that is given up may take to be deleted. */
 const CANCEL_MS = 5_000;
 
@@ -105,6 +108,7 @@ export class Session {
       url: this.#location,
       headers: { 'content-type': 'application/octet-stream', ...contentRange },
       body: metrics.metered(body, range),
+      freshConnection: this.#wantsFresh(range),
       signal,
       step: 'sending a chunk',
     });
@@ -131,6 +135,7 @@ export class Session {
       url: withDigest(this.#location, blob.digest),
       headers: { 'content-type': 'application/octet-stream', ...contentRange },
       body: metrics.metered(body, range),
+      freshConnection: this.#wantsFresh(range),
       timeouts: closingTimeouts(end - start, blob.size),
       signal,
       step: 'closing an upload',
@@ -160,6 +165,11 @@ export class Session {
     const response = await transport.send(this.#request({ method: 'DELETE', url: this.#location, signal }));
     await response.discard();
     return response.status !== 416;
+  }
+
+  /** Small bodies are not worth the round trips of a handshake. */
+  #wantsFresh({ start, end }: ByteRange): boolean {
+    return this.#init.context.host.freshConnections && end - start >= LARGE_BYTES;
   }
 
   #request(request: RegistryRequest): RegistryRequest {

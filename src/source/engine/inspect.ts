@@ -3,7 +3,7 @@ import { findProgram } from '../../common/platform.ts';
 import { ImageError, messageOf } from '../../oci/error.ts';
 import { type Digest, isDigest } from '../../oci/types.ts';
 import { type Answer, type CommandOptions, type EngineName, firstWords, run } from './command.ts';
-import { askSocket, INFO_PATH, imagePaths, socketOf } from './docker-api.ts';
+import { askDocker, INFO_PATH, imagePaths, socketOf } from './docker-api.ts';
 import { askForRoot } from './history.ts';
 
 /** One object of an engine's JSON. */
@@ -88,8 +88,8 @@ async function inspectOverSocket(asked: Asked): Promise<EngineImage | undefined>
   if (!socket) return undefined;
   const { root, info } = rootSuffices ? await askForRoot(socket, paths, signal) : {};
   if (root && info) return imageOf(asked, root, info);
-  const inspect = await askSocket(socket, paths.inspect, signal);
-  return inspect && read(asked, inspect, async () => info ?? askSocket(socket, INFO_PATH, signal));
+  const inspect = await askDocker(socket, paths.inspect, signal);
+  return inspect && read(asked, inspect, async () => info ?? askDocker(socket, INFO_PATH, signal));
 }
 
 /** An image of which only the root is known yet. */
