@@ -6,8 +6,8 @@ import { type Answer, type CommandOptions, type EngineName, firstWords, run } fr
 import { askDocker, INFO_PATH, imagePaths, socketOf } from './docker-api.ts';
 import { askForRoot } from './history.ts';
 
-/** One object of an engine's JSON. */
-type Inspect = Readonly<Record<string, unknown>>;
+/** One object of an engine's JSON: of `inspect`, `info`. */
+export type Inspect = Readonly<Record<string, unknown>>;
 
 /** An image as its engine knows it, and on demand what `info` says. */
 export interface EngineImage {
@@ -57,7 +57,7 @@ export async function inspectImage(
     const answer = await run(tool, ['image', 'inspect', name], options);
     if (answer.code !== 0) return refusal(engine, answer);
     const inspect = (JSON.parse(answer.stdout) as Inspect[])[0] ?? {};
-    return read(asked, inspect) ?? unreadable(asked);
+    return imageFrom(asked, inspect) ?? unreadable(asked);
   } catch (error) {
     options.signal.throwIfAborted();
     return { engine, why: 'failed', words: messageOf(error) };
@@ -73,7 +73,7 @@ function refusal(engine: EngineName, { code, stderr }: Answer): NoImage {
   return { engine, why: !unreachable && NO_SUCH_IMAGE.test(stderr) ? 'no such image' : 'failed', words };
 }
 
-interface Asked {
+export interface Asked {
   readonly engine: EngineName;
   readonly tool: string;
   readonly name: string;
@@ -89,7 +89,7 @@ async function inspectOverSocket(asked: Asked): Promise<EngineImage | undefined>
   const { root, info } = rootSuffices ? await askForRoot(socket, paths, signal) : {};
   if (root && info) return imageOf(asked, root, info);
   const inspect = await askDocker(socket, paths.inspect, signal);
-  return inspect && read(asked, inspect, async () => info ?? askDocker(socket, INFO_PATH, signal));
+  return inspect && imageFrom(asked, inspect, async () => info ?? askDocker(socket, INFO_PATH, signal));
 }
 
 /** An image of which only the root is known yet. */
@@ -103,8 +103,8 @@ function imageOf(asked: Asked, root: Digest, info: Inspect): EngineImage {
   return { engine, tool, name, imageId: root, root, info: async () => info, layers, env: options.env };
 }
 
-/** An image out of what `inspect` said; `ask` may give the answer of `info`. Undefined without a digest and layers. */
-function read(
+/** An image out of an answer of `inspect`; `ask` may have the answer of `info`. Undefined without a digest and layers. */
+export function imageFrom(
   { engine, tool, name, options }: Asked,
   inspect: Inspect,
   ask: () => Promise<Inspect | undefined> = async () => undefined,

@@ -3,9 +3,11 @@ import { ImageError } from '../../oci/error.ts';
 import { parseReference, splitReference } from '../../oci/reference.ts';
 import type { EngineName } from '../engine/command.ts';
 import { inspectImage, isFound, type NoImage } from '../engine/inspect.ts';
+import { findManifestList } from '../engine/manifest-list.ts';
 import type { FoundImage } from '../source.ts';
 import { foundInEngine, type StoreOpener } from './engine-image.ts';
 import { fileSource, findInFile } from './find-file.ts';
+import { foundList } from './manifest-list.ts';
 
 export interface FindOptions {
   /** An image name or ID, or `docker-archive:FILE[:ref]`, `oci-archive:FILE[:ref]`, `oci:DIR[:ref]`. */
@@ -55,7 +57,12 @@ async function findInEngine(options: FindOptions): Promise<FoundImage> {
   const engines: readonly EngineName[] = options.engine === 'auto' ? ['docker', 'podman'] : [options.engine];
   const refusals: NoImage[] = [];
   for (const engine of engines) {
-    const answer = await inspectImage(engine, lowerRepository(options.image), command);
+    const name = lowerRepository(options.image);
+    const [list, answer] = await Promise.all([
+      engine === 'podman' ? findManifestList(name, command) : undefined,
+      inspectImage(engine, name, command),
+    ]);
+    if (list) return foundList(list, options);
     if (isFound(answer)) return foundInEngine(answer, options);
     debug(`${engine}: ${answer.why}: ${answer.words}`);
     refusals.push(answer);
