@@ -2,8 +2,9 @@
 import { ImageError } from '../../oci/error.ts';
 import { parseReference, splitReference } from '../../oci/reference.ts';
 import type { EngineName } from '../engine/command.ts';
-import { inspectImage, isFound, type NoImage } from '../engine/inspect.ts';
+import { inspectImage, isFound } from '../engine/inspect.ts';
 import { findManifestList } from '../engine/manifest-list.ts';
+import { type NoImage, remedyFor } from '../engine/refusal.ts';
 import type { FoundImage } from '../source.ts';
 import { foundInEngine, type StoreOpener } from './engine-image.ts';
 import { fileSource, findInFile } from './find-file.ts';
@@ -85,8 +86,7 @@ function notFound(image: string, refusals: readonly NoImage[]): ImageError {
   const tried = refusals
     .map(({ engine, why, words }) => (why === 'not installed' ? words : `${engine}: ${words}`))
     .join('; ');
-  const remedy = refusals.some(({ why }) => why === 'no such image')
-    ? 'build or pull it first (with docker/build-push-action: load: true), and check its name with docker images'
-    : 'install docker or podman and start it, or push from a file: docker-archive:FILE, oci-archive:FILE, oci:DIR';
-  return new ImageError('Resolve', `no image ${JSON.stringify(image)} was found: ${tried}`, { remedy });
+  return new ImageError('Resolve', `no image ${JSON.stringify(image)} was found: ${tried}`, {
+    remedy: remedyFor(refusals),
+  });
 }
