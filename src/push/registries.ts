@@ -236,6 +236,7 @@ async function openTarget(
     ...(found === undefined ? {} : { credentials: found }),
     env,
     chunkSize,
+    concurrency,
     maxRetries,
     maxWait,
     tlsVerify,

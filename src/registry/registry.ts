@@ -17,8 +17,12 @@ export interface RegistryOptions {
   readonly insecure: boolean;
   /** PEM certificates that are trusted besides the default ones. */
   readonly ca?: string | undefined;
+  /** False: any certificate is accepted, with a warning. Default: true. */
+  readonly tlsVerify?: boolean | undefined;
   readonly credentials?: Credentials | undefined;
-  /** For HTTPS_PROXY, HTTP_PROXY, NO_PROXY. */
+  /** Connections at the same time, beside one for short requests. Default: 5. */
+  readonly concurrency?: number | undefined;
+  /** For HTTPS_PROXY, HTTP_PROXY, NO_PROXY and certs.d. */
   readonly env?: NodeJS.ProcessEnv | undefined;
   /** The largest request body, bytes; `auto`: what the registry announces, else 95 MB. */
   readonly chunkSize: number | 'auto';
@@ -26,8 +30,6 @@ export interface RegistryOptions {
   readonly maxRetries: number;
   /** How long a host that has answered before may be away or busy without a byte of progress, ms. */
   readonly maxWait?: number | undefined;
-  /** `false`: any certificate is accepted. */
-  readonly tlsVerify?: boolean | undefined;
   /** Default: by host. */
   readonly profile?: Profile | undefined;
   /** In place of the usual time-outs, ms. */
@@ -46,7 +48,8 @@ export class Registry {
 
   /** Nothing is sent yet. Throws when `ca` or the host can't be read. */
   constructor(options: RegistryOptions) {
-    const { host, insecure, ca, credentials, env, chunkSize, maxRetries, timeouts, clock } = options;
+    const { host, insecure, ca, tlsVerify, concurrency, credentials, env, chunkSize, maxRetries, timeouts, clock } =
+      options;
     const onEvent = (event: RegistryEvent): void => options.onEvent(event);
     const backoff = new Backoff(clock);
     this.host = host;
@@ -54,6 +57,8 @@ export class Registry {
       host,
       insecure,
       ca,
+      tlsVerify,
+      concurrency,
       credentials,
       env,
       backoff,
@@ -84,9 +89,13 @@ export class Registry {
     return repository;
   }
 
-  /** Asks the registry the first question, which every request waits for, while the caller still has other things to do. */
-  greet(): void {
-    this.#transport.greet();
+  /**
+   * Opens `concurrency` connections, which requests then find ready; sends nothing. With a bearer challenge one token is asked for
+   * the repositories that `repository` was called for (pull and push) and for those of `pull`, to read and mount from.
+   */
+  connect(pull: readonly string[] = []): void {
+    const push = [...this.#repositories.keys()].map((name) => `repository:${name}:pull,push`);
+    this.#transport.connect([...push, ...pull.map((name) => `repository:${name}:pull`)]);
   }
 
   /** The largest body (bytes) that this host was found, or announced, to take; undefined when nothing is known. */

@@ -3,6 +3,8 @@
  * server really answers (OCI-Chunk-*-Length, Range, 413, 416) wins.
  */
 
+import { isDockerHub } from '../../oci/docker-hub.ts';
+
 export interface Profile {
   /** For the log. */
   readonly name: string;
@@ -59,11 +61,11 @@ const PROFILES: readonly (readonly [pattern: RegExp, profile: Profile])[] = [
   [/\.dkr[.-]ecr(-fips)?\.[a-z0-9-]+\.(amazonaws\.com(\.cn)?|on\.aws)$|^public\.ecr\.aws$/, ECR],
   [/\.pkg\.dev$|^([a-z0-9-]+\.)?gcr\.io$/, GOOGLE],
   [/\.azurecr\.(io|cn|us)$/, AZURE],
-  [/^((registry-1|index)\.)?docker\.io$|^registry\.hub\.docker\.com$/, DOCKER_HUB],
 ];
 
 /** The profile for `host[:port]`. */
 export function profileFor(host: string): Profile {
   const name = host.toLowerCase().replace(/:\d+$/, '');
+  if (isDockerHub(name)) return DOCKER_HUB;
   return PROFILES.find(([pattern]) => pattern.test(name))?.[1] ?? NOTHING_KNOWN;
 }

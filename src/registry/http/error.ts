@@ -84,6 +84,11 @@ export class RegistryError extends Error {
     return this.#init.headers ?? {};
   }
 
+  /** The same error with what to do about it. */
+  advised(remedy: string): RegistryError {
+    return new RegistryError({ ...this.#init, remedy });
+  }
+
   /** Whether the registry named this error code (upper case, as in the specification). */
   has(code: string): boolean {
     return this.codes.some((entry) => entry.code === code);
@@ -95,7 +100,7 @@ export interface FailedResponse {
   readonly status: number;
   readonly headers: ResponseHeaders;
   readonly url: URL;
-  /** What to do about it, as far as whoever sent the request knows. */
+  /** What to do about it, as far as the sender of the request knows. */
   readonly remedy?: string | undefined;
   /** Never rejects: what came of the body before it broke. */
   excerpt(limit: number): Promise<string>;

@@ -19,6 +19,8 @@ export interface RawRequest extends Attempt {
   readonly timeouts: Timeouts;
   /** Each of them ends the request, and the answer while it comes. */
   readonly signals: readonly AbortSignal[];
+  /** Called once, when the last byte of the answer has come or none will come any more. */
+  onOver?(): void;
 }
 
 /** Bytes of a body; 0 without one. */
@@ -27,15 +29,24 @@ export const bodySize = (body: RequestBody | undefined): number =>
 
 /** Sends a request and resolves with the head of its answer, whatever its status. Throws RegistryError for everything else. */
 export async function exchange(dispatcher: Dispatcher, request: RawRequest): Promise<Answer> {
+  try {
+    return await send(dispatcher, request);
+  } catch (error) {
+    request.onOver?.();
+    throw error;
+  }
+}
+
+async function send(dispatcher: Dispatcher, request: RawRequest): Promise<Answer> {
   // undici takes a connection back one turn of the event loop after its last answer; asked before that, it opens another one.
   await nextTurn();
-  const { url, method, headers, signals, timeouts } = request;
+  const { url, method, headers, signals, timeouts, onOver } = request;
   const aborted = abortedOf(signals);
   if (aborted !== undefined) throw cancelledError(aborted.reason, request);
   const body = openBody(request);
   const source = body instanceof SentStream ? body : undefined;
   try {
-    return await new AnswerHandler({ timeouts, signals, source }).send(dispatcher, {
+    return await new AnswerHandler({ timeouts, signals, source, onOver }).send(dispatcher, {
       origin: url.origin,
       path: `${url.pathname}${url.search}`,
       method: method as Dispatcher.HttpMethod,
@@ -69,7 +80,7 @@ class SentStream {
   readonly #source: BodySource;
 
   constructor(source: BodySource) {
-    // Whoever counts the pieces as they go by listens to `data`, which would set them off before there is a connection.
+    // A counter of the pieces listens to `data`, which would start the stream before there is a connection.
     this.#source = source.pause().on('error', (error) => {
       this.failure ??= error;
     });
@@ -110,6 +121,7 @@ export interface AnswerHandlerOptions {
   readonly signals: readonly AbortSignal[];
   /** Where the request's body comes from: destroyed when the request is over, well or not. */
   readonly source: { destroy(): void } | undefined;
+  readonly onOver?: (() => void) | undefined;
 }
 
 /** Sends one request. Whatever happens first counts: the end of the answer, an error, a time-out, a signal. */
@@ -206,10 +218,11 @@ export class AnswerHandler implements Dispatcher.DispatchHandler {
   }
 
   #close(): void {
-    const { signals, source } = this.#options;
+    const { signals, source, onOver } = this.#options;
     this.#isOver = true;
     this.#deadline.done();
     for (const signal of signals) signal.removeEventListener('abort', this);
     source?.destroy();
+    onOver?.();
   }
 }
