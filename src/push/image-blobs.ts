@@ -61,7 +61,7 @@ function layerPiece({ digest, mediaType, size }: Descriptor, plain: boolean, dif
   return { key: digest, plain, mediaType, size, diffId: plain ? digest : diffId };
 }
 
-/** Blobs that are sent although a registry says that it has them: it denied them when a manifest came (T9). */
+/** Blobs that are sent although a registry says that it has them: it denied them when a manifest came. */
 
 export interface ForcedBlobs {
   /** By their keys. */

@@ -66,6 +66,8 @@ export interface RegistryRequest {
   readonly followRedirects?: boolean | undefined;
   /** A request to a token server: what it says of the credentials is shown where it belongs to the registry. */
   readonly isForToken?: boolean | undefined;
+  /** On a new connection, which ends with the request: for middleboxes that count the bytes of each. Default: a kept one. */
+  readonly freshConnection?: boolean | undefined;
   /** What the push is doing, for messages. */
   readonly step?: string | undefined;
 }
@@ -261,8 +263,10 @@ export class Transport {
         headers: this.#headers(request, home ? authorization?.header : undefined, home),
         timeouts: { ...defaultTimeouts(bodySize(body)), ...request.timeouts, ...this.#options.timeouts },
         signals,
+        closes: request.freshConnection,
         onOver: release,
       });
+      this.backoff.answered(url);
       this.#debug(`${answer.statusCode} to ${asked} after ${Math.round(now() - started)} ms`);
       return this.#received(request, answer, signals, home);
     } catch (error) {
@@ -273,7 +277,7 @@ export class Transport {
   async #lease(request: RegistryRequest): Promise<Lease> {
     const { method, url, step, signal } = request;
     try {
-      const lease = await this.#connections.take(url, signal);
+      const lease = await this.#connections.take(url, signal, request.freshConnection);
       this.#secrets.add(...(lease.proxy?.secrets ?? []));
       return lease;
     } catch (cause) {

@@ -4,8 +4,8 @@
  */
 
 import { readdirSync, readFileSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { homeFolder, pathsOf, type System, variable } from '../../common/platform.ts';
 import { DOCKER_HUB, isDockerHub } from '../../oci/docker-hub.ts';
 import { type ClientCertificate, certificatesIn } from './trust.ts';
 
@@ -17,17 +17,32 @@ export interface HostCertificates {
   readonly problems: readonly string[];
 }
 
-/** The folders that docker (rootful, rootless) and podman look in, the user's own first. */
-export function certsFolders(env: NodeJS.ProcessEnv): string[] {
-  const home = env.HOME || env.USERPROFILE || homedir();
+/**
+ * The folders that docker (rootful, rootless) and podman look in, the user's own first. On macOS and Windows that of Docker Desktop:
+ * https://docs.docker.com/desktop/troubleshoot-and-support/faqs/macfaqs/#how-do-i-add-custom-ca-certificates
+ */
+export function certsFolders(env: NodeJS.ProcessEnv, system: System = process.platform): string[] {
+  const { join } = pathsOf(system);
+  const home = homeFolder(env, system);
+  const podman = join(home, '.config', 'containers', 'certs.d');
+  const desktop = join(home, '.docker', 'certs.d');
+  if (system === 'win32') {
+    const ofAll = variable('PROGRAMDATA', env, system) || 'C:\\ProgramData';
+    return [podman, desktop, join(ofAll, 'docker', 'certs.d')];
+  }
   const config = env.XDG_CONFIG_HOME || join(home, '.config');
   return [
-    join(home, '.config', 'containers', 'certs.d'),
+    podman,
     join(config, 'docker', 'certs.d'),
+    ...(system === 'darwin' ? [desktop] : []),
     '/etc/containers/certs.d',
     '/etc/docker/certs.d',
   ];
 }
+
+/** The folder of a host: a Windows name has no colon, and docker leaves it out. moby, registry/registry.go, cleanPath. */
+export const certsFolderOf = (host: string, system: System = process.platform): string =>
+  system === 'win32' ? host.replaceAll(':', '') : host;
 
 /**
  * The certificates for a host as an image reference names it (`registry.example.com:5000`). Authorities of all folders count, the first
@@ -35,7 +50,7 @@ export function certsFolders(env: NodeJS.ProcessEnv): string[] {
  */
 export function certificatesFor(host: string, folders: readonly string[]): HostCertificates {
   const names = isDockerHub(host) ? [DOCKER_HUB, host.toLowerCase()] : [host.toLowerCase()];
-  const paths = folders.flatMap((folder) => [...new Set(names)].map((name) => join(folder, name)));
+  const paths = folders.flatMap((folder) => [...new Set(names)].map((name) => join(folder, certsFolderOf(name))));
   const ca: string[] = [];
   const problems: string[] = [];
   let client: ClientCertificate | undefined;
