@@ -12,6 +12,6 @@ export default defineConfig({
     hookTimeout: 300_000,
     expect: { poll: { timeout: 60_000 } },
     globalSetup: ['__tests__/support/real/broker.ts'],
-    include: ['__tests__/**/*.test.ts'],
+    include: ['__tests__/**/*.test.ts', 'packages/*/__tests__/**/*.test.ts'],
   },
 });

@@ -15,6 +15,7 @@ import { documentOf } from './bench/document.ts';
 import { type ImageRecipe, SIXTY } from './bench/images.ts';
 import { inRounds } from './bench/measure.ts';
 import { type Results, readResults, withAttempt, writeResults } from './bench/results.ts';
+import { measureRoundTrips } from './bench/round-trips.ts';
 import { MEMORY_SIZES, memoryContestants, startupContestants, uplinkContestants } from './bench/studies.ts';
 import { setupTools } from './bench/tools.ts';
 import { versionsOf } from './bench/versions.ts';
@@ -95,7 +96,7 @@ function parts(): Part[] {
 }
 
 function chosen(): Part[] {
-  const only = options.only?.split(',');
+  const only = options.only?.split(',').filter((name) => name !== 'round-trips');
   const sizes = (options.small ? SIXTY.name : options.sizes)?.split(',');
   // Studies that say little more at another size, and are there for whoever asks for it.
   const isExtra = ({ name, image }: Part) =>
@@ -108,7 +109,7 @@ function chosen(): Part[] {
     .filter((part) => !sizes || sizes.includes(part.image));
   if (found.length === 0) {
     const names = new Set(parts().map(({ name }) => name));
-    throw new Error(`nothing to measure: --only takes ${[...names].join(', ')}`);
+    throw new Error(`nothing to measure: --only takes ${[...names, 'round-trips'].join(', ')}`);
   }
   return found;
 }
@@ -158,7 +159,18 @@ async function measurePart(world: World, part: Part, began: string, before: Resu
   return results;
 }
 
-if (!options.print) await main();
+/** The study of round trips needs engines of its own and none of the world's images. */
+async function roundTrips(): Promise<void> {
+  const missing = await setup([...TEST_PARTS]);
+  if (missing.length > 0) throw new Error(`the benchmark needs ${missing.join(', ')}`);
+  await setupTools();
+  const rows = await measureRoundTrips(rounds);
+  writeResults({ ...readResults(), roundTrips: rows });
+}
+
+const only = options.only?.split(',') ?? [];
+if (!options.print && only.includes('round-trips')) await roundTrips();
+if (!options.print && only.join() !== 'round-trips') await main();
 const { markdown, plot } = documentOf(readResults(), options.small ? [SIXTY.name] : undefined);
 console.log(markdown);
 if (options.write) {

@@ -4,7 +4,7 @@ import { startDocker } from '../__tests__/support/real/docker.ts';
 import { setup } from './setup/parts.ts';
 
 const MB = 1_000_000;
-const MEMORY_LIMIT = 300 * MB;
+const MEMORY_LIMIT = 200 * MB;
 /** 58 % of it are 900 MB. */
 const DEFAULT_MEGABYTES = 1552;
 

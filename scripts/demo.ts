@@ -32,7 +32,9 @@ interface DemoImage {
   remove(): Promise<void>;
 }
 
-const engineAnswers = (): Promise<boolean> =>
+/** GitHub's Windows machines have a Docker for Windows containers, which builds no Linux image. */
+const engineAnswers = async (): Promise<boolean> =>
+  process.platform === 'linux' &&
   run('docker', ['info'], { timeout: 10_000 }).then(
     () => true,
     () => false,

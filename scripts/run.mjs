@@ -4,7 +4,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { constants } from 'node:os';
-import { dirname, join } from 'node:path';
+import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -19,6 +19,8 @@ const tasks = [
   'faults',
   'release-archives',
   'release-notes',
+  'try-archive',
+  'units',
 ];
 
 const readJson = (path) => JSON.parse(readFileSync(join(root, path), 'utf8'));
@@ -68,7 +70,10 @@ const runtime = actionRuntime();
 const child = spawn(runtime, [join(root, 'scripts', `${task}.ts`), ...rest], {
   cwd: root,
   stdio: 'inherit',
-  env: { ...process.env, PATH: `${dirname(runtime)}:${join(root, 'node_modules/.bin')}:${process.env.PATH ?? ''}` },
+  env: {
+    ...process.env,
+    PATH: [dirname(runtime), join(root, 'node_modules/.bin'), process.env.PATH ?? ''].join(delimiter),
+  },
 });
 // A terminal sends Ctrl-C to the task as well; this process only waits for it to clean up. A signal sent to this process alone is passed on.
 process.on('SIGINT', () => {});

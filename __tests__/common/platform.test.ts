@@ -7,9 +7,11 @@ import {
   colonAfterPath,
   dockerConfigFile,
   dockerSocket,
+  endingSignals,
   findProgram,
   hasFifos,
   homeFolder,
+  leadsOut,
   podmanAuthFiles,
   programNames,
   type System,
@@ -44,6 +46,24 @@ describe('the colon after a path', () => {
     expect(split('/images/app.tar:app:1', system)).toEqual(['/images/app.tar', 'app:1']);
     expect(split('/images/app.tar', system)).toEqual(['/images/app.tar']);
   });
+});
+
+describe('a name inside of a folder', () => {
+  it.each(['a/b.tar', 'a..b', '..a/b', './a', 'blobs/sha256/0a'])('stays there: %s', (name) => {
+    for (const system of [...UNIX, 'win32'] as const) expect(leadsOut(name, system)).toBe(false);
+  });
+
+  it.each(['/etc/passwd', '../a', 'a/../../b', 'a/..'])('leads out: %s', (name) => {
+    for (const system of [...UNIX, 'win32'] as const) expect(leadsOut(name, system)).toBe(true);
+  });
+
+  it.each(['C:\\Users', 'C:/Users', 'C:file', 'a\\..\\..\\b', '..\\b', '\\\\server\\share', 'file:stream'])(
+    'leads out on Windows alone: %s',
+    (name) => {
+      expect(leadsOut(name, 'win32')).toBe(true);
+      for (const system of UNIX) expect(leadsOut(name, system)).toBe(false);
+    },
+  );
 });
 
 describe('the folders of a user', () => {
@@ -104,6 +124,13 @@ describe('the engine of docker', () => {
   });
 });
 
+describe('the end of the program', () => {
+  it('is asked for by signals, on Windows by more', () => {
+    for (const system of UNIX) expect(endingSignals(system)).toEqual(['SIGINT', 'SIGTERM']);
+    expect(endingSignals('win32')).toEqual(['SIGINT', 'SIGTERM', 'SIGBREAK', 'SIGHUP']);
+  });
+});
+
 describe('a program', () => {
   let folder: string;
 
@@ -124,7 +151,7 @@ describe('a program', () => {
     expect(programNames('docker', { PATHEXT: '.EXE' }, 'linux')).toEqual(['docker']);
   });
 
-  it('is found in the PATH, in its order', () => {
+  it.skipIf(process.platform === 'win32')('is found in the PATH, in its order', () => {
     const env = { PATH: `/nowhere:${folder}/other:${folder}` };
     expect(findProgram('docker', env, 'linux')).toBe(join(folder, 'docker'));
     expect(findProgram('notes', env, 'linux')).toBeUndefined();

@@ -45,7 +45,8 @@ function imageOf(layers: readonly Buffer[], options: { layerType?: string; store
       const blob = stored[layers.findIndex((layer) => digestOf(layer) === digest)];
       if (!blob) return undefined;
       const read = (start = 0, end = blob.length) => Readable.from([blob.subarray(start, end)]);
-      return { size: blob.length, format: 'gzip', seekable: true, bytes: blob, read };
+      const format = options.layerType === MediaType.ociLayer ? 'tar' : 'gzip';
+      return { size: blob.length, format, seekable: true, bytes: blob, read };
     },
     close: async () => void asked.closed++,
   });

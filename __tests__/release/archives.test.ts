@@ -5,12 +5,11 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type ArchivedFile, writeTarball, writeZip } from '../../scripts/release/archive.ts';
-import { WINDOWS_LAUNCHER } from '../../scripts/release/launchers.ts';
-import { SYSTEMS, thisSystem } from '../../scripts/release/systems.ts';
+import { runBare } from '../../scripts/release/run-bare.ts';
+import { thisSystem } from '../../scripts/release/systems.ts';
 import { writeDockerArchive } from '../support/images.ts';
 import { type Registry, startRegistry } from '../support/registry/server.ts';
-import { expectPush, LIMIT, RECIPE, runBare } from './pushes.ts';
+import { expectPush, LIMIT, RECIPE } from './pushes.ts';
 
 const checkout = fileURLToPath(new URL('../../', import.meta.url));
 
@@ -103,58 +102,3 @@ const librariesOf = (...programs: readonly string[]): ReadonlySet<string> => {
   const listed = programs.map((program) => execFileSync('ldd', [program], { encoding: 'utf8' })).join('');
   return new Set([...listed.matchAll(/(?:=> |^\s+)(\/\S+) \(0x/gm)].map(([, path]) => path!));
 };
-
-describe('the archives', () => {
-  it('are for Linux, macOS and Windows, each with a Node.js that is pinned by a hash', () => {
-    expect(SYSTEMS.map(({ name }) => name)).toEqual([
-      'linux-x64',
-      'linux-arm64',
-      'macos-arm64',
-      'macos-x64',
-      'windows-x64',
-    ]);
-    for (const { node } of SYSTEMS) {
-      expect(node.version).toMatch(/^2[46]\.\d+\.\d+$/);
-      expect(Buffer.from(node.integrity.replace('sha512-', ''), 'base64')).toHaveLength(64);
-    }
-  });
-
-  const files: readonly ArchivedFile[] = [
-    { path: 'it/z.txt', content: Buffer.from('text\n') },
-    { path: 'it/a', content: Buffer.from('#!/bin/sh\necho it runs\n'), isProgram: true },
-  ];
-  const time = new Date('2026-02-03T04:05:06Z');
-
-  it.each([
-    ['tar.gz', writeTarball],
-    ['zip', writeZip],
-  ] as const)('are the same bytes for the same files: %s', async (ending, write) => {
-    const [one, other] = [join(folder, `one.${ending}`), join(folder, `other.${ending}`)];
-    await write(one, files, time);
-    await write(other, files.toReversed(), time);
-    expect(readFileSync(one).equals(readFileSync(other))).toBe(true);
-  });
-
-  it('are packed with modes and times', async () => {
-    await writeTarball(join(folder, 'it.tar.gz'), files, time);
-    const listed = execFileSync('tar', [
-      '--list',
-      '--verbose',
-      '--utc',
-      '--full-time',
-      '--gzip',
-      '--file',
-      join(folder, 'it.tar.gz'),
-    ]);
-    expect(
-      String(listed)
-        .trim()
-        .split('\n')
-        .map((line) => line.split(/\s+/).join(' ')),
-    ).toEqual(['-rwxr-xr-x 0/0 23 2026-02-03 04:05:06 it/a', '-rw-r--r-- 0/0 5 2026-02-03 04:05:06 it/z.txt']);
-  });
-
-  it('start Node.js on Windows by the folder of the launcher, in lines that cmd.exe understands', () => {
-    expect(WINDOWS_LAUNCHER.split('\r\n')).toEqual(['@echo off', '"%~dp0node\\node.exe" "%~dp0dist\\cli.js" %*', '']);
-  });
-});

@@ -5,9 +5,10 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type PinnedPackage, packageFiles } from '../../scripts/release/npm-package.ts';
+import { runBare } from '../../scripts/release/run-bare.ts';
 import { writeDockerArchive } from '../support/images.ts';
 import { type Registry, startRegistry } from '../support/registry/server.ts';
-import { expectPush, LIMIT, RECIPE, runBare } from './pushes.ts';
+import { expectPush, LIMIT, RECIPE } from './pushes.ts';
 
 const checkout = fileURLToPath(new URL('../../', import.meta.url));
 

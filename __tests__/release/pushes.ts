@@ -1,27 +1,9 @@
 /** A push by an installed command, in an environment that has nothing of this checkout. */
-import { spawn } from 'node:child_process';
-import { text } from 'node:stream/consumers';
 import { expect } from 'vitest';
 import { pullBack } from '../../scripts/demo/pull-back.ts';
+import { runBare } from '../../scripts/release/run-bare.ts';
 import type { Digest } from '../../src/oci/types.ts';
 import type { Registry } from '../support/registry/server.ts';
-
-export interface CommandResult {
-  readonly exitCode: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-/** Runs a command to its end with this environment alone. */
-export const runBare = async (
-  [command = '', ...args]: readonly string[],
-  env: Readonly<Record<string, string>>,
-): Promise<CommandResult> => {
-  const child = spawn(command, args, { env, cwd: '/', stdio: ['ignore', 'pipe', 'pipe'] });
-  const ended = new Promise<number | null>((resolve, reject) => child.once('error', reject).once('close', resolve));
-  const [stdout, stderr, exitCode] = await Promise.all([text(child.stdout), text(child.stderr), ended]);
-  return { exitCode, stdout, stderr };
-};
 
 /** Pushes by `command`, then pulls the image back and checks each byte of its layers. */
 export const expectPush = async (

@@ -174,6 +174,8 @@ const environmentOf = (options: RunActionOptions, metadata: ActionMetadata, runn
     PATH: process.env.PATH,
     ...options.user?.env,
     HOME: runner.home,
+    // What is HOME on Windows.
+    USERPROFILE: runner.home,
     CI: 'true',
     GITHUB_ACTIONS: 'true',
     GITHUB_REPOSITORY: 'example/app',

@@ -3,6 +3,7 @@ import { CASES } from './cases.ts';
 import { notes } from './notes.ts';
 import { plotOf } from './plot.ts';
 import { type Attempt, median, medianSeconds, type Results, type Row } from './results.ts';
+import { roundTripTables } from './round-trips.ts';
 import { MEMORY_SIZES, SIZE_WAYS, sizeKey } from './studies.ts';
 import { type Target, targetsOf } from './targets.ts';
 
@@ -25,6 +26,7 @@ export function documentOf(results: Results, images: readonly string[] = Object.
     environment(results),
     ...(images.includes('1.6gb') ? ['## What was asked for', targetTable(targetsOf(results)), ...notes()] : []),
     ...images.flatMap((image) => caseTables(results, image)),
+    ...roundTripTables(results.roundTrips ?? []),
     ...(images.includes('1.6gb') ? studies(results, plot !== undefined) : []),
   ];
   return { markdown: `${sections.filter((section) => section !== '').join('\n\n')}\n`, plot };

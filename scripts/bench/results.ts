@@ -1,6 +1,7 @@
 /** The results of all runs, kept in a file after every single measurement, so that parts measured at different times make one document. */
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import type { RoundTripRow } from './round-trips.ts';
 import { benchFolder } from './world.ts';
 
 /** What one run of one tool cost. */
@@ -36,6 +37,8 @@ export interface Row {
 export interface Results {
   /** By `<image>/<case>/<contestant>`. */
   readonly rows: Readonly<Record<string, Row>>;
+  /** Of the study of round trips, as it ran last. */
+  readonly roundTrips?: readonly RoundTripRow[];
   /** By name: what was run, in which version. */
   readonly versions: Readonly<Record<string, string>>;
 }

@@ -21,6 +21,13 @@ export function colonAfterPath(text: string, system: System = process.platform):
   return text.indexOf(':', drive?.length ?? 0);
 }
 
+/** Whether a name out of an archive or a folder's list would be a file elsewhere, if it were joined to the folder's path. */
+export const leadsOut = (name: string, system: System = process.platform): boolean =>
+  pathsOf(system).isAbsolute(name) ||
+  name.split(system === 'win32' ? /[\\/]/ : '/').includes('..') ||
+  // `C:file` is relative to that drive's current folder, and `file:stream` is another stream of a file.
+  (system === 'win32' && name.includes(':'));
+
 /** A variable of an environment. On Windows their names have no case, but a copy of `process.env` has: it may have `Path`. */
 export function variable(name: string, env: NodeJS.ProcessEnv, system: System = process.platform): string | undefined {
   if (system !== 'win32' || env[name] !== undefined) return env[name];
@@ -102,6 +109,10 @@ export function programNames(name: string, env: NodeJS.ProcessEnv, system: Syste
     ? [name]
     : endings.map((ending) => name + ending.toLowerCase());
 }
+
+/** The signals that ask this program to end. On Windows Ctrl+Break and the closing of the console window are told as signals too. */
+export const endingSignals = (system: System = process.platform): readonly NodeJS.Signals[] =>
+  system === 'win32' ? ['SIGINT', 'SIGTERM', 'SIGBREAK', 'SIGHUP'] : ['SIGINT', 'SIGTERM'];
 
 /** Whether a file can be a pipe between processes (mkfifo). Windows has named pipes, which are no files: a tool can't write to one by its name. */
 export const hasFifos = (system: System = process.platform): boolean => system !== 'win32';

@@ -90,7 +90,7 @@ export async function openContext<Request extends RequestOptions>(
   const { compression, workDir } = request;
   const level = request.compressionLevel ?? COMPRESSIONS[compression].defaultLevel;
   const hosts = await openRegistries(request, { report, signal });
-  for (const { registry } of hosts.values()) registry.greet();
+  for (const { registry } of hosts.values()) registry.connect();
   return {
     request,
     report,

@@ -1,11 +1,9 @@
 /** Documents of registries (manifests, small blobs): each is asked for once in a push, whichever step needs it. */
 
+import { MAX_DOCUMENT_BYTES } from '../oci/documents.ts';
 import type { Descriptor, Digest } from '../oci/types.ts';
 import type { FetchedManifest } from '../registry/manifests.ts';
 import type { Repository } from '../registry/repository.ts';
-
-/** Configs and manifests beyond this are not images: distribution refuses manifests over 4 MiB. Bytes. */
-const MAX_DOCUMENT_BYTES = 4 * 1024 * 1024;
 
 export class RegistryDocuments {
   readonly #manifests = new Map<string, Promise<FetchedManifest | undefined>>();

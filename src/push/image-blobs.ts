@@ -1,16 +1,8 @@
 /** The blobs of an image: every one once, by the digest it has in the tree. */
 
 import type { ImageTree } from '../oci/image-tree.ts';
-import {
-  type Descriptor,
-  type Digest,
-  digestOf,
-  type ImageConfig,
-  isForeignLayer,
-  isPlainLayerType,
-  MediaType,
-} from '../oci/types.ts';
-import { walk } from '../oci/walk.ts';
+import { type Descriptor, type Digest, digestOf, isForeignLayer, MediaType } from '../oci/types.ts';
+import { isUncompressedLayer, walk } from '../oci/walk.ts';
 import type { TargetRepository } from './target-repository.ts';
 
 export interface ImageBlob {
@@ -55,30 +47,18 @@ export function uncompressedLayer(diffId: Digest, size?: number): ImageBlob {
 }
 
 function manifestBlobs(tree: Extract<ImageTree, { kind: 'manifests' }>): ImageBlob[] {
-  return walk(tree).manifests.flatMap(({ manifest, isImage }) => {
-    const diffIds = isImage ? diffIdsOf(tree.documents.get(manifest.config.digest), manifest.layers.length) : [];
+  return walk(tree).manifests.flatMap((one) => {
+    const { manifest, diffIds } = one;
     const layers = manifest.layers.flatMap((layer, position): ImageBlob[] =>
-      isForeignLayer(layer) ? [] : [layerBlob(layer, isImage, diffIds[position])],
+      isForeignLayer(layer) ? [] : [layerBlob(layer, isUncompressedLayer(one, position), diffIds?.[position])],
     );
     const { digest, mediaType, size } = manifest.config;
     return [...layers, { key: digest, plain: false, mediaType, size, diffId: undefined }];
   });
 }
 
-function layerBlob(layer: Descriptor, isImage: boolean, diffId: Digest | undefined): ImageBlob {
-  const { digest, mediaType, size } = layer;
-  const plain = isImage && isPlainLayerType(mediaType);
+function layerBlob({ digest, mediaType, size }: Descriptor, plain: boolean, diffId: Digest | undefined): ImageBlob {
   return { key: digest, plain, mediaType, size, diffId: plain ? digest : diffId };
-}
-
-function diffIdsOf(config: Buffer | undefined, count: number): readonly Digest[] {
-  if (!config) return [];
-  try {
-    const ids = (JSON.parse(config.toString('utf8')) as ImageConfig).rootfs?.diff_ids ?? [];
-    return ids.length === count ? ids : [];
-  } catch {
-    return [];
-  }
 }
 
 /** Blobs that are uploaded although a registry says that it has them: it denied them when a manifest came. */

@@ -61,15 +61,19 @@ async function pushImages(shared: SharedContext<PushRequest>): Promise<PushResul
   const { request, stats } = shared;
   const jobs = request.images.map((image) => contextOf(shared, image));
   const images = await stats.time('resolve', () => resolveAll(jobs));
-  if (request.dryRun) {
-    for (const { job, found } of images) await reportDryRun(job, found);
-    return resultOf(shared, images, { exported: 'nothing', changed: false });
+  try {
+    if (request.dryRun) {
+      for (const { job, found } of images) await reportDryRun(job, found);
+      return resultOf(shared, images, { exported: 'nothing', changed: false });
+    }
+    const [first] = images;
+    if (images.length > 1 || !first) return resultOf(shared, images, await pushAll(shared, images));
+    const pushed = await pushAll(shared, images).catch((error: unknown) => failAll(first, error));
+    await pushByEngine(first.job, first.found);
+    return resultOf(shared, images, pushed);
+  } finally {
+    await Promise.allSettled(images.map(({ found }) => found.close?.()));
   }
-  const [first] = images;
-  if (images.length > 1 || !first) return resultOf(shared, images, await pushAll(shared, images));
-  const pushed = await pushAll(shared, images).catch((error: unknown) => failAll(first, error));
-  await pushByEngine(first.job, first.found);
-  return resultOf(shared, images, pushed);
 }
 
 interface ResolvedImage {
@@ -77,8 +81,15 @@ interface ResolvedImage {
   readonly found: FoundImage;
 }
 
-const resolveAll = (jobs: readonly PushContext[]): Promise<ResolvedImage[]> =>
-  Promise.all(jobs.map(async (job) => ({ job, found: await resolve(job) })));
+/** Finds all images at once; when one can't be found, what the others have opened is closed. */
+async function resolveAll(jobs: readonly PushContext[]): Promise<ResolvedImage[]> {
+  const ended = await Promise.allSettled(jobs.map(async (job) => ({ job, found: await resolve(job) })));
+  const images = ended.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
+  const failed = ended.find((one) => one.status === 'rejected');
+  if (!failed) return images;
+  await Promise.allSettled(images.map(({ found }) => found.close?.()));
+  throw failed.reason;
+}
 
 interface Pushed {
   /** Where the bytes came from. */

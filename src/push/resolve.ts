@@ -1,15 +1,9 @@
 /** Finds an image, and what can be known of it without its export, so that an image that is there is never exported. */
 
+import { readConfig } from '../oci/documents.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
 import { selectPlatforms } from '../oci/platforms.ts';
-import {
-  type Descriptor,
-  type Digest,
-  type ImageConfig,
-  type Index,
-  isIndexType,
-  isManifestType,
-} from '../oci/types.ts';
+import { type Descriptor, type Digest, type Index, isIndexType, isManifestType } from '../oci/types.ts';
 import { findImage } from '../source/find/find.ts';
 import type { FoundImage } from '../source/source.ts';
 import { openEngineStore } from '../source/store/open.ts';
@@ -31,6 +25,7 @@ export async function resolve(job: PushContext): Promise<FoundImage> {
     tempDir: request.workDir,
     signal,
     debug: (text) => report({ type: 'debug', text }),
+    notice: (text) => report({ type: 'info', text }),
     storeOpener: (engineImage, options) => openEngineStore(engineImage, { ...options, export: way, env: request.env }),
   });
   // An image with manifests of its own hardly ever has plain layers: earlier images only tell where to mount its blobs from.
@@ -115,8 +110,8 @@ async function composedTree(
   if (!found.diffIds) return undefined;
   const config = await documents.blob(repository, found.imageId, signal);
   if (!config) return undefined;
-  const diffIds = (JSON.parse(config.toString('utf8')) as Partial<ImageConfig>).rootfs?.diff_ids;
-  return diffIds ? { kind: 'composed', config, diffIds } : undefined;
+  const { diff_ids: diffIds } = readConfig(config, `the config ${found.imageId}`).rootfs;
+  return { kind: 'composed', config, diffIds };
 }
 
 async function manifestTree(

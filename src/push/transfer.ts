@@ -4,13 +4,14 @@
  */
 
 import pLimit from 'p-limit';
-import type { StreamedBlob, StreamingBlob } from '../blob/blob.ts';
+import type { StoredBlob, StreamedBlob, StreamingBlob } from '../blob/blob.ts';
 import { layerMediaType } from '../blob/compress/compression.ts';
 import { cachedBlob, memoryBlob, readyBlob } from '../blob/ready.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
 import { type Digest, MediaType } from '../oci/types.ts';
 import type { StoreSource, StreamSource } from '../source/source.ts';
 import { activeRegistries, type PushContext } from './context.ts';
+import { PushError } from './error.ts';
 import { blobsOf, type ImageBlob, type UploadAgain } from './image-blobs.ts';
 import { LayerBuilder } from './layer-builder.ts';
 import { type BlobPlace, Plan } from './plan.ts';
@@ -141,6 +142,7 @@ export class Transfer {
         this.#queue.leave(key);
         return;
       }
+      assertAsDescribed(stored, blob);
       const body = plain ? undefined : readyBlob(stored, key, this.#job);
       if (body) await this.#add({ blob, body, mediaType, fromCache: false });
       else if (plain) await this.#sendWhileMade(blob, (builder) => builder.compress(stored.read(), key));
@@ -236,6 +238,20 @@ export class Transfer {
   missingOf(tree: ImageTree): readonly ImageBlob[] {
     return blobsOf(tree).filter(({ key }) => !this.isTaken(key));
   }
+}
+
+/**
+ * Throws PushError for a blob that is not what the image's documents say. A registry accepts both, and no client can pull either: a
+ * layer that is compressed twice, and one of another size than its descriptor's.
+ */
+function assertAsDescribed({ format, size }: StoredBlob, { key, plain, size: described }: ImageBlob): void {
+  const remedy = 'the image is damaged where it is kept: build, pull or save it again';
+  if (plain && format !== 'tar' && format !== 'other') {
+    const what = `the layer ${key} is compressed (${format}), and the image's config says that it is not`;
+    throw new PushError('Export', what, { remedy });
+  }
+  if (plain || size === undefined || described === undefined || size === described) return;
+  throw new PushError('Export', `the blob ${key} has ${size} bytes where its descriptor says ${described}`, { remedy });
 }
 
 /**

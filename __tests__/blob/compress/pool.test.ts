@@ -8,6 +8,8 @@ import { bytesOf, newPool } from '../layers.ts';
 it('levels are checked against what the compression has', () => {
   expect(new CompressorPool({ compression: 'gzip', level: 9 }).level).toBe(9);
   expect(() => new CompressorPool({ compression: 'gzip', level: 10 })).toThrow('gzip has no compression level 10');
+  expect(new CompressorPool({ compression: 'zstd', level: 19 }).level).toBe(19);
+  expect(() => new CompressorPool({ compression: 'zstd', level: 20 })).toThrow('zstd has no compression level 20');
   expect(() => new CompressorPool({ compression: 'zstd', level: 1.5 })).toThrow(LayerError);
   expect(() => new CompressorPool({ compression: 'zstd', level: 0 })).toThrow(LayerError);
 });

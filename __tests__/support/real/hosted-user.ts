@@ -94,7 +94,7 @@ const otherUser = async (folder: string, { sudo, docker }: HostedUserOptions): P
     binds.push(docker.host.replace('unix://', ''), socket);
     env.DOCKER_HOST = `unix://${socket}`;
   }
-  const enter = ['unshare', '--mount', 'sh', '-ec', ENTER, 'sh', folder, ...binds, '--'];
+  const enter = ['unshare', '--mount', 'bash', '-ec', ENTER, 'bash', folder, ...binds, '--'];
   return {
     uid: HOSTED_ID,
     gid: HOSTED_ID,

@@ -1,23 +1,19 @@
 /** One block in, one complete gzip member or zstd frame out: what a worker thread does. */
 
-import { readFileSync } from 'node:fs';
-import { constants, crc32, zstdCompressSync } from 'node:zlib';
-import { deflate } from 'libdeflate';
-import { type Compression, shrinks } from './compression.ts';
-import { freed } from './pool.ts';
+import { constants, crc32, deflateRawSync, zstdCompressSync } from 'node:zlib';
+import { createDeflate, type Deflate } from '../../../packages/deflate/deflate.ts';
+import type { Compression } from './compression.ts';
 
-/** Compresses `block` into `into` (which has `grownBytes` of room) and returns how many bytes it took. Same block, same bytes. */
+/**
+ * Compresses `block` into `into` (which has `grownBytes` of room) and returns how many bytes it took. The same block gives the same
+ * bytes: gzip's level 1 everywhere, all other levels on processors of one kind, because Node's zlib and zstd choose their code by the processor.
+ */
 export type Codec = (block: Uint8Array, into: Uint8Array) => number;
 
 /** The codec for a compression and level. */
-export async function codecFor(compression: Compression, level: number): Promise<Codec> {
-  return compression === 'gzip' ? gzipCodec(await deflateFor(level)) : zstdCodec(level);
-}
-
-/** Level 1 is what nearly all use; only what is used is loaded. */
-async function deflateFor(level: number): Promise<Codec> {
-  if (level === 1) return (await import('./codec.ts')).fastDeflate();
-  return (await import('./codec.ts')).smallDeflate(level);
+export function codecFor(compression: Compression, level: number): Codec {
+  if (compression === 'zstd') return zstdCodec(level);
+  return gzipCodec(level === 1 ? createDeflate() : zlibDeflate(level));
 }
 
 /** RFC 1952, section 2.3: deflate, no flags, no time, no name, unknown system: nothing that differs between two runs. */
@@ -25,7 +21,7 @@ const GZIP_HEADER = Uint8Array.of(0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff);
 const GZIP_TRAILER_BYTES = 8;
 
 /** The checksum is Node's: it uses the processor's own instructions. */
-function gzipCodec(deflate: Codec): Codec {
+function gzipCodec(deflate: Deflate): Codec {
   return (block, into) => {
     into.set(GZIP_HEADER);
     const end = GZIP_HEADER.length + deflate(block, into.subarray(GZIP_HEADER.length));
@@ -50,73 +46,51 @@ function zstdCodec(level: number): Codec {
   };
 }
 
-/** Level 1 of gzip: the project's own deflate, compiled from deflate/ (AssemblyScript) to WebAssembly when dist is built. */
-
-/** What deflate/index.ts exports. */
-interface Exports {
-  readonly memory: { readonly buffer: ArrayBuffer };
-  input(): number;
-  output(): number;
-  capacity(): number;
-  deflate(size: number): number;
-}
-
-/** Node's types leave WebAssembly to the browser's. */
-interface WebAssemblyApi {
-  readonly Module: new (bytes: Uint8Array) => object;
-  readonly Instance: new (module: object) => { readonly exports: unknown };
-}
-const { Module, Instance } = (globalThis as unknown as { readonly WebAssembly: WebAssemblyApi }).WebAssembly;
-
-/** The module lies beside the bundle; the source tree uses the one that was built last. */
-const MODULE_URL = new URL(
-  import.meta.url.endsWith('.ts') ? '../../../dist/deflate.wasm' : './deflate.wasm',
-  import.meta.url,
-);
-
-/**
- * A compressor: writes `block`, at most 1 MiB, as a deflate stream (RFC 1951) into `into`, and returns how many bytes that took: never
- * more than 1/256 above the block's. What does not shrink is stored. Throws RangeError for a longer block.
- */
-export function fastDeflate(): (block: Uint8Array, into: Uint8Array) => number {
-  const { exports } = new Instance(new Module(readFileSync(MODULE_URL)));
-  const { memory, input, output, capacity, deflate } = exports as Exports;
-  // Its memory never grows, so these stay.
-  const source = new Uint8Array(memory.buffer, input(), capacity());
-  const result = new Uint8Array(memory.buffer, output());
+/** Levels 2 to 9 of gzip: zlib, for those who want smaller layers more than fast pushes. What does not shrink is stored. */
+function zlibDeflate(level: number): Deflate {
+  const fast = createDeflate();
   return (block, into) => {
-    source.set(block);
-    const size = deflate(block.length);
-    into.set(result.subarray(0, size));
-    return size;
-  };
-}
-
-/** Levels 2 to 12 of gzip: libdeflate, for those who want smaller layers more than fast pushes. */
-
-/** Writes `block` as a deflate stream into `into`, and returns how many bytes that took. What does not shrink is stored. */
-export function smallDeflate(level: number): (block: Uint8Array, into: Uint8Array) => number {
-  return (block, into) => {
-    if (block.length > 0 && !shrinks(block)) return putStored(block, into);
-    const deflated = deflate(block, level);
+    // What the fast compressor would store is not worth zlib's time: weights, wheels and pictures cost it as much as text.
+    if (block.length > 0 && !shrinks(block, fast)) return fast(block, into);
+    const deflated = deflateRawSync(block, { level, chunkSize: into.length });
     into.set(deflated);
     return freed(deflated);
   };
 }
 
-/** RFC 1951, section 3.2.4: a stored block holds at most 65535 bytes behind 5 bytes of header. */
-const STORED_BYTES = 0xffff;
+/** Several places, since one sample takes a block that is half text for a picture: that cost 2 % in size when it was measured. */
+const PLACES = 8;
+const PLACE_BYTES = 4096;
+/** A sample that shrinks by less than this says that its block would not either. */
+const WORTHWHILE = 0.98;
 
-function putStored(block: Uint8Array, into: Uint8Array): number {
-  const view = new DataView(into.buffer, into.byteOffset);
-  let at = 0;
-  for (let start = 0; start < block.length; start += STORED_BYTES) {
-    const part = block.subarray(start, start + STORED_BYTES);
-    view.setUint8(at, start + part.length === block.length ? 1 : 0);
-    view.setUint16(at + 1, part.length, true);
-    view.setUint16(at + 3, ~part.length & 0xffff, true);
-    into.set(part, at + 5);
-    at += 5 + part.length;
+/** Used again for every block: buffers that are left to the garbage collector pile up in a thread. */
+const sample = new Uint8Array(PLACES * PLACE_BYTES);
+const sampleOutput = new Uint8Array(2 * sample.length);
+
+/** Compresses samples from `PLACES` places of the block, evenly apart, and tells whether they become smaller. */
+export function shrinks(block: Uint8Array, deflate: Deflate): boolean {
+  const sample = sampleOf(block);
+  return deflate(sample, sampleOutput) < sample.length * WORTHWHILE;
+}
+
+function sampleOf(block: Uint8Array): Uint8Array {
+  if (block.length <= sample.length) return block;
+  const step = (block.length - PLACE_BYTES) / (PLACES - 1);
+  for (let place = 0; place < PLACES; place++) {
+    const start = Math.floor(place * step);
+    sample.set(block.subarray(start, start + PLACE_BYTES), place * PLACE_BYTES);
   }
-  return at;
+  return sample;
+}
+
+/**
+ * Frees a compressor's output at once and returns how many bytes it had. The garbage collector does not see the size of such
+ * buffers: left to it, they cost 65 MB a thread.
+ */
+function freed(output: Uint8Array): number {
+  const { length, buffer } = output;
+  // A small one may lie in Node's own pool of buffers, which stays.
+  if (buffer.byteLength > Buffer.poolSize) (buffer as ArrayBuffer).transfer(0);
+  return length;
 }

@@ -38,15 +38,12 @@ const JOBS_PER_THREAD = 2;
 /** The one thread that reads, hashes and writes gets through about 550 MB/s, nine times what a thread compresses; and each takes about 25 MB. */
 const MOST_THREADS = 8;
 
-/** All that a thread makes on its heap is small and dead at the next message (heap.ts says the same of the main thread). */
-const THREAD_YOUNG_MB = 3;
-
 /** The bundler puts the thread's code beside the chunk that holds this file; in the source tree it is a file that Node runs as it is. */
 const WORKER_URL = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './compress-worker.js', import.meta.url);
 
 export interface PoolOptions {
   readonly compression: Compression;
-  /** gzip 1 to 12, zstd 1 to 22; what was measured best without it. */
+  /** One of COMPRESSIONS[compression].levels; what was measured best without it. */
   readonly level?: number;
   /** Without it the cores that this process may use, at most 8. */
   readonly threads?: number;
@@ -155,12 +152,7 @@ export class CompressorPool {
       bufferBytes: this.#bufferBytes,
     };
     // The runner's NODE_OPTIONS and flags are of no use to a compressor, and some are not allowed in a thread.
-    const worker = new Worker(WORKER_URL, {
-      workerData,
-      name: 'compressor',
-      execArgv: [],
-      resourceLimits: { maxYoungGenerationSizeMb: THREAD_YOUNG_MB },
-    });
+    const worker = new Worker(WORKER_URL, { workerData, name: 'compressor', execArgv: [] });
     const thread: Thread = { worker, busy: 0 };
     worker.on('message', (finished: Finished) => this.#finish(thread, finished));
     worker.on('error', (cause) => this.#fail(new LayerError('a compressor thread failed', { cause })));
@@ -188,17 +180,4 @@ export class CompressorPool {
     for (const pending of this.#pending.values()) pending.reject(error);
     this.#pending.clear();
   }
-}
-
-/** Memory of a compressor's output. */
-
-/**
- * Frees a compressor's output at once and returns how many bytes it had. The garbage collector does not see the size of such
- * buffers: left to it, they cost 65 MB a thread.
- */
-export function freed(output: Uint8Array): number {
-  const { length, buffer } = output;
-  // A small one may lie in Node's own pool of buffers, which stays.
-  if (buffer.byteLength > Buffer.poolSize) (buffer as ArrayBuffer).transfer(0);
-  return length;
 }

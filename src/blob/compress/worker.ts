@@ -6,7 +6,7 @@ import { codecFor } from './codec.ts';
 import type { Finished, Job, WorkerSettings } from './pool.ts';
 
 const { compression, level, bufferBytes } = workerData as WorkerSettings;
-const codec = await codecFor(compression, level);
+const codec = codecFor(compression, level);
 const port = parentPort!;
 
 /**

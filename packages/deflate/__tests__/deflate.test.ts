@@ -1,11 +1,11 @@
 import { inflateRawSync } from 'node:zlib';
 import { expect, it } from 'vitest';
-import { fastDeflate } from '../../../src/blob/compress/codec.ts';
+import { bytesOf, MIB } from '../../../__tests__/blob/layers.ts';
+import type { Content } from '../../../__tests__/support/content.ts';
 import { grownBytes } from '../../../src/blob/compress/compression.ts';
-import type { Content } from '../../support/content.ts';
-import { bytesOf, MIB } from '../layers.ts';
+import { createDeflate } from '../deflate.ts';
 
-const deflate = fastDeflate();
+const deflate = createDeflate();
 
 /** Compresses, and has it undone by zlib, which takes nothing that RFC 1951 does not allow. */
 const packed = (block: Uint8Array, by = deflate): Buffer => {
@@ -103,7 +103,7 @@ function blockOf(seed: number): Uint8Array {
 
 it('the same block gives the same bytes, whatever was compressed before, by every instance', () => {
   const block = bytesOf('mixed', 300_000);
-  const first = Buffer.from(packed(block, fastDeflate()));
+  const first = Buffer.from(packed(block, createDeflate()));
   packed(bytesOf('random', MIB));
   packed(bytesOf('text', MIB));
   expect(Buffer.from(packed(block)).equals(first)).toBe(true);
