@@ -1,6 +1,6 @@
 /** One registry host for one push: its connections, its back-off, what was learnt of it, its open uploads. */
 import type { Credentials } from './auth/credentials.ts';
-import { Backoff, type Clock, systemSleep } from './host/backoff.ts';
+import { Backoff, type Clock, DEFAULT_MAX_WAIT_MS } from './host/backoff.ts';
 import { HostCapabilities } from './host/capabilities.ts';
 import type { HostContext, RegistryEvent } from './host/context.ts';
 import { type Profile, profileFor } from './host/profiles.ts';
@@ -8,7 +8,7 @@ import { BodyScheduler } from './host/scheduler.ts';
 import { Transport, type TransportEvent } from './host/transport.ts';
 import type { Timeouts } from './http/deadline.ts';
 import { Repository } from './repository.ts';
-import { OpenSessions } from './upload/session.ts';
+import { OpenSessions } from './upload/open.ts';
 
 export interface RegistryOptions {
   /** `host[:port]` of an image reference. */
@@ -24,11 +24,14 @@ export interface RegistryOptions {
   readonly concurrency?: number | undefined;
   /** For HTTPS_PROXY, HTTP_PROXY, NO_PROXY and certs.d. */
   readonly env?: NodeJS.ProcessEnv | undefined;
-  /** The largest request body, bytes; `auto`: what the registry announces, else 95 MB. */
+  /** The largest request body, bytes; `auto`: what the registry announces, else 95 MiB. */
   readonly chunkSize: number | 'auto';
-  /** Failed tries in a row of one request, without progress, before it fails for good. */
+  /** Failed tries in a row of one request that the registry answers with an error, without progress, before it fails for good. */
   readonly maxRetries: number;
-  /** How long a host that has answered before may be away or busy without a byte of progress, ms. */
+  /**
+   * How long a registry that has answered before may be away, or ask to be left alone, without a byte of progress, before a request
+   * fails for good: milliseconds, default 10 minutes. One that never answered is bounded by `maxRetries`.
+   */
   readonly maxWait?: number | undefined;
   /** Default: by host. */
   readonly profile?: Profile | undefined;
@@ -50,8 +53,9 @@ export class Registry {
   constructor(options: RegistryOptions) {
     const { host, insecure, ca, tlsVerify, concurrency, credentials, env, chunkSize, maxRetries, timeouts, clock } =
       options;
+    const maxWait = options.maxWait ?? DEFAULT_MAX_WAIT_MS;
     const onEvent = (event: RegistryEvent): void => options.onEvent(event);
-    const backoff = new Backoff(clock);
+    const backoff = new Backoff({ clock, maxWait });
     this.host = host;
     this.#transport = new Transport({
       host,
@@ -69,9 +73,9 @@ export class Registry {
       transport: this.#transport,
       backoff,
       host: new HostCapabilities({ host, profile: options.profile ?? profileFor(host), chunkSize, onEvent }),
-      sleep: clock === undefined ? systemSleep : (ms, signal) => clock.sleep(ms, signal),
-      turns: new BodyScheduler(),
+      bodies: new BodyScheduler(),
       maxRetries,
+      maxWait,
       onEvent,
     };
   }
@@ -91,11 +95,11 @@ export class Registry {
 
   /**
    * Opens `concurrency` connections, which requests then find ready; sends nothing. With a bearer challenge one token is asked for
-   * the repositories that `repository` was called for (pull and push) and for those of `pull`, to read and mount from.
+   * the repositories that `repository` was called for and for those of `pull`, to read and mount from.
    */
   connect(pull: readonly string[] = []): void {
-    const push = [...this.#repositories.keys()].map((name) => `repository:${name}:pull,push`);
-    this.#transport.connect([...push, ...pull.map((name) => `repository:${name}:pull`)]);
+    const known = [...this.#repositories.values()].flatMap(({ scopes }) => scopes);
+    this.#transport.connect([...known, ...pull.map((name) => `repository:${name}:pull`)]);
   }
 
   /** The largest body (bytes) that this host was found, or announced, to take; undefined when nothing is known. */

@@ -318,7 +318,7 @@ describe('back-off', () => {
         waits.push({ ms, pass });
         signal.addEventListener('abort', () => cancel(signal.reason));
       });
-    const backoff = new Backoff({ now: () => now, random: () => 0, sleep });
+    const backoff = new Backoff({ clock: { now: () => now, random: () => 0, sleep } });
     const { transport, url } = connect(server.host, { backoff });
     const get = (signal: AbortSignal) => transport.send({ method: 'GET', url: url('/a'), signal });
     expect((await get(never())).status).toBe(429);

@@ -66,6 +66,8 @@ export interface RegistryRequest {
   readonly followRedirects?: boolean | undefined;
   /** A request to a token server: what it says of the credentials is shown where it belongs to the registry. */
   readonly isForToken?: boolean | undefined;
+  /** On a new connection, which ends with the request: for middleboxes that count the bytes of each. Default: a kept one. */
+  readonly freshConnection?: boolean | undefined;
   /** What the push is doing, for messages. */
   readonly step?: string | undefined;
 }
@@ -199,15 +201,27 @@ export class Transport {
       if (isChallenge(answer, this.#origin.url)) this.#authorizer.learn(answer.getAll('www-authenticate'));
       return answer;
     }, signal);
-    if (used === undefined) return response;
-    if (!isChallenge(response, this.#origin.url)) {
-      this.#authorizer.accepted(used, wanted());
-      return response;
+    return used === undefined ? response : await this.#answered(response, used, wanted, current);
+  }
+
+  /** Renews what a request carried that was answered with 401: once, and once more for a token that is shared by all requests. */
+  async #answered(
+    first: RegistryResponse,
+    carried: Authorization,
+    wanted: () => Wanted,
+    current: () => RegistryRequest,
+  ): Promise<RegistryResponse> {
+    let [response, used] = [first, carried];
+    for (let renewals = 0; isChallenge(response, this.#origin.url); renewals++) {
+      if (renewals > 0 && !used.isShared) return response;
+      const renewed = await this.#authorizer.renewed(used, wanted(), response.getAll('www-authenticate'));
+      if (renewed === undefined) return response;
+      await response.discard();
+      used = renewed;
+      response = await this.#follow(current(), used);
     }
-    const renewed = await this.#authorizer.renewed(used, wanted(), response.getAll('www-authenticate'));
-    if (renewed === undefined) return response;
-    await response.discard();
-    return await this.#follow(current(), renewed);
+    this.#authorizer.accepted(used, wanted());
+    return response;
   }
 
   /** Sends a request, and again to where it is redirected. */
@@ -249,8 +263,10 @@ export class Transport {
         headers: this.#headers(request, home ? authorization?.header : undefined, home),
         timeouts: { ...defaultTimeouts(bodySize(body)), ...request.timeouts, ...this.#options.timeouts },
         signals,
+        closes: request.freshConnection,
         onOver: release,
       });
+      this.backoff.answered(url);
       this.#debug(`${answer.statusCode} to ${asked} after ${Math.round(now() - started)} ms`);
       return this.#received(request, answer, signals, home);
     } catch (error) {
@@ -261,7 +277,7 @@ export class Transport {
   async #lease(request: RegistryRequest): Promise<Lease> {
     const { method, url, step, signal } = request;
     try {
-      const lease = await this.#connections.take(url, signal);
+      const lease = await this.#connections.take(url, signal, request.freshConnection);
       this.#secrets.add(...(lease.proxy?.secrets ?? []));
       return lease;
     } catch (cause) {

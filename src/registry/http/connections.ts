@@ -41,6 +41,8 @@ export class Connections {
   readonly #slots = new Map<string, Slots>();
   readonly #early: EarlyConnections;
   readonly #own: Agent;
+  /** For requests that want a connection of their own: it ends with them. */
+  readonly #fresh: Agent;
   readonly #foreign: Agent;
   readonly #proxied = new Map<ProxyServer, ProxyAgent>();
 
@@ -48,20 +50,22 @@ export class Connections {
     this.#options = options;
     this.#early = new EarlyConnections(this.#connector({}));
     this.#own = new Agent({ ...this.#common, connect: this.#early.connector });
+    this.#fresh = new Agent({ ...this.#common, connect: this.#connector({}) });
     this.#foreign = new Agent({ ...this.#common, connect: this.#connector({ lookup: guardedLookup }) });
   }
 
   /**
    * A connection for a request to `url`, once fewer than the most allowed are in use. Throws Error for a proxy variable that can't be
-   * read, or the reason of the signal.
+   * read, or the reason of the signal. `fresh`: one that no request has used, where the registry is reached directly.
    */
-  async take(url: URL, signal: AbortSignal): Promise<Lease> {
+  async take(url: URL, signal: AbortSignal, fresh = false): Promise<Lease> {
     const { proxies, perOrigin, isOwn } = this.#options;
     const proxy = proxies.for(url);
     const slots = this.#slots.get(url.origin) ?? new Slots(perOrigin);
     this.#slots.set(url.origin, slots);
     const release = await slots.take(signal);
-    const dispatcher = proxy === undefined ? (isOwn(url) ? this.#own : this.#foreign) : this.#through(proxy);
+    const direct = isOwn(url) ? (fresh ? this.#fresh : this.#own) : this.#foreign;
+    const dispatcher = proxy === undefined ? direct : this.#through(proxy);
     return { dispatcher, proxy, release };
   }
 
@@ -78,7 +82,9 @@ export class Connections {
   /** Ends every connection at once. */
   async destroy(): Promise<void> {
     this.#early.close();
-    await Promise.all([this.#own, this.#foreign, ...this.#proxied.values()].map((agent) => agent.destroy()));
+    await Promise.all(
+      [this.#own, this.#fresh, this.#foreign, ...this.#proxied.values()].map((agent) => agent.destroy()),
+    );
   }
 
   get #common() {

@@ -17,6 +17,8 @@ export interface RawRequest extends Attempt {
   readonly headers: Readonly<Record<string, string>>;
   readonly body?: RequestBody | undefined;
   readonly timeouts: Timeouts;
+  /** The connection ends with this request. Default: it is kept. */
+  readonly closes?: boolean | undefined;
   /** Each of them ends the request, and the answer while it comes. */
   readonly signals: readonly AbortSignal[];
   /** Called once, when the last byte of the answer has come or none will come any more. */
@@ -51,7 +53,7 @@ async function send(dispatcher: Dispatcher, request: RawRequest): Promise<Answer
       path: `${url.pathname}${url.search}`,
       method: method as Dispatcher.HttpMethod,
       // undici would close the connection after each HEAD, for servers that send a body nevertheless; those bytes end a connection too.
-      reset: false,
+      reset: request.closes ?? false,
       headers,
       // undici takes iterables, its types do not.
       body: body as Buffer | Readable | null,

@@ -2,10 +2,13 @@
 import { ImageError } from '../../oci/error.ts';
 import { parseReference, splitReference } from '../../oci/reference.ts';
 import type { EngineName } from '../engine/command.ts';
-import { inspectImage, isFound, type NoImage } from '../engine/inspect.ts';
+import { inspectImage, isFound } from '../engine/inspect.ts';
+import { findManifestList } from '../engine/manifest-list.ts';
+import { type NoImage, remedyFor } from '../engine/refusal.ts';
 import type { FoundImage } from '../source.ts';
 import { foundInEngine, type StoreOpener } from './engine-image.ts';
 import { fileSource, findInFile } from './find-file.ts';
+import { foundList } from './manifest-list.ts';
 
 export interface FindOptions {
   /** An image name or ID, or `docker-archive:FILE[:ref]`, `oci-archive:FILE[:ref]`, `oci:DIR[:ref]`. */
@@ -55,7 +58,12 @@ async function findInEngine(options: FindOptions): Promise<FoundImage> {
   const engines: readonly EngineName[] = options.engine === 'auto' ? ['docker', 'podman'] : [options.engine];
   const refusals: NoImage[] = [];
   for (const engine of engines) {
-    const answer = await inspectImage(engine, lowerRepository(options.image), command);
+    const name = lowerRepository(options.image);
+    const [list, answer] = await Promise.all([
+      engine === 'podman' ? findManifestList(name, command) : undefined,
+      inspectImage(engine, name, command),
+    ]);
+    if (list) return foundList(list, options);
     if (isFound(answer)) return foundInEngine(answer, options);
     debug(`${engine}: ${answer.why}: ${answer.words}`);
     refusals.push(answer);
@@ -78,8 +86,7 @@ function notFound(image: string, refusals: readonly NoImage[]): ImageError {
   const tried = refusals
     .map(({ engine, why, words }) => (why === 'not installed' ? words : `${engine}: ${words}`))
     .join('; ');
-  const remedy = refusals.some(({ why }) => why === 'no such image')
-    ? 'build or pull it first (with docker/build-push-action: load: true), and check its name with docker images'
-    : 'install docker or podman and start it, or push from a file: docker-archive:FILE, oci-archive:FILE, oci:DIR';
-  return new ImageError('Resolve', `no image ${JSON.stringify(image)} was found: ${tried}`, { remedy });
+  return new ImageError('Resolve', `no image ${JSON.stringify(image)} was found: ${tried}`, {
+    remedy: remedyFor(refusals),
+  });
 }
