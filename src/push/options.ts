@@ -1,10 +1,10 @@
 /** What a push or a merge is asked to do, checked and typed. The action makes it from inputs, the terminal from flags. */
 
-import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { COMPRESSIONS } from '../blob/compress/compression.ts';
 import { parsePlatform } from '../oci/platforms.ts';
 import { formatReference, parseReference, type Reference, withDefaultTag } from '../oci/reference.ts';
+import { certificatesIn } from '../registry/http/trust.ts';
 import {
   type Annotations,
   annotationsOf,
@@ -218,7 +218,10 @@ function imagesOf(images: readonly string[], tags: readonly string[], byDigest: 
       const problem = `image names ${others.length + 1} images, and each goes where its own name says`;
       throw new InputError('tags', problem, 'leave tags out (docker tag names an image), or push one image a step');
     }
-    return [image, ...others].map((one) => ({ image: one, destinations: [destination('image', one, byDigest)] }));
+    const named = [image, ...others].map((one) => ({ image: one, destination: destination('image', one, byDigest) }));
+    // `app` and `app:latest` are one.
+    const each = new Map(named.map((one) => [formatReference(one.destination), one]));
+    return [...each.values()].map(({ image, destination }) => ({ image, destinations: [destination] }));
   }
   const [name, texts] = tags.length === 0 ? (['image', [image]] as const) : (['tags', tags] as const);
   return [{ image, destinations: eachOnce(texts.map((text) => destination(name, text, byDigest))) }];
@@ -291,19 +294,11 @@ function mergePart(text: string): MergePart {
 }
 
 function certificates(path: string): string {
-  const example = 'name a file of certificates in PEM form';
-  let text: string;
   try {
-    text = readFileSync(path, 'utf8');
+    return certificatesIn(readFileSync(path)).join('\n');
   } catch (cause) {
-    throw new InputError('ca-file', `${path} can't be read: ${(cause as Error).message}`, example, cause);
-  }
-  const blocks = text.match(/-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----/g) ?? [];
-  try {
-    if (blocks.length === 0) throw new Error('it has no BEGIN CERTIFICATE line');
-    for (const block of blocks) new X509Certificate(block);
-    return text;
-  } catch (cause) {
-    throw new InputError('ca-file', `${path} holds no certificates: ${(cause as Error).message}`, example, cause);
+    const { message, code } = cause as NodeJS.ErrnoException;
+    const problem = code === undefined ? `${path} ${message}` : `${path} can't be read: ${message}`;
+    throw new InputError('ca-file', problem, 'name a file of certificates in PEM form, or one in DER form', cause);
   }
 }

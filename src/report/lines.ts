@@ -1,5 +1,6 @@
 /** A push told line by line, for logs: a line when the first bytes of a blob go, at most one progress line every few seconds, a line when it ends. */
 import { now as clock } from '../common/async.ts';
+import { printable } from '../common/printable.ts';
 import type { PushEvent } from '../push/events.ts';
 import { formatBytes, formatSeconds, plural } from './format.ts';
 import { Progress } from './progress.ts';
@@ -35,7 +36,8 @@ export class LineTeller {
   tell(event: PushEvent): Line[] {
     this.#progress.note(event);
     const line = this.#lineOf(event) ?? this.#startLine(event);
-    if (line) return [line];
+    // The words of registries, archives and helpers are among them.
+    if (line) return [{ level: line.level, text: printable(line.text) }];
     return event.type === 'blob-progress' || event.type === 'made' ? this.#progressLine() : [];
   }
 
@@ -66,7 +68,11 @@ export class LineTeller {
         this.#waiting.delete(`${event.host} ${event.label}`);
         return { level: 'info', text: `${this.#name(event)}: ${endWords(event)}` };
       case 'retry':
-        return { level: 'info', text: `${this.#name(event)}: ${retryWords(event)}` };
+        return { level: event.waiting === true ? 'debug' : 'info', text: `${this.#name(event)}: ${retryWords(event)}` };
+      case 'waiting':
+        return { level: 'info', text: waitingLine(event) };
+      case 'resumed':
+        return { level: 'info', text: `${event.host} answers again after ${formatSeconds(event.waitedMs / 1000)}` };
       case 'limit':
         return { level: 'info', text: limitWords(event) };
       default:
@@ -93,7 +99,17 @@ function endWords(event: Extract<PushEvent, { type: 'blob-end' }>): string {
 const retryWords = ({ reason, attempt, waitMs }: Extract<PushEvent, { type: 'retry' }>): string =>
   `try ${attempt} failed: ${reason}; again in ${formatSeconds(waitMs / 1000)}`;
 
-const limitWords = ({ host, bytes, announced }: Extract<PushEvent, { type: 'limit' }>): string =>
-  announced
-    ? `${host} takes requests of at most ${formatBytes(bytes)} (${bytes} bytes), as it announces`
-    : `${host} refuses larger requests: chunks of ${formatBytes(bytes)} (${bytes} bytes) from now on`;
+/** With the time of day (UTC, as the runner's log has it) until when it is waited for. */
+function waitingLine({ host, reason, limited, maxWaitMs }: Extract<PushEvent, { type: 'waiting' }>): string {
+  const until = new Date(Date.now() + maxWaitMs).toISOString().slice(11, 19);
+  const most = `until ${until} UTC at most (max-wait)`;
+  return `${host} ${limited ? 'asks for fewer requests' : 'cannot be reached'}, waiting for it ${most}: ${reason}`;
+}
+
+const limitWords = ({ host, bytes, announced, by }: Extract<PushEvent, { type: 'limit' }>): string => {
+  const size = `${formatBytes(bytes)} (${bytes} bytes)`;
+  if (announced) return `${host} takes requests of at most ${size}, as it announces`;
+  return by === 'time'
+    ? `larger requests to ${host} break or take too long: chunks of ${size} from now on (chunk-size: ${bytes} sets it from the start)`
+    : `${host} refuses larger requests: chunks of ${size} from now on`;
+};
