@@ -2,7 +2,7 @@
 
 import { spawn } from 'node:child_process';
 import { findProgram } from '../../common/platform.ts';
-import { oneLine } from '../http/error-body.ts';
+import { oneLine } from '../../common/printable.ts';
 import { type Credentials, CredentialsError, fromPair } from './credentials.ts';
 
 /** A helper may ask a cloud's API for a token; one that waits for a human never ends. */
