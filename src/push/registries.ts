@@ -152,6 +152,8 @@ export class TargetRegistry {
       signal,
       label,
       mayExist: !isAbsent,
+      // What is uploaded is hardly ever there: the plan has asked for it, or its digest comes with its last byte.
+      openWhileAsking: true,
       force: source === undefined && upload.isForced(target),
       ...(mountFrom === undefined || mountFrom === repository.name ? {} : { mountFrom }),
       onSent: (end) => {
