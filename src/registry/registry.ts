@@ -20,6 +20,8 @@ export interface RegistryOptions {
   /** False: any certificate is accepted, with a warning. Default: true. */
   readonly tlsVerify?: boolean | undefined;
   readonly credentials?: Credentials | undefined;
+  /** Sources of credentials that could not be used: named when the registry refuses a request. */
+  readonly credentialProblems?: readonly string[] | undefined;
   /** Connections at the same time, beside one for short requests. Default: 5. */
   readonly concurrency?: number | undefined;
   /** For HTTPS_PROXY, HTTP_PROXY, NO_PROXY and certs.d. */
@@ -51,8 +53,20 @@ export class Registry {
 
   /** Nothing is sent yet. Throws when `ca` or the host can't be read. */
   constructor(options: RegistryOptions) {
-    const { host, insecure, ca, tlsVerify, concurrency, credentials, env, chunkSize, maxRetries, timeouts, clock } =
-      options;
+    const {
+      host,
+      insecure,
+      ca,
+      tlsVerify,
+      concurrency,
+      credentials,
+      credentialProblems,
+      env,
+      chunkSize,
+      maxRetries,
+      timeouts,
+      clock,
+    } = options;
     const maxWait = options.maxWait ?? DEFAULT_MAX_WAIT_MS;
     const onEvent = (event: RegistryEvent): void => options.onEvent(event);
     const backoff = new Backoff({ clock, maxWait });
@@ -64,6 +78,7 @@ export class Registry {
       tlsVerify,
       concurrency,
       credentials,
+      credentialProblems,
       env,
       backoff,
       timeouts,
