@@ -3,7 +3,8 @@
 import { join } from 'node:path';
 import { COMPRESSIONS } from '../blob/compress/compression.ts';
 import { CompressorPool } from '../blob/compress/pool.ts';
-import { Spool } from '../blob/spool.ts';
+import { ownName } from '../blob/private-folder.ts';
+import { SPOOL_PREFIX, Spool } from '../blob/spool.ts';
 import { LayerCache } from '../cache/layer-cache.ts';
 import type { Report } from './events.ts';
 import { KnownLayers, readKnownLayers } from './known-layers.ts';
@@ -73,7 +74,7 @@ export async function openContext(request: PushRequest, report: Report, signal: 
   const targets = await openRegistries(request, { report, signal, ledger });
   for (const { registry } of targets) registry.greet();
   const spool = new OnDemand(async () => {
-    return Spool.open(join(workDir, `spool-${process.pid}`));
+    return Spool.open(join(workDir, ownName(SPOOL_PREFIX)), { uploads: request.concurrency });
   });
   const pool = new OnDemand(async () => {
     return new CompressorPool({ compression, level });

@@ -152,7 +152,8 @@ export class UploadQueue {
         const diffId = (await made.diffId) ?? piece.key;
         const descriptor = { mediaType: layerMediaType(request.compression), digest, size };
         const secondsToMake = made.times.compressingMs / 1000;
-        this.note({ diffId, descriptor, secondsToMake, ...(fits ? { path: made.file } : {}) });
+        const path = fits ? made.file : undefined;
+        this.note({ diffId, descriptor, secondsToMake, ...(path === undefined ? {} : { path }) });
       }
       await made.release(fits);
     } catch (error) {
