@@ -7,6 +7,7 @@ import {
   colonAfterPath,
   dockerConfigFile,
   dockerSocket,
+  endingSignals,
   findProgram,
   hasFifos,
   homeFolder,
@@ -120,6 +121,13 @@ describe('the engine of docker', () => {
 
   it('writes into a FIFO, except on Windows', () => {
     expect([...UNIX, 'win32' as const].filter((system) => hasFifos(system))).toEqual(UNIX);
+  });
+});
+
+describe('the end of the program', () => {
+  it('is asked for by signals, on Windows by more', () => {
+    for (const system of UNIX) expect(endingSignals(system)).toEqual(['SIGINT', 'SIGTERM']);
+    expect(endingSignals('win32')).toEqual(['SIGINT', 'SIGTERM', 'SIGBREAK', 'SIGHUP']);
   });
 });
 

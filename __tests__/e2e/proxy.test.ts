@@ -46,6 +46,7 @@ it('plain HTTP is asked of the proxy, with the whole address', async () => {
   const { run, asked } = await pushBehindProxy({}, 'HTTP_PROXY', { insecure: 'true' });
   expect(run.errors).toEqual([]);
   expect(run.outputs.digest).toMatch(/^sha256:/);
-  expect(asked[0]).toBe('GET http://registry.test/v2/ -');
+  // The first request is a useful one.
+  expect(asked[0]).toMatch(/^(GET|HEAD) http:\/\/registry\.test\/v2\/team\/app\/\S+ -$/);
   expect(asked.some((line) => line.startsWith('PATCH http://registry.test/v2/team/app/blobs/uploads/'))).toBe(true);
 });

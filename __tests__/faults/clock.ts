@@ -6,7 +6,7 @@ import type { Clock } from '../../src/registry/host/backoff.ts';
 export function quickClock(): Clock {
   let skipped = 0;
   return {
-    now: () => Date.now() + skipped,
+    now: () => performance.now() + skipped,
     random: () => 0.5,
     sleep: async (ms, signal) => {
       signal.throwIfAborted();

@@ -10,7 +10,7 @@ const LAST_WORDS: Readonly<Record<string, readonly string[]>> = {
   POST: ['413 (HTML, early)', '416 bare', '404', '403'],
   'PATCH, first': ['403'],
   'PATCH, middle': ['403'],
-  // T6: there is no sensible size below that of these bodies.
+  // There is no sensible size below that of these bodies.
   'PATCH, last': ['413 (HTML, early)', '403'],
   'PUT, closing': ['413 (HTML, early)', '403'],
   'PUT, whole blob': ['413 (HTML, early)', '403'],

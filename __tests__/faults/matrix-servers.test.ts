@@ -6,7 +6,7 @@ import { complaints } from './verdict.ts';
 
 const targets = EMBEDDED.filter(({ name }) => !HOSTED.has(name));
 
-describe.each(targets)('$name', (target) => {
+describe.concurrent.each(targets)('$name', (target) => {
   it('every step under every fault ends in one of two ways', { timeout: 300_000 }, async () => {
     const cells = cellsOf(target).filter((cell) => inapplicable(cell) === undefined);
     const results = await runCells(target, cells);

@@ -1,4 +1,5 @@
 /** All cells of the matrix, and many of them at once. */
+import pLimit from 'p-limit';
 import { type Cell, type Result, runCell } from './cell.ts';
 import { KINDS } from './kinds.ts';
 import { STEPS } from './steps.ts';
@@ -22,22 +23,16 @@ export function inapplicable({ target, step, kind }: Cell): string | undefined {
 export const cellsOf = (target: Target): Cell[] =>
   STEPS.flatMap((step) => KINDS.map((kind): Cell => ({ target, step, kind })));
 
-/** Cells that are under way at once: most of the time of a cell is waiting. */
-const AT_ONCE = 24;
+/** Cells of all targets that are under way at once: those that send all the time, and those that mostly wait for no answer. */
+const atOnce = { busy: pLimit(24), silent: pLimit(60) };
 
 /** Runs cells of one target, several at once, and gives their results in the same order. */
 export async function runCells(target: Target, cells: readonly Cell[]): Promise<Result[]> {
   const running = target.start();
-  const results: Result[] = [];
-  const queue = [...cells.entries()];
-  const work = async (): Promise<void> => {
-    for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
-      results[next[0]] = await runCell(next[1], running);
-    }
-  };
   try {
-    await Promise.all(Array.from({ length: AT_ONCE }, work));
-    return results;
+    return await Promise.all(
+      cells.map((cell) => atOnce[cell.kind.hangs ? 'silent' : 'busy'](() => runCell(cell, running))),
+    );
   } finally {
     await running.close();
   }

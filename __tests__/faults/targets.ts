@@ -24,7 +24,7 @@ export interface Site {
 export interface Target {
   readonly name: string;
   /**
-   * What becomes of an upload whose body breaks: `kept`: it goes on from there; `lost`: the session is gone (T5);
+   * What becomes of an upload whose body breaks: `kept`: it goes on from there; `lost`: the session is gone;
    * `whole`: a blob goes in one request anyway.
    */
   readonly afterBreak: 'kept' | 'lost' | 'whole';

@@ -130,7 +130,7 @@ describe('walk', () => {
       /ambiguous/,
     ],
     ['schema 1', { schemaVersion: 1, fsLayers: [] }, /schemaVersion 1 instead of 2/],
-    ['no layers', { schemaVersion: 2, config: blob('a') }, /a list is missing/],
+    ['layers that are no list', { schemaVersion: 2, config: blob('a'), layers: {} }, /a list is missing/],
     [
       'a layer without size',
       { schemaVersion: 2, config: blob('a'), layers: [{ ...blob('b'), size: '1' }] },

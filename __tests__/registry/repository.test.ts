@@ -143,7 +143,7 @@ describe('reading manifests', () => {
   });
 });
 
-describe('T9: putting manifests', () => {
+describe('putting manifests', () => {
   it.each([
     'plain',
     'serverless',
@@ -259,9 +259,11 @@ describe('T9: putting manifests', () => {
     expect(server.requests).toEqual([]);
   });
 
-  it('a budget that is spent, and a body that is too large', async () => {
-    const repository = await withBlobs('plain', { step: 'manifest-put', times: 4, fault: gatewayError(503) });
-    await expect(put(repository)).rejects.toThrow(/^manifest v1: gave up after 4 failed tries without progress: .*503/);
+  it('tries that are used up, and a body that is too large', async () => {
+    const repository = await withBlobs('plain', { step: 'manifest-put', times: 4, fault: gatewayError(500) });
+    await expect(put(repository)).rejects.toThrow(
+      /^manifest v1: gave up after 4 failed tries without progress \(max-retries: 3\): .*500/,
+    );
     proxy.faults.add({ step: 'manifest-put', nth: 1, fault: tooLarge() });
     await expect(put(repository)).rejects.toMatchObject({ status: 413 });
   });

@@ -5,6 +5,7 @@
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { type Docker, docker, dockerPull, partOfDocker, startDocker } from '../../__tests__/support/real/docker.ts';
 import { type HostedUser, hostedUser } from '../../__tests__/support/real/hosted-user.ts';
 import { commandOf } from '../../__tests__/support/real/parts.ts';
@@ -61,6 +62,8 @@ const LOGIN = { username: 'pusher', password: 'round-trips' } as const;
 /** Measures both stores without and with a token server, `rounds` times each. Says how it goes on stderr. */
 export async function measureRoundTrips(rounds: number): Promise<readonly RoundTripRow[]> {
   const rows: RoundTripRow[] = [];
+  // containerd asks a token server on loopback only with a certificate that it trusts; engines inherit this.
+  process.env.SSL_CERT_FILE = fixturePath('ca.pem');
   const builder = await startDocker({ version: 'debian', store: 'overlay2' });
   const containerd = await startDocker({ version: 'trixie', store: 'containerd' });
   try {
@@ -120,8 +123,9 @@ async function measureSetting(store: Store, auth: Auth, engine: Docker, rounds: 
 }
 
 /** A certificate that Go's clients read as well. */
-const fixture = (name: string): string =>
-  readFileSync(new URL(`../../__tests__/fixtures/tls/${name}`, import.meta.url), 'utf8');
+const fixturePath = (name: string): string =>
+  fileURLToPath(new URL(`../../__tests__/fixtures/tls/${name}`, import.meta.url));
+const fixture = (name: string): string => readFileSync(fixturePath(name), 'utf8');
 
 /** A Docker configuration that knows the password for both wires. */
 function logIn(folder: string, wires: readonly Wire[]): void {

@@ -1,4 +1,6 @@
 /** The action's main step: inputs, push, outputs. */
+
+import { endingSignals } from '../common/platform.ts';
 import type { MergeRequest, PushRequest } from '../push/options.ts';
 import { push } from '../push/push.ts';
 import { readRequest } from './inputs.ts';
@@ -45,7 +47,6 @@ export function cancelSignal(): AbortSignal {
     controller.abort(new Error(`received ${signal}`));
     setTimeout(() => process.exit(1), CLEAN_UP_MS).unref();
   };
-  process.on('SIGINT', cancel);
-  process.on('SIGTERM', cancel);
+  for (const name of endingSignals()) process.on(name, cancel);
   return controller.signal;
 }

@@ -71,8 +71,8 @@ export interface StreamingBlob extends ReadableBlob {
   release(keep?: boolean): Promise<void>;
 }
 
-/** Told by the first bytes: gzip `1f 8b`, zstd `28 b5 2f fd`, tar `ustar` at 257 (or only zeros). */
-export type BlobFormat = 'tar' | 'gzip' | 'zstd' | 'other';
+/** Told by the first bytes: see blobFormat in source/compression.ts. */
+export type BlobFormat = 'tar' | 'gzip' | 'zstd' | 'xz' | 'bzip2' | 'other';
 
 /** One blob of an open store. Its bytes are not verified yet: seekableBlob and spoolBlob hash them. */
 export interface StoredBlob {

@@ -110,5 +110,9 @@ export function programNames(name: string, env: NodeJS.ProcessEnv, system: Syste
     : endings.map((ending) => name + ending.toLowerCase());
 }
 
+/** The signals that ask this program to end. On Windows Ctrl+Break and the closing of the console window are told as signals too. */
+export const endingSignals = (system: System = process.platform): readonly NodeJS.Signals[] =>
+  system === 'win32' ? ['SIGINT', 'SIGTERM', 'SIGBREAK', 'SIGHUP'] : ['SIGINT', 'SIGTERM'];
+
 /** Whether a file can be a pipe between processes (mkfifo). Windows has named pipes, which are no files: a tool can't write to one by its name. */
 export const hasFifos = (system: System = process.platform): boolean => system !== 'win32';

@@ -34,6 +34,16 @@ export function parseJson(bytes: Uint8Array, what: string): unknown {
   }
 }
 
+/** Whether bytes are JSON. */
+export function isJson(bytes: Buffer): boolean {
+  try {
+    JSON.parse(bytes.toString('utf8'));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** Bytes from JSON. Throws ImageError when a hostile document is nested deeper than the stack. */
 export function serialise(value: unknown, what: string): Buffer {
   try {
@@ -51,6 +61,7 @@ export function serialise(value: unknown, what: string): Buffer {
 export function readDocument(bytes: Uint8Array, what: string, mediaType?: string): Document {
   const value = parseJson(bytes, what);
   if (!isFields(value)) return { kind: 'other' };
+  if (value.schemaVersion === 1 && Array.isArray(value.fsLayers)) throw schema1(value, what);
   const claimed = typeof value.mediaType === 'string' ? value.mediaType : mediaType;
   const kind = kindOf(value, claimed);
   if (kind !== 'other' && kind !== 'config') checkClaims(value, kind, mediaType, what);
@@ -60,7 +71,7 @@ export function readDocument(bytes: Uint8Array, what: string, mediaType?: string
   return { kind };
 }
 
-/** A document that must be an image's config. Throws ImageError. */
+/** Reads a document that must be an image's config. Throws ImageError. */
 export function readConfig(bytes: Uint8Array, what: string): ImageConfig {
   const document = readDocument(bytes, what);
   if (document.kind !== 'config') throw new ImageError('Manifest', `${what} is not the config of an image: no rootfs`);
@@ -98,11 +109,7 @@ function kindOf(value: Fields, mediaType: string | undefined): Document['kind'] 
 }
 
 function checkClaims(value: Fields, kind: 'index' | 'manifest', mediaType: string | undefined, what: string): void {
-  if (value.schemaVersion !== 2) {
-    throw new ImageError('Manifest', `${what} has schemaVersion ${shown(value.schemaVersion)} instead of 2`, {
-      remedy: 'images of schema 1 are no longer pushed by anybody: pull and save the image with a current engine',
-    });
-  }
+  if (value.schemaVersion !== 2) throw schema1(value, what);
   const isIndex = mediaType === undefined ? kind === 'index' : isIndexType(mediaType);
   const both = Array.isArray(value.manifests) && (value.config !== undefined || Array.isArray(value.layers));
   const known = mediaType === undefined || isIndexType(mediaType) || isManifestType(mediaType);
@@ -114,25 +121,34 @@ function checkClaims(value: Fields, kind: 'index' | 'manifest', mediaType: strin
   }
 }
 
+const schema1 = ({ schemaVersion }: Fields, what: string): ImageError =>
+  new ImageError('Manifest', `${what} has schemaVersion ${shown(schemaVersion)} instead of 2`, {
+    remedy:
+      'registries no longer accept schema 1: pull the image with a current engine, which converts it, and push that',
+  });
+
 function checkedIndex(value: Fields, what: string): Index {
-  const list = checkedList(value.manifests, `the manifests of ${what}`);
-  for (const [position, child] of list.entries()) checkDescriptor(child, `manifest ${position} of ${what}`);
-  if (value.subject !== undefined) checkDescriptor(value.subject, `the subject of ${what}`);
-  return value as unknown as Index;
+  const manifests = checkedList(value.manifests, `the manifests of ${what}`);
+  for (const [position, child] of manifests.entries()) checkDescriptor(child, `manifest ${position} of ${what}`);
+  checkSubject(value, what);
+  return { ...value, manifests } as unknown as Index;
 }
 
 function checkedManifest(value: Fields, what: string): Manifest {
   checkDescriptor(value.config, `the config of ${what}`);
-  const list = checkedList(value.layers, `the layers of ${what}`);
-  for (const [position, layer] of list.entries()) checkDescriptor(layer, `layer ${position} of ${what}`);
-  if (value.subject !== undefined) checkDescriptor(value.subject, `the subject of ${what}`);
-  return value as unknown as Manifest;
+  const layers = checkedList(value.layers, `the layers of ${what}`);
+  for (const [position, layer] of layers.entries()) checkDescriptor(layer, `layer ${position} of ${what}`);
+  checkSubject(value, what);
+  return { ...value, layers } as unknown as Manifest;
+}
+
+function checkSubject({ subject }: Fields, what: string): void {
+  if (subject !== undefined && subject !== null) checkDescriptor(subject, `the subject of ${what}`);
 }
 
 function checkedConfig(value: Fields, what: string): ImageConfig {
   const rootfs = value.rootfs as Fields;
-  // An image FROM scratch without a file has no layers, and Go writes that as null.
-  const ids = checkedList(rootfs.diff_ids ?? [], `rootfs.diff_ids of ${what}`);
+  const ids = checkedList(rootfs.diff_ids, `rootfs.diff_ids of ${what}`);
   const wrong = ids.find((id) => !isDigest(id));
   if (wrong !== undefined) {
     throw new ImageError('Manifest', `${what} names a diffID that is no sha256 digest: ${shown(wrong)}`);
@@ -140,7 +156,12 @@ function checkedConfig(value: Fields, what: string): ImageConfig {
   return { ...value, rootfs: { type: 'layers', diff_ids: ids as Digest[] } } as ImageConfig;
 }
 
+/**
+ * A list. An empty one may be `null` or absent: Go writes a nil slice so, and skopeo and registries accept it
+ * (https://github.com/opencontainers/image-spec/issues/1013, an image FROM scratch: https://github.com/moby/moby/issues/27568).
+ */
 function checkedList(value: unknown, what: string): readonly unknown[] {
+  if (value === undefined || value === null) return [];
   if (!Array.isArray(value)) throw new ImageError('Manifest', `${what}: a list is missing there`);
   if (value.length > MAX_MANIFESTS) {
     throw new ImageError(
@@ -181,14 +202,14 @@ function checkPlatform(value: unknown, wrong: Wrong): void {
   }
 }
 
-/** A value of unknown origin as it may stand in a message: short, one line. */
+/** A value of unknown origin for a message: short, one line. */
 function shown(value: unknown): string {
   const text =
     typeof value === 'string' ? JSON.stringify(value) : typeof value === 'object' ? typeof value : String(value);
   return text.length > 100 ? `${text.slice(0, 100)}…` : text;
 }
 
-/** How much of an image is believed before it is called absurd. Archives may be made to harm: each bound ends in one error. */
+/** Limits on what an image may contain, for archives that are made to harm: each ends in one error. */
 
 /** The largest JSON document that is kept in memory, bytes. Registries refuse larger manifests (distribution-spec, "Pushing manifests"). */
 export const MAX_DOCUMENT_BYTES = 4 * 1024 * 1024;

@@ -5,6 +5,7 @@
  */
 
 import { isIPv6 } from 'node:net';
+import { apiHost, canonicalHost, DOCKER_HUB } from './docker-hub.ts';
 import { ImageError } from './error.ts';
 import { type Digest, isDigest } from './types.ts';
 
@@ -21,10 +22,6 @@ export interface Reference {
   readonly lowered: boolean;
 }
 
-const HUB = 'docker.io';
-const HUB_API = 'registry-1.docker.io';
-/** Names under which Docker Hub is written in workflows and in Docker's own config file. */
-const HUB_ALIASES: ReadonlySet<string> = new Set([HUB, 'index.docker.io', HUB_API]);
 /** reference.go, RepositoryNameTotalLengthMax. */
 const MAX_NAME_LENGTH = 255;
 /** A name, a tag (128), a digest (71) and their separators, with some room for other digests to be named in the error. */
@@ -62,13 +59,13 @@ export function parseReference(text: string): Reference {
     );
   }
   const { host, path } = splitHost(parts.name);
-  const registry = host === undefined ? HUB : normaliseHost(host, fail);
+  const registry = host === undefined ? DOCKER_HUB : normaliseHost(host, fail);
   const lower = path.toLowerCase();
-  const repository = registry === HUB && !lower.includes('/') ? `library/${lower}` : lower;
+  const repository = registry === DOCKER_HUB && !lower.includes('/') ? `library/${lower}` : lower;
   checkRepository(registry, repository, parts, fail);
   return {
     registry,
-    apiHost: registry === HUB ? HUB_API : registry,
+    apiHost: apiHost(registry),
     repository,
     ...(parts.tag === undefined ? {} : { tag: parts.tag }),
     ...(parts.digest === undefined ? {} : { digest: parts.digest as Digest }),
@@ -139,7 +136,7 @@ function normaliseHost(host: string, fail: Fail): string {
   if (port !== undefined && !(/^\d{1,5}$/.test(port) && Number(port) >= 1 && Number(port) <= MAX_PORT)) {
     fail(`the port ${JSON.stringify(port)} is not a number from 1 to ${MAX_PORT}`);
   }
-  return HUB_ALIASES.has(lower) ? HUB : lower;
+  return canonicalHost(lower);
 }
 
 function checkRepository(

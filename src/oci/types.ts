@@ -1,5 +1,5 @@
 /**
- * The plain types of OCI images, shared by every room.
+ * The documents of OCI images, their descriptors and media types.
  * https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md, manifest.md, image-index.md, config.md
  */
 import { createHash } from 'node:crypto';
@@ -16,7 +16,7 @@ export interface Platform {
   readonly 'os.features'?: readonly string[];
 }
 
-/** descriptor.md: what a piece of content is, which one, and how long (bytes). */
+/** descriptor.md: the type, digest and size (bytes) of some content. */
 export interface Descriptor {
   readonly mediaType: string;
   readonly digest: Digest;
@@ -87,8 +87,12 @@ export const isManifestType = (mediaType: string): boolean => MANIFEST_TYPES.has
 /** Whether a media type is that of a container image's config (an artifact has another one). */
 export const isImageConfigType = (mediaType: string): boolean => CONFIG_TYPES.has(mediaType);
 
-/** Whether a media type is that of a container image's layer that nobody has compressed. */
+/** Whether a media type is that of a container image's uncompressed layer. */
 export const isPlainLayerType = (mediaType: string): boolean => PLAIN_LAYER_TYPES.has(mediaType);
+
+/** Whether a media type is that of a manifest of schema 1, the format before image configs were blobs. */
+export const isSchema1Type = (mediaType: string): boolean =>
+  mediaType.startsWith('application/vnd.docker.distribution.manifest.v1+');
 
 /** Whether a layer is not to be distributed: its bytes stay at its `urls`. manifest.md and layer.md, non-distributable layers. */
 export const isForeignLayer = (layer: Descriptor): boolean =>

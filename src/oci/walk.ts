@@ -1,4 +1,4 @@
-import { MAX_DEPTH, MAX_MANIFESTS, readDocument } from './documents.ts';
+import { isJson, MAX_DEPTH, MAX_MANIFESTS, readDocument } from './documents.ts';
 import { ImageError } from './error.ts';
 import type { ManifestTree } from './image-tree.ts';
 import {
@@ -9,6 +9,7 @@ import {
   isDigest,
   isForeignLayer,
   isImageConfigType,
+  isPlainLayerType,
   type Manifest,
   type Platform,
 } from './types.ts';
@@ -24,8 +25,10 @@ export interface TreeDocument {
 
 export interface TreeManifest extends TreeDocument {
   readonly manifest: Manifest;
-  /** Whether it is a container image's; an artifact's or attestation's layers are nobody's to compress. */
+  /** Whether it is a container image's. The layers of an artifact or attestation are never compressed. */
   readonly isImage: boolean;
+  /** The diffIDs of its layers; undefined where its config is not at hand, empty where the config pairs none with them. */
+  readonly diffIds: readonly Digest[] | undefined;
   /** As its index says, else as its config says where that is at hand. */
   readonly platform: Platform | undefined;
   /** The image manifest that it is an attestation of. */
@@ -77,6 +80,36 @@ export function configPlatform({ architecture, os, variant }: ImageConfig): Plat
   return { architecture, os, ...(typeof variant === 'string' ? { variant } : {}) };
 }
 
+/**
+ * The config of a manifest's image: undefined where it is not at hand, null where the manifest is no image's. Artifacts may
+ * carry the media type of an image's config over `{}` or no byte at all (oras before 1.0, policies, charts).
+ */
+function configOf(manifest: Manifest, documents: ReadonlyMap<Digest, Buffer>): ImageConfig | null | undefined {
+  const { digest, mediaType } = manifest.config;
+  if (!isImageConfigType(mediaType)) return null;
+  const bytes = documents.get(digest);
+  if (!bytes) return undefined;
+  if (!isJson(bytes)) return null;
+  const document = readDocument(bytes, `the config ${digest}`);
+  return document.kind === 'config' ? document.config : null;
+}
+
+/** The diffIDs that an image's config pairs with the layers of its manifest: one for each, or none. config.md, `rootfs`. */
+function diffIdsOf({ rootfs: { diff_ids: diffIds } }: ImageConfig, { layers }: Manifest): readonly Digest[] {
+  return diffIds.length === layers.length ? diffIds : [];
+}
+
+/**
+ * Whether a layer of a manifest is an uncompressed tar, which a push compresses: its media type says so, and its digest is
+ * the diffID that the config has for it. A media type alone is no proof: buildah wrote gzip bytes as `.tar`
+ * (https://github.com/containers/buildah/issues/2374); such a layer is pushed byte for byte, as skopeo does.
+ */
+export function isUncompressedLayer({ manifest, isImage, diffIds }: TreeManifest, position: number): boolean {
+  const layer = manifest.layers[position]!;
+  if (!isImage || !isPlainLayerType(layer.mediaType)) return false;
+  return diffIds === undefined || diffIds[position] === layer.digest;
+}
+
 class Walker {
   readonly documents: TreeDocument[] = [];
   readonly manifests: TreeManifest[] = [];
@@ -124,15 +157,11 @@ class Walker {
   }
 
   #manifest(document: TreeDocument, manifest: Manifest): TreeManifest {
-    const isImage = isImageConfigType(manifest.config.mediaType);
+    const config = configOf(manifest, this.#bytes);
     const attests = attestedBy(document.descriptor);
-    const platform = document.descriptor.platform ?? (isImage ? this.#configPlatform(manifest.config) : undefined);
-    return { ...document, manifest, isImage, platform, attests };
-  }
-
-  #configPlatform(config: Descriptor): Platform | undefined {
-    const bytes = this.#bytes.get(config.digest);
-    const document = bytes && readDocument(bytes, `the config ${config.digest}`);
-    return document?.kind === 'config' ? configPlatform(document.config) : undefined;
+    const platform = document.descriptor.platform ?? (config ? configPlatform(config) : undefined);
+    const isImage = isImageConfigType(manifest.config.mediaType) && config !== null;
+    const diffIds = config === undefined ? undefined : config ? diffIdsOf(config, manifest) : [];
+    return { ...document, manifest, isImage, diffIds, platform, attests };
   }
 }

@@ -61,7 +61,7 @@ export type Denied = ReadonlyMap<TargetRepository, readonly Digest[]>;
 
 /**
  * Puts the documents into every living repository. One that refuses them fails alone; digests that repositories say they
- * lack after all are given back, so that those blobs can be sent again (registry rules, T9).
+ * lack after all are given back, so that those blobs can be sent again.
  */
 export async function commit(job: PushContext, documents: Documents): Promise<Denied> {
   const denied = new Map<TargetRepository, readonly Digest[]>();
@@ -119,7 +119,7 @@ async function putRoot(destination: TargetRepository, root: Document): Promise<C
   return destination.isActive ? taken : undefined;
 }
 
-/** Commits what was moved, and sends again what registries then deny (registry rules, T9). */
+/** Commits what was moved, and sends again what registries then deny. */
 
 /**
  * Rounds of sending again. In the first only what was named is sent; serverless-registry names one blob at a time, so after

@@ -72,7 +72,7 @@ export async function openContext(request: PushRequest, report: Report, signal: 
   const level = request.compressionLevel ?? COMPRESSIONS[compression].defaultLevel;
   const ledger = new PushStats();
   const targets = await openRegistries(request, { report, signal, ledger });
-  for (const { registry } of targets) registry.greet();
+  for (const { registry } of targets) registry.connect();
   const spool = new OnDemand(async () => {
     return Spool.open(join(workDir, ownName(SPOOL_PREFIX)), { uploads: request.concurrency });
   });

@@ -43,9 +43,27 @@ export type PushEvent =
       readonly reason: string;
       readonly attempt: number;
       readonly waitMs: number;
+      /** Part of a wait that the log has (`waiting`). */
+      readonly waiting?: boolean;
     }
-  /** The largest request body that a host was found (or announced) to take, bytes. */
-  | { readonly type: 'limit'; readonly host: string; readonly bytes: number; readonly announced: boolean }
+  /** A registry is away, or asks for fewer requests: it is waited for, `maxWaitMs` at most. Once, until `resumed`. */
+  | {
+      readonly type: 'waiting';
+      readonly host: string;
+      readonly reason: string;
+      readonly limited: boolean;
+      readonly maxWaitMs: number;
+    }
+  /** A registry answers again. */
+  | { readonly type: 'resumed'; readonly host: string; readonly waitedMs: number }
+  /** The largest request body that a host was found (or announced) to take, bytes; `time`: since larger ones break or take too long. */
+  | {
+      readonly type: 'limit';
+      readonly host: string;
+      readonly bytes: number;
+      readonly announced: boolean;
+      readonly by?: 'size' | 'time';
+    }
   /** Plain bytes of layers read and compressed bytes made so far, in all. */
   | { readonly type: 'made'; readonly read: number; readonly written: number };
 

@@ -1,16 +1,8 @@
 /** What an image consists of, as pieces that each move or don't: every blob once, by the digest it has in the tree. */
 
 import type { ImageTree } from '../oci/image-tree.ts';
-import {
-  type Descriptor,
-  type Digest,
-  digestOf,
-  type ImageConfig,
-  isForeignLayer,
-  isPlainLayerType,
-  MediaType,
-} from '../oci/types.ts';
-import { walk } from '../oci/walk.ts';
+import { type Descriptor, type Digest, digestOf, isForeignLayer, MediaType } from '../oci/types.ts';
+import { isUncompressedLayer, walk } from '../oci/walk.ts';
 import type { TargetRepository } from './target-repository.ts';
 
 export interface ImageBlob {
@@ -55,33 +47,21 @@ export function uncompressedLayer(diffId: Digest, size?: number): ImageBlob {
 }
 
 function manifestPieces(tree: Extract<ImageTree, { kind: 'manifests' }>): ImageBlob[] {
-  return walk(tree).manifests.flatMap(({ manifest, isImage }) => {
-    const diffIds = isImage ? diffIdsOf(tree.documents.get(manifest.config.digest), manifest.layers.length) : [];
+  return walk(tree).manifests.flatMap((one) => {
+    const { manifest, diffIds } = one;
     const layers = manifest.layers.flatMap((layer, position): ImageBlob[] =>
-      isForeignLayer(layer) ? [] : [layerPiece(layer, isImage, diffIds[position])],
+      isForeignLayer(layer) ? [] : [layerPiece(layer, isUncompressedLayer(one, position), diffIds?.[position])],
     );
     const { digest, mediaType, size } = manifest.config;
     return [...layers, { key: digest, plain: false, mediaType, size, diffId: undefined }];
   });
 }
 
-function layerPiece(layer: Descriptor, isImage: boolean, diffId: Digest | undefined): ImageBlob {
-  const { digest, mediaType, size } = layer;
-  const plain = isImage && isPlainLayerType(mediaType);
+function layerPiece({ digest, mediaType, size }: Descriptor, plain: boolean, diffId: Digest | undefined): ImageBlob {
   return { key: digest, plain, mediaType, size, diffId: plain ? digest : diffId };
 }
 
-function diffIdsOf(config: Buffer | undefined, count: number): readonly Digest[] {
-  if (!config) return [];
-  try {
-    const ids = (JSON.parse(config.toString('utf8')) as ImageConfig).rootfs?.diff_ids ?? [];
-    return ids.length === count ? ids : [];
-  } catch {
-    return [];
-  }
-}
-
-/** Blobs that are sent although a registry says that it has them: it denied them when a manifest came (T9). */
+/** Blobs that are sent although a registry says that it has them: it denied them when a manifest came. */
 
 export interface ForcedBlobs {
   /** By their keys. */

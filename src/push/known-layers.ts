@@ -24,6 +24,7 @@ import type { TargetRegistry } from './registries.ts';
 export class KnownLayers {
   readonly #byDiffId = new Map<Digest, Descriptor[]>();
   readonly #repositories = new Map<string, Set<string>>();
+  readonly #diffIdsByConfig = new Map<Digest, readonly Digest[]>();
   readonly #compression: 'gzip' | 'zstd';
 
   constructor(compression: 'gzip' | 'zstd') {
@@ -39,6 +40,16 @@ export class KnownLayers {
       list.push({ mediaType: layerMediaType(this.#compression), digest: layer.digest, size: layer.size });
     }
     this.#byDiffId.set(diffId, list);
+  }
+
+  /** Notes the diffIDs of a config that need not be fetched: that of the image itself. */
+  addConfig(digest: Digest, diffIds: readonly Digest[]): void {
+    this.#diffIdsByConfig.set(digest, diffIds);
+  }
+
+  /** The diffIDs of a config; undefined when only its bytes tell. */
+  diffIdsOf(config: Digest): readonly Digest[] | undefined {
+    return this.#diffIdsByConfig.get(config);
   }
 
   /** Notes that a repository of a registry is likely to have a blob, so that it can be mounted from there. */
@@ -80,7 +91,7 @@ export async function readKnownLayers(
   options: { report: Report; signal: AbortSignal },
 ): Promise<void> {
   const teachers = targets.flatMap((target) => teachersOf(target, cacheFrom, options));
-  const lessons = await Promise.all(teachers.map((teacher) => lessonOf(teacher, options.report)));
+  const lessons = await Promise.all(teachers.map((teacher) => lessonOf(teacher, known, options.report)));
   for (const { host, repository, layers, blobs } of lessons) {
     for (const digest of blobs) known.addRepository(host, digest, repository);
     for (const [diffId, layer] of layers) known.add(diffId, layer);
@@ -128,11 +139,11 @@ function teachersOf(
   }));
 }
 
-async function lessonOf(teacher: CacheImage, report: Report): Promise<KnownPairs> {
+async function lessonOf(teacher: CacheImage, known: KnownLayers, report: Report): Promise<KnownPairs> {
   const { host, repository, reference, signal } = teacher;
   const lesson: KnownPairs = { host, repository: repository.name, layers: [], blobs: [] };
   try {
-    for (const manifest of await manifestsOf(teacher)) await learnFromManifest(teacher, manifest, lesson);
+    for (const manifest of await manifestsOf(teacher)) await learnFromManifest(teacher, known, manifest, lesson);
   } catch (error) {
     const text = `cache-from ${repository.name}:${reference}: ${explain(error).message}`;
     if (!signal.aborted) report({ type: 'debug', text });
@@ -156,19 +167,27 @@ async function manifestsOf({ repository, reference, signal }: CacheImage): Promi
     .map((child) => JSON.parse(child?.bytes.toString('utf8') ?? '') as Manifest);
 }
 
-async function learnFromManifest(teacher: CacheImage, { config, layers }: Manifest, lesson: KnownPairs): Promise<void> {
+async function learnFromManifest(
+  teacher: CacheImage,
+  known: KnownLayers,
+  { config, layers }: Manifest,
+  lesson: KnownPairs,
+): Promise<void> {
   lesson.blobs.push(...layers.map(({ digest }) => digest).filter(isDigest));
   if (!isImageConfigType(config.mediaType)) return;
-  const options = { maxBytes: MAX_CONFIG_BYTES, signal: teacher.signal };
-  const bytes = await teacher.repository.getBlob(config.digest, options);
-  if (!bytes) return;
-  const diffIds = (JSON.parse(bytes.toString('utf8')) as Partial<ImageConfig>).rootfs?.diff_ids ?? [];
+  const diffIds = known.diffIdsOf(config.digest) ?? (await fetchDiffIds(teacher, config.digest));
   // Not one to one: the config is not that of these layers, and nothing can be said of any of them.
-  if (diffIds.length !== layers.length) return;
+  if (diffIds?.length !== layers.length) return;
   for (const [position, layer] of layers.entries()) {
     const diffId = diffIds[position];
     if (isDigest(diffId) && isLayer(layer)) lesson.layers.push([diffId, layer]);
   }
+}
+
+/** The diffIDs of a config in the registry; undefined when it is not there. */
+async function fetchDiffIds(teacher: CacheImage, config: Digest): Promise<readonly Digest[] | undefined> {
+  const bytes = await teacher.repository.getBlob(config, { maxBytes: MAX_CONFIG_BYTES, signal: teacher.signal });
+  return bytes && ((JSON.parse(bytes.toString('utf8')) as Partial<ImageConfig>).rootfs?.diff_ids ?? []);
 }
 
 /** Whether a row of somebody's manifest is what it should be. */

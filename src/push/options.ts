@@ -1,10 +1,10 @@
 /** What a push or a merge is asked to do, checked and typed. The action makes it from inputs, the terminal from flags. */
 
-import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { COMPRESSIONS } from '../blob/compress/compression.ts';
 import { parsePlatform } from '../oci/platforms.ts';
 import { formatReference, parseReference, type Reference, withDefaultTag } from '../oci/reference.ts';
+import { certificatesIn } from '../registry/http/trust.ts';
 import {
   type Annotations,
   annotationsOf,
@@ -291,19 +291,11 @@ function mergePart(text: string): MergePart {
 }
 
 function certificates(path: string): string {
-  const example = 'name a file of certificates in PEM form';
-  let text: string;
   try {
-    text = readFileSync(path, 'utf8');
+    return certificatesIn(readFileSync(path)).join('\n');
   } catch (cause) {
-    throw new InputError('ca-file', `${path} can't be read: ${(cause as Error).message}`, example, cause);
-  }
-  const blocks = text.match(/-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----/g) ?? [];
-  try {
-    if (blocks.length === 0) throw new Error('it has no BEGIN CERTIFICATE line');
-    for (const block of blocks) new X509Certificate(block);
-    return text;
-  } catch (cause) {
-    throw new InputError('ca-file', `${path} holds no certificates: ${(cause as Error).message}`, example, cause);
+    const { message, code } = cause as NodeJS.ErrnoException;
+    const problem = code === undefined ? `${path} ${message}` : `${path} can't be read: ${message}`;
+    throw new InputError('ca-file', problem, 'name a file of certificates in PEM form, or one in DER form', cause);
   }
 }

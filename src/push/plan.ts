@@ -1,21 +1,12 @@
 /** What can be known of an engine's image without its export, so that an image that is there is never exported. */
 
+import { MAX_DOCUMENT_BYTES, readConfig } from '../oci/documents.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
-import {
-  type Descriptor,
-  type Digest,
-  type ImageConfig,
-  type Index,
-  isIndexType,
-  isManifestType,
-} from '../oci/types.ts';
+import { type Descriptor, type Digest, type Index, isIndexType, isManifestType } from '../oci/types.ts';
 import type { Repository } from '../registry/repository.ts';
 import type { FoundImage } from '../source/source.ts';
 import type { PushContext } from './context.ts';
 import { explain } from './error.ts';
-
-/** Configs and manifests beyond this are not images: distribution refuses manifests over 4 MiB. Bytes. */
-const MAX_DOCUMENT_BYTES = 4 * 1024 * 1024;
 
 /** The tree of an engine's image as the engine's own store tells it, else as the registry has it; undefined when neither does. */
 export const treeWithoutExport = async (job: PushContext, found: FoundImage): Promise<ImageTree | undefined> =>
@@ -48,8 +39,8 @@ async function composedTree(
   if (!found.diffIds) return undefined;
   const config = await repository.getBlob(found.imageId, { maxBytes: MAX_DOCUMENT_BYTES, signal });
   if (!config) return undefined;
-  const diffIds = (JSON.parse(config.toString('utf8')) as Partial<ImageConfig>).rootfs?.diff_ids;
-  return diffIds ? { kind: 'composed', config, diffIds } : undefined;
+  const { diff_ids: diffIds } = readConfig(config, `the config ${found.imageId}`).rootfs;
+  return { kind: 'composed', config, diffIds };
 }
 
 async function manifestTree(

@@ -55,13 +55,17 @@ function tellLowered({ destinations }: PushRequest, report: Report): void {
 async function run(job: PushContext): Promise<PushResult> {
   const { request } = job;
   const found = await job.stats.time('resolve', () => resolve(job));
-  if (request.dryRun) {
-    await tellDryRun(job, found);
-    return resultOf(job, found, { exported: 'nothing' });
+  try {
+    if (request.dryRun) {
+      await tellDryRun(job, found);
+      return resultOf(job, found, { exported: 'nothing' });
+    }
+    const pushed = await chunkedPush(job, found).catch((error: unknown) => failAll(job, found, error));
+    await pushByEngine(job, found);
+    return resultOf(job, found, pushed);
+  } finally {
+    await found.close?.();
   }
-  const pushed = await chunkedPush(job, found).catch((error: unknown) => failAll(job, found, error));
-  await pushByEngine(job, found);
-  return resultOf(job, found, pushed);
 }
 
 interface Pushed {
@@ -136,8 +140,10 @@ async function resolve(job: PushContext): Promise<FoundImage> {
     tempDir: request.workDir,
     signal,
     debug: (text) => report({ type: 'debug', text }),
+    notice: (text) => report({ type: 'info', text }),
     storeOpener: (image, options) => openEngineStore(image, { ...options, export: way, env: request.env }),
   });
+  if (found.diffIds) job.known.addConfig(found.imageId, found.diffIds);
   // An image with manifests of its own hardly ever has plain layers, and of others all that can be learnt is where to mount them from.
   const isFromElsewhere =
     request.cacheFrom !== undefined || targets.some(({ repositories: destinations }) => destinations.length > 1);

@@ -7,7 +7,7 @@ import type { Reference } from '../oci/reference.ts';
 import type { Digest } from '../oci/types.ts';
 import { resolveCredentials } from '../registry/auth/credentials.ts';
 import { Registry } from '../registry/registry.ts';
-import type { BlobOutcome } from '../registry/upload/upload.ts';
+import type { BlobOutcome } from '../registry/upload/blob-upload.ts';
 import type { BlobFate, Report } from './events.ts';
 import { mountSources } from './known-layers.ts';
 import type { RequestOptions } from './options.ts';
@@ -236,6 +236,7 @@ async function openTarget(
     ...(found === undefined ? {} : { credentials: found }),
     env,
     chunkSize,
+    concurrency,
     maxRetries,
     maxWait,
     tlsVerify,

@@ -4,12 +4,13 @@
  */
 
 import pLimit, { type LimitFunction } from 'p-limit';
-import type { StreamedBlob, StreamingBlob } from '../blob/blob.ts';
+import type { StoredBlob, StreamedBlob, StreamingBlob } from '../blob/blob.ts';
 import { layerMediaType } from '../blob/compress/compression.ts';
 import { cachedBlob, memoryBlob, readyBlob } from '../blob/ready.ts';
 import { type Digest, MediaType } from '../oci/types.ts';
 import type { StoreSource, StreamSource } from '../source/source.ts';
 import { activeRegistries, type PushContext } from './context.ts';
+import { PushError } from './error.ts';
 import { findExisting } from './existing.ts';
 import type { ForcedBlobs, ImageBlob } from './image-blobs.ts';
 import { LayerBuilder, type QueuedBlob, UNNAMED, UploadQueue } from './upload-queue.ts';
@@ -138,6 +139,7 @@ export class Transfer {
         this.#deliveries.leave(piece.key);
         return;
       }
+      assertAsDescribed(stored, piece);
       const body = piece.plain ? undefined : readyBlob(stored, piece.key, this.#job);
       if (piece.plain) {
         await this.#shipWhileMade(piece, (workshop) => workshop.compress(stored.read(), piece.key));
@@ -226,6 +228,25 @@ export class Transfer {
   delivered(): Promise<void> {
     return this.#deliveries.ended();
   }
+}
+
+/**
+ * Throws PushError for a blob that is not what the image's documents say. A registry accepts both, and no client can pull either: a
+ * layer that is compressed twice, and one of another size than its descriptor's.
+ */
+function assertAsDescribed({ format, size }: StoredBlob, { key, plain, size: described }: ImageBlob): void {
+  const remedy = 'the image is damaged where it is kept: build, pull or save it again';
+  if (plain && format !== 'tar' && format !== 'other') {
+    throw new PushError(
+      'Export',
+      `the layer ${key} is compressed (${format}), and the image's config says that it is not`,
+      {
+        remedy,
+      },
+    );
+  }
+  if (plain || size === undefined || described === undefined || size === described) return;
+  throw new PushError('Export', `the blob ${key} has ${size} bytes where its descriptor says ${described}`, { remedy });
 }
 
 /**

@@ -1,7 +1,8 @@
 /** Blobs of a repository that are asked for and read. distribution-spec, "Checking if content exists" and "Pulling blobs". */
 import { Readable } from 'node:stream';
 import { type Digest, digestOf } from '../oci/types.ts';
-import { answerOrTrouble, ask, failedTries, gaveUp, type Place, pause } from './host/context.ts';
+import { ask, type Place } from './host/context.ts';
+import { Patience } from './host/patience.ts';
 import { defaultTimeouts } from './http/deadline.ts';
 import { errorOf, RegistryError } from './http/error.ts';
 import type { RegistryResponse } from './http/response.ts';
@@ -141,15 +142,14 @@ class Reading {
   /** The bytes from the current position to the end, over as many answers as it takes. */
   async *bytes(first: Opened): AsyncGenerator<Buffer> {
     let opened = first;
-    for (let failures = 0; ; ) {
+    const task = { label: `blob ${this.#digest}`, signal: this.#signal };
+    const patience = new Patience(this.#place.context, task);
+    for (;;) {
       const before = this.#position;
       const error = yield* this.#answer(opened);
       if (error === undefined) return;
-      failures = this.#position > before ? 1 : failures + 1;
-      const { context } = this.#place;
-      const task = { label: `blob ${this.#digest}`, signal: this.#signal };
-      if (failures > context.maxRetries) throw gaveUp(task, failedTries(failures), error);
-      await pause(context, task, error, failures);
+      if (this.#position > before) patience.progress();
+      await patience.failed(error);
       const next = await this.open();
       if (next === undefined) throw protocolError(opened.response, 'the blob is gone', STEP);
       opened = next;
@@ -162,14 +162,16 @@ class Reading {
     let at = offset;
     try {
       while (this.#position < end) {
-        const piece = await answerOrTrouble(() => response.read());
-        if (piece instanceof RegistryError) return piece;
+        const piece = await response.read();
         if (piece === undefined) break;
         const wanted = piece.subarray(Math.max(0, this.#position - at), Math.max(0, end - at));
         at += piece.length;
         this.#position += wanted.length;
         if (wanted.length > 0) yield wanted;
       }
+    } catch (error) {
+      if (error instanceof RegistryError && error.temporary) return error;
+      throw error;
     } finally {
       response.abandon();
     }

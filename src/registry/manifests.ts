@@ -1,8 +1,9 @@
-/** Manifests and indexes of a repository. distribution-spec, sections "Pulling manifests" and "Pushing Manifests"; T9. */
+/** Manifests and indexes of a repository. distribution-spec, sections "Pulling manifests" and "Pushing Manifests". */
 import { type Descriptor, type Digest, digestOf, isDigest, MediaType } from '../oci/types.ts';
 import { otherBytes } from './blobs.ts';
-import { answerOrTrouble, ask, failedTries, gaveUp, type Place, pause } from './host/context.ts';
-import { errorOf, isTransientStatus, RegistryError } from './http/error.ts';
+import { answerOrTrouble, ask, type Place, transientError } from './host/context.ts';
+import { Patience } from './host/patience.ts';
+import { errorOf, RegistryError } from './http/error.ts';
 import { type RegistryCode, registryCodes } from './http/error-body.ts';
 import type { RegistryResponse } from './http/response.ts';
 import { sameOrigin } from './http/url-policy.ts';
@@ -123,27 +124,27 @@ export async function putManifest(place: Place, put: ManifestPut): Promise<Confi
   // serverless-registry stores a manifest under any digest that it is told.
   if (isDigest(put.reference) && put.reference !== digest)
     throw new Error(`a manifest with the digest ${digest} cannot be put as ${put.reference}`);
-  for (let failures = 1; ; failures += 1) {
+  const patience = new Patience(place.context, { label: `manifest ${put.reference}`, signal: put.signal });
+  for (let tries = 1; ; tries += 1) {
     const outcome = await attempt(place, put);
     if (!(outcome instanceof Error)) {
       await confirm(place, put, digest, outcome);
       return { digest, subject: outcome.headers['oci-subject'] };
     }
     // A lost answer, then "this tag is immutable": it was our own.
-    if (failures > 1 && !isTemporary(outcome) && (await isThere(place, put, digest)))
+    if (tries > 1 && !isTemporary(outcome) && (await isThere(place, put, digest)))
       return { digest, subject: undefined };
     if (!isTemporary(outcome)) throw outcome;
-    const task = { label: `manifest ${put.reference}`, signal: put.signal };
-    if (failures > place.context.maxRetries) throw gaveUp(task, failedTries(failures), outcome);
-    await pause(place.context, task, outcome, failures);
+    await patience.failed(outcome);
   }
 }
 
-const isTemporary = (error: Error): error is RegistryError => error instanceof RegistryError && error.temporary;
+const isTemporary = (error: Error): error is RegistryError =>
+  error instanceof RegistryError && (error.temporary || error.kind === 'dns');
 
 async function attempt(place: Place, put: ManifestPut): Promise<RegistryResponse | RegistryError | BlobUnknownError> {
   const step = 'putting a manifest';
-  const answer = await answerOrTrouble(() =>
+  const answer = await answerOrTrouble(place.context, () =>
     place.context.transport.send({
       method: 'PUT',
       url: place.url(`manifests/${put.reference}`),
@@ -155,8 +156,7 @@ async function attempt(place: Place, put: ManifestPut): Promise<RegistryResponse
     }),
   );
   if (answer instanceof RegistryError || (answer.status >= 200 && answer.status < 300)) return answer;
-  if (isTransientStatus(answer.status)) return errorOf(answer, { method: 'PUT', step });
-  return refusal(answer, step);
+  return (await transientError(answer, step)) ?? refusal(answer, step);
 }
 
 /** Reads the whole answer: an image of a hundred layers may lack all of them. */

@@ -1,6 +1,6 @@
 /** One registry host for one push: its connections, its back-off, what was learnt of it, its open uploads. */
 import type { Credentials } from './auth/credentials.ts';
-import { Backoff, type Clock, systemSleep } from './host/backoff.ts';
+import { Backoff, type Clock, DEFAULT_MAX_WAIT_MS } from './host/backoff.ts';
 import { HostCapabilities } from './host/capabilities.ts';
 import type { HostContext, RegistryEvent } from './host/context.ts';
 import { type Profile, profileFor } from './host/profiles.ts';
@@ -8,7 +8,7 @@ import { BodyScheduler } from './host/scheduler.ts';
 import { Transport, type TransportEvent } from './host/transport.ts';
 import type { Timeouts } from './http/deadline.ts';
 import { Repository } from './repository.ts';
-import { OpenSessions } from './upload/session.ts';
+import { OpenSessions } from './upload/open.ts';
 
 export interface RegistryOptions {
   /** `host[:port]` of an image reference. */
@@ -17,17 +17,22 @@ export interface RegistryOptions {
   readonly insecure: boolean;
   /** PEM certificates that are trusted besides the default ones. */
   readonly ca?: string | undefined;
-  readonly credentials?: Credentials | undefined;
-  /** For HTTPS_PROXY, HTTP_PROXY, NO_PROXY. */
-  readonly env?: NodeJS.ProcessEnv | undefined;
-  /** The largest request body, bytes; `auto`: what the registry announces, else 95 MB. */
-  readonly chunkSize: number | 'auto';
-  /** Failed tries in a row of one request, without progress, before it fails for good. */
-  readonly maxRetries: number;
-  /** How long a host that has answered before may be away or busy without a byte of progress, ms. */
-  readonly maxWait?: number | undefined;
-  /** `false`: any certificate is accepted. */
+  /** False: any certificate is accepted, with a warning. Default: true. */
   readonly tlsVerify?: boolean | undefined;
+  readonly credentials?: Credentials | undefined;
+  /** Connections at the same time, beside one for short requests. Default: 5. */
+  readonly concurrency?: number | undefined;
+  /** For HTTPS_PROXY, HTTP_PROXY, NO_PROXY and certs.d. */
+  readonly env?: NodeJS.ProcessEnv | undefined;
+  /** The largest request body, bytes; `auto`: what the registry announces, else 95 MiB. */
+  readonly chunkSize: number | 'auto';
+  /** Failed tries in a row of one request that the registry answers with an error, without progress, before it fails for good. */
+  readonly maxRetries: number;
+  /**
+   * How long a registry that has answered before may be away, or ask to be left alone, without a byte of progress, before a request
+   * fails for good: milliseconds, default 10 minutes. One that never answered is bounded by `maxRetries`.
+   */
+  readonly maxWait?: number | undefined;
   /** Default: by host. */
   readonly profile?: Profile | undefined;
   /** In place of the usual time-outs, ms. */
@@ -46,14 +51,18 @@ export class Registry {
 
   /** Nothing is sent yet. Throws when `ca` or the host can't be read. */
   constructor(options: RegistryOptions) {
-    const { host, insecure, ca, credentials, env, chunkSize, maxRetries, timeouts, clock } = options;
+    const { host, insecure, ca, tlsVerify, concurrency, credentials, env, chunkSize, maxRetries, timeouts, clock } =
+      options;
+    const maxWait = options.maxWait ?? DEFAULT_MAX_WAIT_MS;
     const onEvent = (event: RegistryEvent): void => options.onEvent(event);
-    const backoff = new Backoff(clock);
+    const backoff = new Backoff({ clock, maxWait });
     this.host = host;
     this.#transport = new Transport({
       host,
       insecure,
       ca,
+      tlsVerify,
+      concurrency,
       credentials,
       env,
       backoff,
@@ -64,9 +73,9 @@ export class Registry {
       transport: this.#transport,
       backoff,
       host: new HostCapabilities({ host, profile: options.profile ?? profileFor(host), chunkSize, onEvent }),
-      sleep: clock === undefined ? systemSleep : (ms, signal) => clock.sleep(ms, signal),
-      turns: new BodyScheduler(),
+      bodies: new BodyScheduler(),
       maxRetries,
+      maxWait,
       onEvent,
     };
   }
@@ -84,9 +93,13 @@ export class Registry {
     return repository;
   }
 
-  /** Asks the registry the first question, which every request waits for, while the caller still has other things to do. */
-  greet(): void {
-    this.#transport.greet();
+  /**
+   * Opens `concurrency` connections, which requests then find ready; sends nothing. With a bearer challenge one token is asked for
+   * the repositories that `repository` was called for (pull and push) and for those of `pull`, to read and mount from.
+   */
+  connect(pull: readonly string[] = []): void {
+    const push = [...this.#repositories.keys()].map((name) => `repository:${name}:pull,push`);
+    this.#transport.connect([...push, ...pull.map((name) => `repository:${name}:pull`)]);
   }
 
   /** The largest body (bytes) that this host was found, or announced, to take; undefined when nothing is known. */

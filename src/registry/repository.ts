@@ -14,10 +14,10 @@ import {
   listTags,
   putManifest,
 } from './manifests.ts';
-import { run } from './upload/machine.ts';
-import { openUpload } from './upload/open.ts';
-import type { OpenSessions, Session } from './upload/session.ts';
-import { type BlobOutcome, Upload, type UploadOptions, type UploadTarget } from './upload/upload.ts';
+import { type BlobOutcome, BlobUpload, type UploadOptions, type UploadTarget } from './upload/blob-upload.ts';
+import { type OpenSessions, openUpload, sessionAt } from './upload/open.ts';
+import type { Session } from './upload/session.ts';
+import { run } from './upload/upload.ts';
 
 export class Repository {
   readonly name: string;
@@ -59,7 +59,7 @@ export class Repository {
    * signal's reason.
    */
   uploadBlob(body: ReadableBlob, options: UploadOptions): Promise<BlobOutcome> {
-    return run(new Upload(this.#place.context, this.#target(body), body, options));
+    return run(new BlobUpload(this.#place.context, this.#target(body), body, options));
   }
 
   /** The descriptor of a manifest by tag or digest; undefined when there is none. Throws RegistryError. */
@@ -99,7 +99,7 @@ export class Repository {
   }
 
   /**
-   * Puts a manifest under a tag or its digest, and sees to it that the registry has these very bytes (T9).
+   * Puts a manifest under a tag or its digest, and sees to it that the registry has these very bytes.
    * Throws BlobUnknownError for blobs that the registry says it lacks, RegistryError for anything else.
    */
   putManifest(bytes: Buffer, mediaType: string, reference: string, signal: AbortSignal): Promise<ConfirmedManifest> {
@@ -111,6 +111,11 @@ export class Repository {
       name: this.name,
       headBlob: (digest, signal) => this.headBlob(digest, signal),
       open: (task, mount) => this.#openFor(body, task, mount),
+      resumed: (location) => {
+        const session = sessionAt(this.#place, location);
+        if (session !== undefined) this.#sessions.add(session);
+        return session;
+      },
       cancel: (session) => this.#sessions.cancel(session),
       forget: (session) => this.#sessions.forget(session),
     };

@@ -66,7 +66,11 @@ export class LineTeller {
         this.#waiting.delete(`${event.host} ${event.label}`);
         return { level: 'info', text: `${this.#name(event)}: ${endWords(event)}` };
       case 'retry':
-        return { level: 'info', text: `${this.#name(event)}: ${retryWords(event)}` };
+        return { level: event.waiting === true ? 'debug' : 'info', text: `${this.#name(event)}: ${retryWords(event)}` };
+      case 'waiting':
+        return { level: 'info', text: waitingLine(event) };
+      case 'resumed':
+        return { level: 'info', text: `${event.host} answers again after ${formatSeconds(event.waitedMs / 1000)}` };
       case 'limit':
         return { level: 'info', text: limitWords(event) };
       default:
@@ -93,7 +97,17 @@ function endWords(event: Extract<PushEvent, { type: 'blob-end' }>): string {
 const retryWords = ({ reason, attempt, waitMs }: Extract<PushEvent, { type: 'retry' }>): string =>
   `try ${attempt} failed: ${reason}; again in ${formatSeconds(waitMs / 1000)}`;
 
-const limitWords = ({ host, bytes, announced }: Extract<PushEvent, { type: 'limit' }>): string =>
-  announced
-    ? `${host} takes requests of at most ${formatBytes(bytes)} (${bytes} bytes), as it announces`
-    : `${host} refuses larger requests: chunks of ${formatBytes(bytes)} (${bytes} bytes) from now on`;
+/** With the time of day (UTC, as the runner's log has it) until when it is waited for. */
+function waitingLine({ host, reason, limited, maxWaitMs }: Extract<PushEvent, { type: 'waiting' }>): string {
+  const until = new Date(Date.now() + maxWaitMs).toISOString().slice(11, 19);
+  const most = `until ${until} UTC at most (max-wait)`;
+  return `${host} ${limited ? 'asks for fewer requests' : 'cannot be reached'}, waiting for it ${most}: ${reason}`;
+}
+
+const limitWords = ({ host, bytes, announced, by }: Extract<PushEvent, { type: 'limit' }>): string => {
+  const size = `${formatBytes(bytes)} (${bytes} bytes)`;
+  if (announced) return `${host} takes requests of at most ${size}, as it announces`;
+  return by === 'time'
+    ? `larger requests to ${host} break or take too long: chunks of ${size} from now on (chunk-size: ${bytes} sets it from the start)`
+    : `${host} refuses larger requests: chunks of ${size} from now on`;
+};

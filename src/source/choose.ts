@@ -1,9 +1,20 @@
 /** Choosing one image of several in an archive or layout: by what was asked for, never the first one that comes. */
+import { leadsOut } from '../common/platform.ts';
 import { MAX_ENTRIES, parseJson, readDocument } from '../oci/documents.ts';
 import { ImageError } from '../oci/error.ts';
 import { sameReference } from '../oci/reference.ts';
-import { type Descriptor, type Digest, type Index, isDigest, MediaType } from '../oci/types.ts';
+import {
+  type Descriptor,
+  type Digest,
+  type Index,
+  isDigest,
+  isIndexType,
+  isManifestType,
+  isSchema1Type,
+  MediaType,
+} from '../oci/types.ts';
 import { attestedBy } from '../oci/walk.ts';
+import { cleanName } from './names.ts';
 
 /** One image that can be chosen. */
 export interface Candidate<T> {
@@ -28,7 +39,9 @@ export interface ListedImage {
 const REF_NAME = 'org.opencontainers.image.ref.name';
 /** containerd's full name of an image, which docker writes beside the former. */
 const CONTAINERD_NAME = 'io.containerd.image.name';
-/** Names listed in a message; an archive of hundreds of images helps nobody in one line. */
+/** The annotations that name an image in a layout. */
+export const IMAGE_NAMES: readonly string[] = [CONTAINERD_NAME, REF_NAME];
+/** Names listed in a message. */
 const MAX_LISTED = 20;
 
 /**
@@ -50,7 +63,11 @@ export function matching<T>(candidates: readonly Candidate<T>[], ref: string | u
 export function chooseOne<T>(candidates: readonly Candidate<T>[], ref: string | undefined, where: string): T {
   const fits = matching(candidates, ref);
   if (fits.length === 1) return fits[0]!.item;
-  if (candidates.length === 0) throw new ImageError('Resolve', `${where} holds no image`);
+  if (candidates.length === 0) {
+    throw new ImageError('Resolve', `${where} holds no image`, {
+      remedy: 'index.json or manifest.json must name a manifest or an index of an image or artifact',
+    });
+  }
   const names = candidates.flatMap(({ names, key, position }) =>
     names.length > 0 ? names : [isDigest(key) ? key : `@${position}`],
   );
@@ -62,12 +79,25 @@ export function chooseOne<T>(candidates: readonly Candidate<T>[], ref: string | 
   });
 }
 
-/** The images that an `index.json` names. Attestations and what has no name beside named ones are not images to choose. */
+/**
+ * The images and artifacts that an `index.json` names. Not among them: attestations, lists of referrers, and entries of other types,
+ * which image-layout.md allows (its own example has one of application/xml) and consumers have to ignore.
+ */
 export function candidatesOfIndex(index: Index): Candidate<Descriptor>[] {
   return index.manifests
     .map((item, position) => ({ item, key: item.digest, names: namesOf(item), position }))
-    .filter(({ item }) => attestedBy(item) === undefined);
+    .filter(({ item }) => isImageDocument(item) && attestedBy(item) === undefined && fallbackTags([item]).length === 0);
 }
+
+/** Whether an entry of `index.json` is a manifest or an index. */
+export const isImageDocument = ({ mediaType }: Descriptor): boolean =>
+  isManifestType(mediaType) || isIndexType(mediaType) || isSchema1Type(mediaType);
+
+/** The lists of referrers among the entries of an `index.json`: indexes that are named like the fallback tag, `sha256-<hex>`. */
+export const fallbackTags = (entries: readonly Descriptor[]): Descriptor[] =>
+  entries.filter(
+    (entry) => isIndexType(entry.mediaType) && namesOf(entry).some((name) => /(^|:)sha256-[0-9a-f]{64}$/.test(name)),
+  );
 
 /** The images of a `manifest.json`. */
 export const candidatesOfList = (list: readonly ListedImage[]): Candidate<ListedImage>[] =>
@@ -92,13 +122,20 @@ function listedImage(value: unknown, what: string): ListedImage {
   const { Config, RepoTags, Layers, LayerSources } = (value ?? {}) as Record<string, unknown>;
   if (typeof Config !== 'string' || Config === '') throw new ImageError('Archive', `${what} names no config`);
   return {
-    config: Config,
+    // skopeo's own archives and `docker load` accept `./` before the names (https://github.com/containers/skopeo/issues/999).
+    config: archivePath(Config),
     repoTags: texts(RepoTags ?? [], `RepoTags of ${what}`),
-    layers: texts(Layers ?? [], `Layers of ${what}`),
+    layers: texts(Layers ?? [], `Layers of ${what}`).map(archivePath),
     layerSources: new Map(
       Object.entries(LayerSources ?? {}).filter((pair): pair is [Digest, Descriptor] => isSource(pair)),
     ),
   };
+}
+
+/** A path of `manifest.json` without `./`. Throws ImageError for one that leads out of the archive. */
+function archivePath(path: string): string {
+  if (!leadsOut(path)) return cleanName(path);
+  throw new ImageError('Archive', `manifest.json names ${JSON.stringify(path)}, which leads out of the archive`);
 }
 
 function isSource([key, value]: [string, unknown]): boolean {
@@ -113,6 +150,6 @@ function texts(value: unknown, what: string): string[] {
 }
 
 function namesOf({ annotations }: Descriptor): string[] {
-  const names = [annotations?.[CONTAINERD_NAME], annotations?.[REF_NAME]];
+  const names = IMAGE_NAMES.map((key) => annotations?.[key]);
   return names.filter((name) => name !== undefined && name !== '') as string[];
 }

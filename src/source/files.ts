@@ -1,38 +1,36 @@
-/** A file on disk that any range of is read, for as long as it is open, whatever becomes of its name. */
+/** The files that an image lies in: a folder or a tar file as a set of names, each opened for any range of its bytes. */
 
-import { close, fstat, open, read } from 'node:fs';
-import { realpath } from 'node:fs/promises';
-import { join } from 'node:path';
+import { close, read } from 'node:fs';
+import { readlink, realpath, stat } from 'node:fs/promises';
+import { join, sep } from 'node:path';
 import type { Readable } from 'node:stream';
 import { promisify } from 'node:util';
 import type { BlobFormat, StoredBlob } from '../blob/blob.ts';
 import { type FillStream, openFileStream } from '../blob/blocks.ts';
-import { MAX_DOCUMENT_BYTES } from '../oci/documents.ts';
+import { NotRegularError, openRegular } from '../common/open-regular.ts';
+import { MAX_DOCUMENT_BYTES, verifyDocument } from '../oci/documents.ts';
 import { ImageError, messageOf } from '../oci/error.ts';
+import type { Digest } from '../oci/types.ts';
+import { blobFormat, HEAD_BYTES } from './compression.ts';
 
-const openFile = promisify(open);
-const statFile = promisify(fstat);
 const closeFile = promisify(close);
 const readFile = promisify(read);
 
+/** A file on disk, of which any range is read for as long as it is open, even after its name is gone. */
 export class RandomFile {
   /** Bytes. */
   readonly size: number;
   readonly #fd: number;
   #closed: Promise<void> | undefined;
 
-  private constructor(fd: number, size: number) {
+  constructor({ fd, size }: { readonly fd: number; readonly size: number }) {
     this.#fd = fd;
     this.size = size;
   }
 
-  /** Opens a regular file. Throws what the system says. */
+  /** Opens a regular file. Throws NotRegularError, or the system's error. */
   static async open(path: string): Promise<RandomFile> {
-    const fd = await openFile(path, 'r');
-    const stat = await statFile(fd);
-    if (stat.isFile()) return new RandomFile(fd, stat.size);
-    await closeFile(fd);
-    throw new Error('it is not a regular file');
+    return new RandomFile(await openRegular(path));
   }
 
   /** The bytes at a position, fewer where the file ends. */
@@ -52,18 +50,31 @@ export class RandomFile {
     return openFileStream(this.#fd, start, end);
   }
 
+  /** The same file once more, open for as long as its second opener wants. */
+  reopen(): Promise<RandomFile> {
+    return RandomFile.open(`/dev/fd/${this.#fd}`);
+  }
+
+  /** The path that the system has opened, all links resolved; undefined where it does not tell (no /proc). */
+  async resolvedPath(): Promise<string | undefined> {
+    return readlink(`/proc/self/fd/${this.#fd}`).catch(() => undefined);
+  }
+
   close(): Promise<void> {
     this.#closed ??= closeFile(this.#fd);
     return this.#closed;
   }
 }
 
-/** A set of files that an image lies in: a folder, or a tar file. */
-
-/** One file of the set. */
+/** One file of a set. */
 export interface OpenFile {
   /** Bytes. */
   readonly size: number;
+  /**
+   * Whether a link has led out of the folder to it: it may be any file of this machine. Nothing of it is sent, and nothing of it
+   * appears in a message, before its bytes have been seen to have the digest that the image names.
+   */
+  readonly isOutside?: boolean;
   /** The bytes [start, end), all of them without arguments. */
   read(start?: number, end?: number): Readable & { recycle?(chunk: Buffer): void };
 }
@@ -73,63 +84,108 @@ export interface Files {
   readonly description: string;
   /** Opens a file by its path in the set, with `/`; undefined when there is none. Throws ImageError. */
   open(path: string): Promise<OpenFile | undefined>;
+  /** Bytes of a file, which is not opened; undefined when there is none. Throws ImageError. */
+  size(path: string): Promise<number | undefined>;
   close(): Promise<void>;
 }
 
-/** A whole small file; undefined when there is none. Throws ImageError for one over `limit` bytes. */
-export async function readSmall(files: Files, path: string, limit = MAX_DOCUMENT_BYTES): Promise<Buffer | undefined> {
+/**
+ * All bytes of a document; undefined when there is none. With `expected` they are those of this digest. Throws ImageError for
+ * other bytes, for one over MAX_DOCUMENT_BYTES, and for one outside of the folder that has no digest to verify it by.
+ */
+export async function readDocumentFile(
+  files: Files,
+  path: string,
+  expected?: { readonly digest: Digest; readonly size?: number },
+): Promise<Buffer | undefined> {
   const file = await files.open(path);
   if (!file) return undefined;
-  if (file.size > limit) {
-    throw new ImageError(
-      'Archive',
-      `${path} in ${files.description} has ${file.size} bytes, more than the ${limit} of any real document`,
-    );
+  const what = `${path} in ${files.description}`;
+  if (file.isOutside && !expected) {
+    throw new ImageError('Layout', `${what} is a link that leads out of the folder`, {
+      remedy: 'copy the file itself into the folder',
+    });
   }
-  return collect(file.read());
+  if (file.size > MAX_DOCUMENT_BYTES) {
+    const limit = `more than the ${MAX_DOCUMENT_BYTES} of any real document`;
+    throw new ImageError('Archive', `${what} has ${file.size} bytes, ${limit}`);
+  }
+  const bytes = await collect(file.read());
+  if (expected) verifyDocument(bytes, expected, what);
+  return bytes;
 }
 
-/** A file as a blob, its form told by its first bytes. */
+/** The format of a file, by its first bytes. */
+export async function fileFormat(file: OpenFile): Promise<BlobFormat> {
+  return blobFormat(await collect(file.read(0, Math.min(HEAD_BYTES, file.size))));
+}
+
+/** A file as a blob. */
 export async function storedBlob(file: OpenFile): Promise<StoredBlob> {
-  const head = await collect(file.read(0, Math.min(HEAD_BYTES, file.size)));
-  return { size: file.size, format: blobFormat(head), seekable: true, read: (start, end) => file.read(start, end) };
+  const format = await fileFormat(file);
+  return { size: file.size, format, seekable: true, read: (start, end) => file.read(start, end) };
 }
 
-/** A folder as a set of files. Symbolic links in it are followed: build tools link blobs to where they have them. */
+/**
+ * A folder as a set of files. Links in it are followed, also out of it: build tools link blobs to where they have them (Bazel's
+ * rules_oci). What lies outside is marked, see `OpenFile.isOutside`.
+ */
 export class FolderFiles implements Files {
   readonly description: string;
   readonly #folder: string;
-  readonly #open = new Map<string, Promise<RandomFile | undefined>>();
+  readonly #open = new Map<string, Promise<OpenFile | undefined>>();
+  readonly #files: RandomFile[] = [];
+  #resolvedFolder: Promise<string> | undefined;
 
   constructor(folder: string, description: string) {
     this.#folder = folder;
     this.description = description;
   }
 
-  async open(path: string): Promise<OpenFile | undefined> {
+  open(path: string): Promise<OpenFile | undefined> {
     const known = this.#open.get(path) ?? this.#openFile(path);
     this.#open.set(path, known);
-    const file = await known;
-    return (
-      file && { size: file.size, read: (start = 0, end = file.size) => file.stream(start, Math.min(end, file.size)) }
-    );
+    return known;
+  }
+
+  async size(path: string): Promise<number | undefined> {
+    return this.#found(path, async () => (await stat(join(this.#folder, path))).size);
   }
 
   async close(): Promise<void> {
-    const files = await Promise.allSettled(this.#open.values());
+    await Promise.allSettled(this.#open.values());
     this.#open.clear();
-    await Promise.all(files.map((file) => (file.status === 'fulfilled' ? file.value?.close() : undefined)));
+    await Promise.all(this.#files.splice(0).map((file) => file.close()));
   }
 
-  async #openFile(path: string): Promise<RandomFile | undefined> {
+  #openFile(path: string): Promise<OpenFile | undefined> {
+    return this.#found(path, async () => {
+      const file = await RandomFile.open(join(this.#folder, path));
+      this.#files.push(file);
+      const { size } = file;
+      return {
+        size,
+        isOutside: await this.#isOutside(file, path),
+        read: (start = 0, end = size) => file.stream(start, Math.min(end, size)),
+      };
+    });
+  }
+
+  /** Asks for the path of what is open: a link that is changed meanwhile makes no difference. */
+  async #isOutside(file: RandomFile, path: string): Promise<boolean> {
+    this.#resolvedFolder ??= realpath(this.#folder);
+    const actual = (await file.resolvedPath()) ?? (await realpath(join(this.#folder, path)));
+    return !actual.startsWith((await this.#resolvedFolder) + sep);
+  }
+
+  async #found<T>(path: string, act: () => Promise<T>): Promise<T | undefined> {
     try {
-      return await RandomFile.open(await realpath(join(this.#folder, path)));
+      return await act();
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
-      throw new ImageError('Layout', `${path} in ${this.description} can't be read: ${messageOf(error)}`, {
-        cause: error,
-      });
+      const why = error instanceof NotRegularError ? 'it is not a regular file' : messageOf(error);
+      throw new ImageError('Layout', `${path} in ${this.description} can't be read: ${why}`, { cause: error });
     }
   }
 }
@@ -138,26 +194,4 @@ async function collect(stream: Readable): Promise<Buffer> {
   const chunks: Buffer[] = [];
   for await (const chunk of stream) chunks.push(chunk as Buffer);
   return Buffer.concat(chunks);
-}
-
-/** Telling a blob's form by its first bytes, never by its name or by who made it. */
-
-/** As many bytes as tell every form: one tar header. */
-export const HEAD_BYTES = 512;
-
-const MAGIC_OFFSET = 257;
-
-/** The form of a blob from its first HEAD_BYTES (all there are, if fewer). `ustar` at 257 is POSIX.1-2017 pax, "ustar Header Block". */
-export function blobFormat(head: Buffer): BlobFormat {
-  if (head[0] === 0x1f && head[1] === 0x8b) return 'gzip';
-  if (head.length >= 4 && head.readUInt32LE(0) === 0xfd2fb528) return 'zstd';
-  if (head.toString('latin1', MAGIC_OFFSET, MAGIC_OFFSET + 5) === 'ustar') return 'tar';
-  // A layer without a file is nothing but the end-of-archive mark.
-  return head.length >= HEAD_BYTES && head.every((byte) => byte === 0) ? 'tar' : 'other';
-}
-
-/** Whether bytes look like a JSON object or list. */
-export function looksLikeJson(head: Buffer): boolean {
-  const first = head.find((byte) => byte !== 0x20 && byte !== 0x0a && byte !== 0x0d && byte !== 0x09);
-  return first === 0x7b || first === 0x5b;
 }

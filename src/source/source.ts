@@ -4,7 +4,7 @@
  */
 
 import type { StoredBlob, StreamedBlob } from '../blob/blob.ts';
-import type { ImageTree, ManifestTree } from '../oci/image-tree.ts';
+import type { ImageTree } from '../oci/image-tree.ts';
 import type { Digest } from '../oci/types.ts';
 
 /** An image that was found by name, with all that is known before its bytes are read. */
@@ -20,11 +20,11 @@ export interface FoundImage {
   /** The engine that has it; absent for a file source. */
   readonly engine?: 'docker' | 'podman';
   /**
-   * The image's own manifests, where they are all at hand without an export and without more rights than this process has: then no
-   * registry need be asked for them. Throws the signal's reason.
+   * All documents of the image as the engine's own store has them, so that no registry need be asked for them; undefined
+   * where the store can't be read or lacks some. Throws the signal's reason.
    */
-  documents?(signal: AbortSignal): Promise<ManifestTree | undefined>;
-  /** The store that `documents` came from, for the first who asks, and who closes it; undefined when there is none. */
+  documents?(signal: AbortSignal): Promise<ImageTree | undefined>;
+  /** The store that `documents` came from; undefined when it can't be read. */
   atHand?(options: OpenOptions): Promise<StoreSource | undefined>;
   /** Opens the bytes. Throws ImageError. The caller closes what it gets. */
   open(options: OpenOptions): Promise<Source>;
@@ -33,6 +33,8 @@ export interface FoundImage {
    * Gives the digest that the engine reports. Throws ImageError (step Fallback).
    */
   push?(reference: string, options: EnginePush): Promise<Digest>;
+  /** Ends what was opened to find the image and to read its documents: the engine's store, its helper. */
+  close?(): Promise<void>;
 }
 
 export interface EnginePush {
@@ -50,8 +52,6 @@ export interface OpenOptions {
   readonly notice: (line: string) => void;
   /** The engine's own store gave wrong bytes: this time by its `save`. */
   readonly withoutStore?: boolean;
-  /** The engine's own store only as far as this process may read it by itself. */
-  readonly byOwnRights?: boolean;
 }
 
 export type Source = StoreSource | StreamSource;

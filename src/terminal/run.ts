@@ -1,6 +1,6 @@
 /** One run of the command: flags, push, output, exit code. */
 import manifest from '../../package.json' with { type: 'json' };
-import { cacheFolder } from '../common/platform.ts';
+import { cacheFolder, endingSignals } from '../common/platform.ts';
 import { CancelledError, explainLine } from '../push/error.ts';
 import type { PushEvent, Report } from '../push/events.ts';
 import { InputError } from '../push/input-values.ts';
@@ -43,7 +43,7 @@ async function pushAndTell(
 ): Promise<number> {
   const cancel = new AbortController();
   const stop = () => cancel.abort(new Error('interrupted'));
-  process.once('SIGINT', stop).once('SIGTERM', stop);
+  for (const signal of endingSignals()) process.once(signal, stop);
   const teller = openTeller(request, command, process);
   let result: PushResult;
   try {

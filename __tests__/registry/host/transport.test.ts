@@ -80,6 +80,8 @@ describe('connections', () => {
     });
     for (const body of [undefined, Buffer.alloc(10), bodyOf(5_000_000)]) {
       const { transport, url } = connect(host);
+      // With a body something else is asked first.
+      if (body === undefined) await transport.send({ method: 'GET', url: url('/a'), signal: never() });
       const error = await caught(transport.send({ method: 'PATCH', url: url('/a'), body, signal: never() }));
       expect(error).toMatchObject({ kind: 'reset', temporary: true });
     }
@@ -221,17 +223,37 @@ describe('redirects and other origins', () => {
     expect(other.heads[0]!.headers).not.toHaveProperty('cookie');
   });
 
-  it('does not follow for other methods, unless asked, and then sends the body again', async () => {
-    const server = await serve(async (request, response) => {
-      if (request.url === '/a') return void response.writeHead(307, { location: '/b' }).end();
-      response.end(String((await read(request)).length));
-    });
+  it.each(['POST', 'PUT', 'PATCH'])('follows 307 and 308 of %s with its body, unless told not to', async (method) => {
+    const storage = await serve(async (request, response) => void response.end(String((await read(request)).length)));
+    for (const [status, location] of [
+      [307, '/b'],
+      [308, '/b'],
+      [307, `${storage.origin}/c`],
+      [308, `${storage.origin}/c`],
+    ] as const) {
+      const server = await serve(async (request, response) => {
+        if (request.url === '/a') return void response.writeHead(status, { location }).end();
+        response.end(String((await read(request)).length));
+      });
+      const { transport, url } = connect(server.host, {
+        credentials: { source: 'test', registryToken: 'secret-token' },
+      });
+      const request = { method, url: url('/a'), body: bodyOf(100_000), signal: never() };
+      const left = await transport.send({ ...request, followRedirects: false });
+      expect([left.status, left.headers.location]).toEqual([status, location]);
+      expect(await (await transport.send(request)).text()).toBe('100000');
+    }
+    expect(storage.heads.map(({ headers }) => headers.authorization)).toEqual([undefined, undefined]);
+  });
+
+  it.each([301, 302, 303])('does not follow %i of a POST, and names its target', async (status) => {
+    const location = 'https://registry.example.com/v2/a/blobs/uploads/?state=secret';
+    const server = await serve((_, response) => void response.writeHead(status, { location }).end());
     const { transport, url } = connect(server.host);
-    const request = { method: 'PUT', url: url('/a'), body: bodyOf(100_000), signal: never() };
-    const left = await transport.send(request);
-    expect([left.status, left.headers.location]).toEqual([307, '/b']);
-    const followed = await transport.send({ ...request, followRedirects: true });
-    expect(await followed.text()).toBe('100000');
+    const error = await caught(transport.send({ method: 'POST', url: url('/a'), signal: never() }));
+    expect(error).toMatchObject({ kind: 'protocol', temporary: false, status });
+    expect(error.message).toContain('to https://registry.example.com/v2/a/blobs/uploads/?state=…');
+    expect(error.remedy).toContain('push to registry.example.com instead');
   });
 
   it('goes round in circles five times', async () => {
@@ -296,7 +318,7 @@ describe('back-off', () => {
         waits.push({ ms, pass });
         signal.addEventListener('abort', () => cancel(signal.reason));
       });
-    const backoff = new Backoff({ now: () => now, random: () => 0, sleep });
+    const backoff = new Backoff({ clock: { now: () => now, random: () => 0, sleep } });
     const { transport, url } = connect(server.host, { backoff });
     const get = (signal: AbortSignal) => transport.send({ method: 'GET', url: url('/a'), signal });
     expect((await get(never())).status).toBe(429);

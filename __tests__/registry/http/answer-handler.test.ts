@@ -5,11 +5,11 @@ import { createServer as createHttpsServer } from 'node:https';
 import { connect as connectTcp, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { createDispatchers } from '../../../src/registry/http/connections.ts';
+import { Connections } from '../../../src/registry/http/connections.ts';
 import { defaultTimeouts, type Timeouts } from '../../../src/registry/http/deadline.ts';
 import { exchange } from '../../../src/registry/http/exchange.ts';
-import { proxiesOf } from '../../../src/registry/http/proxies.ts';
-import { trustIn } from '../../../src/registry/http/trust.ts';
+import { Proxies } from '../../../src/registry/http/proxies.ts';
+import { certificatesIn, trustIn } from '../../../src/registry/http/trust.ts';
 import { bodyOf, caught, connect, listen, never, serve, serveRaw } from '../helpers/loopback.ts';
 import { proxyTo } from '../helpers/proxy.ts';
 
@@ -18,8 +18,14 @@ const CA = fixture('ca.pem');
 
 /** Requests without a transport; a GET unless told otherwise. */
 function client(env: NodeJS.ProcessEnv = {}) {
-  const dispatchers = createDispatchers({ proxies: proxiesOf(env), trust: trustIn(CA), connectTimeout: 5000 });
-  onTestFinished(() => dispatchers.destroy());
+  const connections = new Connections({
+    proxies: new Proxies(env),
+    trust: trustIn({ ca: certificatesIn(CA) }),
+    connectTimeout: 5000,
+    perOrigin: 10,
+    isOwn: () => true,
+  });
+  onTestFinished(() => connections.destroy());
   return async (
     address: string,
     signal: AbortSignal,
@@ -27,7 +33,8 @@ function client(env: NodeJS.ProcessEnv = {}) {
   ) => {
     const url = new URL(address);
     const request = { method: 'GET', url, headers, timeouts: { ...defaultTimeouts(0), ...timeouts } };
-    return exchange(await dispatchers.of(url), { ...request, signals: [signal] });
+    const { dispatcher, release } = await connections.take(url, new AbortController().signal);
+    return exchange(dispatcher, { ...request, signals: [signal], onOver: release });
   };
 }
 

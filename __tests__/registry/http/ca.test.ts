@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { rootCertificates } from 'node:tls';
 import { describe, expect, it } from 'vitest';
-import { certificatesIn, trustedRoots, trustIn } from '../../../src/registry/http/trust.ts';
+import { certificatesIn, trustedRoots } from '../../../src/registry/http/trust.ts';
 
 const PEM = readFileSync(new URL('../../fixtures/tls/ca.pem', import.meta.url), 'utf8');
 
@@ -19,6 +19,6 @@ describe('trustedRoots', () => {
     ['-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----', 'holds no certificate'],
     ['-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----', 'holds a certificate that can not be read'],
   ])('says what is wrong with %j', (pem, words) => {
-    expect(() => trustIn(pem)).toThrow(words);
+    expect(() => certificatesIn(pem)).toThrow(words);
   });
 });

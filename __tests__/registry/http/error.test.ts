@@ -6,7 +6,7 @@ const errorFor = (status: number, body: string, context: Partial<ErrorContext> =
     {
       status,
       url: new URL('https://r.test/v2/a/blobs/uploads/7?_state=secret'),
-      headers: { 'retry-after': '3' },
+      headers: { 'x-request-id': '3' },
       remedy: 'log in',
       excerpt: async (limit) => body.slice(0, limit),
     },
@@ -23,7 +23,7 @@ describe('errorOf', () => {
     expect(error).toMatchObject({ kind: 'denied', status: 403, temporary: false, step: 'layer 3', remedy: 'log in' });
     expect(error.has('DENIED')).toBe(true);
     expect(error.has('UNKNOWN')).toBe(false);
-    expect(error.headers).toEqual({ 'retry-after': '3' });
+    expect(error.headers).toEqual({ 'x-request-id': '3' });
   });
 
   it('knows what may pass', async () => {

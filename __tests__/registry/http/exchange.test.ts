@@ -231,6 +231,7 @@ describe('time-outs', () => {
     const { transport, url } = connect(server.host);
     const reason = new Error('SIGTERM');
     const controller = new AbortController();
+    await transport.send({ method: 'GET', url: url('/v2/'), signal: controller.signal });
     const waiting = caught(transport.send({ method: 'GET', url: url('/a'), signal: controller.signal }));
     const response = await transport.send({ method: 'GET', url: url('/b'), signal: controller.signal });
     const reading = caught(response.text());

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { apiHost, isLinkLocal, isLoopback, safeUrl, unsafeTarget } from '../../../src/registry/http/url-policy.ts';
+import { apiHost } from '../../../src/oci/docker-hub.ts';
+import { isLinkLocal, isLoopback, safeUrl, unsafeTarget } from '../../../src/registry/http/url-policy.ts';
 
 const url = (text: string): URL => new URL(text);
 

@@ -5,6 +5,7 @@ import type { BlobIdentity, Reach, ReadableBlob } from '../../../src/blob/blob.t
 import type { Digest } from '../../../src/oci/types.ts';
 import type { RegistryEvent } from '../../../src/registry/host/context.ts';
 import { Registry, type RegistryOptions } from '../../../src/registry/registry.ts';
+import { quickClock } from '../../faults/clock.ts';
 import { contentOf } from '../../support/content.ts';
 
 export const KIB = 1024;
@@ -94,9 +95,6 @@ export interface Client {
   readonly events: RegistryEvent[];
 }
 
-/** Waits are recorded, not waited for. */
-export const WAITS: number[] = [];
-
 export function connect(host: string, options: Partial<RegistryOptions> = {}): Client {
   const events: RegistryEvent[] = [];
   const registry = new Registry({
@@ -104,7 +102,7 @@ export function connect(host: string, options: Partial<RegistryOptions> = {}): C
     insecure: true,
     chunkSize: MIB,
     maxRetries: 3,
-    clock: { now: () => Date.now(), random: () => 0.5, sleep: async (_ms, signal) => signal.throwIfAborted() },
+    clock: quickClock(),
     onEvent: (event) => events.push(event),
     ...options,
   });

@@ -3,7 +3,7 @@ import { ImageError } from '../../../src/oci/error.ts';
 import type { ImageTree } from '../../../src/oci/image-tree.ts';
 import { type Digest, digestOf } from '../../../src/oci/types.ts';
 import { walk } from '../../../src/oci/walk.ts';
-import { askSocket, INFO_PATH, imagePaths, socketOf } from '../../../src/source/engine/docker-api.ts';
+import { askDocker, INFO_PATH, imagePaths, socketOf } from '../../../src/source/engine/docker-api.ts';
 import { type DockerInfo, isContainerdStore } from '../../../src/source/engine/history.ts';
 import { findImage } from '../../../src/source/find/find.ts';
 import type { FoundImage } from '../../../src/source/source.ts';
@@ -79,9 +79,9 @@ for (const options of engines) {
     it('tells over its socket what its command tells', async () => {
       const socket = await socketOf(commandOf(partOfDocker(options.version), 'docker'), env);
       const [told] = JSON.parse(await docker(engine, 'image', 'inspect', image)) as Record<string, unknown>[];
-      const asked = await askSocket(socket ?? '', imagePaths(image)?.inspect ?? '', never);
+      const asked = await askDocker(socket ?? '', imagePaths(image)?.inspect ?? '', never);
       for (const name of ['Id', 'RepoDigests', 'RootFS', 'Descriptor']) expect(asked?.[name]).toEqual(told?.[name]);
-      const info = await askSocket(socket ?? '', INFO_PATH, never);
+      const info = await askDocker(socket ?? '', INFO_PATH, never);
       const command = JSON.parse(await docker(engine, 'info', '--format', '{{json .}}'));
       for (const name of ['Driver', 'DriverStatus', 'DockerRootDir', 'OperatingSystem', 'Containerd'])
         expect(info?.[name]).toEqual(command[name]);

@@ -3,7 +3,7 @@ import { createServer, type RequestListener, type Server } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { askEarly, askSocket, expectAnswers, imagePaths, socketOf } from '../../../src/source/engine/docker-api.ts';
+import { askDocker, imagePaths, socketOf } from '../../../src/source/engine/docker-api.ts';
 
 let work: string;
 let server: Server | undefined;
@@ -67,7 +67,7 @@ describe('asking', () => {
     listen((_, response) => response.writeHead(status, { server: name }).end(body));
 
   it('gives the object that Docker answers', async () => {
-    expect(await askSocket(await answering('{"Id":"sha256:1"}'), '/info', never)).toEqual({ Id: 'sha256:1' });
+    expect(await askDocker(await answering('{"Id":"sha256:1"}'), '/info', never)).toEqual({ Id: 'sha256:1' });
   });
 
   it.each([
@@ -76,7 +76,7 @@ describe('asking', () => {
     ['no JSON', 'hello', 200, 'Docker/28.5.2 (linux)'],
     ['too much', `"${'x'.repeat(9_000_000)}"`, 200, 'Docker/28.5.2 (linux)'],
   ])('leaves to the command: %s', async (_, body, status, name) => {
-    expect(await askSocket(await answering(body, status, name), '/info', never)).toBeUndefined();
+    expect(await askDocker(await answering(body, status, name), '/info', never)).toBeUndefined();
   });
 
   it('leaves to the command an answer that breaks off, and a socket that is not there', async () => {
@@ -84,28 +84,15 @@ describe('asking', () => {
       response.writeHead(200, { server: 'Docker/28', 'content-length': '100' });
       response.write('{"Id":', () => response.destroy());
     });
-    expect(await askSocket(socket, '/info', never)).toBeUndefined();
-    expect(await askSocket(join(work, 'nobody.sock'), '/info', never)).toBeUndefined();
+    expect(await askDocker(socket, '/info', never)).toBeUndefined();
+    expect(await askDocker(join(work, 'nobody.sock'), '/info', never)).toBeUndefined();
   });
 
   it('ends with the signal, whatever the engine does', async () => {
     const cancel = new AbortController();
     const socket = await listen(() => cancel.abort(new Error('enough')));
-    await expect(askSocket(socket, '/info', cancel.signal)).rejects.toThrow('enough');
-    await expect(askSocket(socket, '/info', cancel.signal)).rejects.toThrow('enough');
-  });
-
-  it('reads the answer to what was asked early, once', async () => {
-    let asked = 0;
-    const socket = await listen((_, response) =>
-      response.writeHead(200, { server: 'Docker/28' }).end(`{"n":${++asked}}`),
-    );
-    expectAnswers(await askEarly(socket, ['/info']));
-    await expect.poll(() => asked).toBe(1);
-    expect(await askSocket(socket, '/info', never)).toEqual({ n: 1 });
-    expect(await askSocket(socket, '/info', never)).toEqual({ n: 2 });
-    expectAnswers(await askEarly(join(work, 'nobody.sock'), ['/info']));
-    expect(await askSocket(join(work, 'nobody.sock'), '/info', never)).toBeUndefined();
+    await expect(askDocker(socket, '/info', cancel.signal)).rejects.toThrow('enough');
+    await expect(askDocker(socket, '/info', cancel.signal)).rejects.toThrow('enough');
   });
 });
 

@@ -13,6 +13,7 @@ import { join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ImageError } from '../../../src/oci/error.ts';
+import type { ImageTree } from '../../../src/oci/image-tree.ts';
 import { type Descriptor, type Digest, digestOf, MediaType } from '../../../src/oci/types.ts';
 import { walk } from '../../../src/oci/walk.ts';
 import { type FindOptions, findImage } from '../../../src/source/find/find.ts';
@@ -440,9 +441,10 @@ describe('engines', () => {
     expect(error.message).toBe(
       'no image "fx:one" was found: docker: Cannot connect to the Docker daemon at unix:///x.sock. Is the docker daemon running?; podman is not installed',
     );
-    expect(error.remedy).toContain('start it, or push from a file');
+    expect(error.remedy).toMatch(/^Docker did not answer: start it/);
     const none = await failure(find('fx:one', { env: pathWith('none', {}) }));
     expect(none.message).toBe('no image "fx:one" was found: docker is not installed; podman is not installed');
+    expect(none.remedy).toContain('start it, or push from a file');
     const absent = pathWith('absent', { docker: missing('Error response from daemon: No such image: fx:one') });
     const only = await failure(find('fx:one', { env: absent, engine: 'docker' }));
     expect(only).toMatchObject({
@@ -485,7 +487,7 @@ describe('engines', () => {
     ) => {
       const found = await find('fx', { env, export: way, storeOpener: opened });
       const source = await found.open({ ...opening, withoutStore });
-      if (source !== store) await source.close();
+      await source.close();
       return source.kind;
     };
     const broken = () => Promise.reject(new Error('permission denied'));
@@ -501,7 +503,7 @@ describe('engines', () => {
     );
   });
 
-  it('tells the manifests of an image that has some out of the store, which is opened once and told when it is read', async () => {
+  it('reports the documents of an image out of the store, which is opened once and stays open until the end', async () => {
     const named = 'docker28-containerd-absent-platform';
     const containerd = {
       env: pathWith('glimpse', { docker: engineOf(`${named}.tar`, fixturePath(`${named}.inspect.json`)) }),
@@ -510,38 +512,51 @@ describe('engines', () => {
     const classic = {
       env: pathWith('classic', { docker: engineOf(`${overlay2}.tar`, fixturePath(`${overlay2}.inspect.json`)) }),
     };
-    const stores: { store: StoreSource; byOwnRights: boolean }[] = [];
+    const stores: { store: StoreSource; closed: number }[] = [];
     const config = Buffer.from('{}');
     const configRow = { mediaType: MediaType.ociConfig, digest: digestOf(config), size: config.length };
     const manifest = Buffer.from(
       JSON.stringify({ schemaVersion: 2, mediaType: MediaType.ociManifest, config: configRow, layers: [] }),
     );
     const root = { mediaType: MediaType.ociManifest, digest: digestOf(manifest), size: manifest.length };
-    const whole = new Map([
+    const complete = new Map([
       [root.digest, manifest],
       [configRow.digest, config],
     ]);
-    const opener =
-      (absent: readonly Descriptor[], documents = whole) =>
-      async (_: unknown, { notice, byOwnRights = false }: OpenOptions) => {
-        notice('it is read');
-        const tree = { kind: 'manifests', root, documents, absent };
-        const store = { kind: 'store', tree, close: async () => {} } as unknown as StoreSource;
-        stores.push({ store, byOwnRights });
-        return store;
+    const openerOf =
+      (tree: ImageTree) =>
+      async (_: unknown, { notice }: Pick<OpenOptions, 'notice'>) => {
+        notice('a helper reads it');
+        const entry = {
+          store: { kind: 'store', description: 'the store', tree, close: async () => void entry.closed++ },
+          closed: 0,
+        } as unknown as { store: StoreSource; closed: number };
+        stores.push(entry);
+        return entry.store;
       };
+    const opener = (absent: readonly Descriptor[], documents = complete) =>
+      openerOf({ kind: 'manifests', root, documents, absent });
     const told: string[] = [];
-    const open = { ...opening, notice: (text: string) => void told.push(text) };
+    const notice = (text: string) => void told.push(text);
 
-    const found = await find('fx', { ...containerd, storeOpener: opener([]) });
+    const found = await find('fx', { ...containerd, storeOpener: opener([]), notice });
+    expect(stores).toHaveLength(1);
     expect(await found.documents?.(never)).toBe(stores[0]?.store.tree);
     expect(await found.documents?.(never)).toBe(stores[0]?.store.tree);
-    expect(told).toEqual([]);
-    expect(await found.open(open)).toBe(stores[0]?.store);
-    expect(told).toEqual(['it is read']);
-    expect(await found.open(open)).toBe(stores[1]?.store);
-    expect(stores.map(({ byOwnRights }) => byOwnRights)).toEqual([true, false]);
+    expect(told).toEqual(['a helper reads it']);
+    for (let round = 0; round < 2; round += 1) {
+      const source = await found.open({ ...opening, notice });
+      expect(source.kind === 'store' && source.tree).toBe(stores[0]?.store.tree);
+      await source.close();
+    }
+    expect(told).toContain('Layers are read straight from the store; turn this off with `export: save`');
+    expect(stores.map(({ closed }) => closed)).toEqual([0]);
+    await found.close?.();
+    expect(stores.map(({ closed }) => closed)).toEqual([1]);
 
+    const composed: ImageTree = { kind: 'composed', config, diffIds: [] };
+    const fromOverlay2 = await find('fx', { ...classic, storeOpener: openerOf(composed) });
+    expect(await fromOverlay2.documents?.(never)).toBe(composed);
     const partial = await find('fx', { ...containerd, storeOpener: opener([root]) });
     expect(await partial.documents?.(never)).toBeUndefined();
     const without = await find('fx', { ...containerd, storeOpener: opener([], new Map([[root.digest, manifest]])) });
@@ -551,8 +566,10 @@ describe('engines', () => {
       storeOpener: () => Promise.reject(new Error('permission denied')),
     });
     expect(await denied.documents?.(never)).toBeUndefined();
-    expect((await find('fx', { ...containerd, export: 'save', storeOpener: opener([]) })).documents).toBeUndefined();
-    expect((await find('fx', { ...classic, storeOpener: opener([]) })).documents).toBeUndefined();
+    await denied.close?.();
+    const saved = await find('fx', { ...containerd, export: 'save', storeOpener: opener([]) });
+    expect(saved.documents).toBeUndefined();
+    expect((await find('fx', containerd)).documents).toBeUndefined();
     expect(stores).toHaveLength(4);
   });
 });

@@ -1,4 +1,4 @@
-/** Which `Authorization` a request to one registry carries: tier T0. */
+/** Which `Authorization` a request to one registry carries: a new token is asked for between requests, and once after a 401 in the middle. */
 import { RegistryError } from '../http/error.ts';
 import type { Secrets } from '../http/secrets.ts';
 import { unsafeTarget } from '../http/url-policy.ts';
@@ -12,6 +12,8 @@ export interface Authorization {
   readonly header: string | undefined;
   /** The scopes of the bearer token in it. */
   readonly scopes: readonly string[];
+  /** Whether that token was asked for with all that the push will need, and not for this request alone. */
+  readonly isShared?: boolean;
 }
 
 /** The request that is to be authorised. */
@@ -42,6 +44,14 @@ export class Authorizer {
   #unknown: readonly string[] = [];
   /** Scopes that a challenge named beyond those that we ask for by ourselves: a registry may know a repository by another name. */
   readonly #named = new Map<string, readonly string[]>();
+  /** The scopes that all requests of the push need together. */
+  #expected: readonly string[] = [];
+  /** Requests that a shared token was good for. */
+  readonly #accepted = new Set<string>();
+  /** Requests that need a token of their own: the shared one was refused there. */
+  readonly #apart = new Set<string>();
+  /** The token server gives no token for all scopes together. */
+  #isRefusedTogether = false;
 
   constructor(options: AuthorizerOptions) {
     this.#options = options;
@@ -52,7 +62,7 @@ export class Authorizer {
     if (identityToken !== undefined) secrets.add(basicString(TOKEN_USERNAME, identityToken));
   }
 
-  /** Takes note of a 401's challenges (Bearer before Basic). Whether there is one that we can answer. */
+  /** Takes note of a 401's challenges (Bearer before Basic). Returns whether there is one that we can answer. */
   learn(wwwAuthenticate: readonly string[]): boolean {
     const challenges = parseChallenges(wwwAuthenticate);
     const bearer = challenges.find(({ scheme, parameters }) => scheme === 'bearer' && parameters.has('realm'));
@@ -60,6 +70,16 @@ export class Authorizer {
     this.#challenge = known ?? this.#challenge;
     this.#unknown = known === undefined ? challenges.map(({ scheme }) => scheme) : [];
     return known !== undefined;
+  }
+
+  /** Names the scopes of requests to come: one token is asked for all of them. */
+  expect(scopes: readonly string[]): void {
+    this.#expected = mergeScopes(this.#expected, scopes);
+  }
+
+  /** A request that carried `used` was not answered with 401. */
+  accepted(used: Authorization, wanted: Wanted): void {
+    if (used.isShared) this.#accepted.add(keyOf(wanted));
   }
 
   /** What a request should carry. Throws RegistryError when no token is to be had; rejects with the signal's reason. */
@@ -81,11 +101,14 @@ export class Authorizer {
     wwwAuthenticate: readonly string[],
   ): Promise<Authorization | undefined> {
     if (!this.learn(wwwAuthenticate)) return undefined;
+    // Some token servers look at the first scope only; a token that was good before has ended.
+    const isApart = used.isShared === true && !this.#accepted.has(keyOf(wanted));
+    if (isApart) this.#apart.add(keyOf(wanted));
     const named = scopesOf(this.#challenge?.parameters.get('scope'));
     const beyond = mergeScopes(used.scopes, named).join(' ') !== used.scopes.join(' ');
     // A token that lacks a scope is still good for the requests that it was fetched for.
     if (beyond) this.#remember(wanted, named);
-    else if (used.header !== undefined) this.#tokens.forget(used.scopes.join(' '), used.header);
+    else if (used.header !== undefined && !isApart) this.#tokens.forget(used.scopes.join(' '), used.header);
     const next = await this.authorize(wanted);
     return next.header === used.header ? undefined : next;
   }
@@ -109,8 +132,22 @@ export class Authorizer {
   }
 
   async #bearer(challenge: Challenge, wanted: Wanted): Promise<Authorization> {
+    const own = mergeScopes(wanted.scopes, this.#named.get(keyOf(wanted)) ?? []);
+    const shared = mergeScopes(this.#expected, own);
+    const isShared = shared.join(' ') !== own.join(' ') && !this.#isRefusedTogether && !this.#apart.has(keyOf(wanted));
+    if (!isShared) return await this.#fetched(challenge, wanted, own);
+    try {
+      return { ...(await this.#fetched(challenge, wanted, shared)), isShared };
+    } catch (error) {
+      // One of the scopes may be what the user is not allowed to have.
+      if (!(error instanceof RegistryError) || error.kind !== 'auth') throw error;
+      this.#isRefusedTogether = true;
+      return await this.#fetched(challenge, wanted, own);
+    }
+  }
+
+  async #fetched(challenge: Challenge, wanted: Wanted, scopes: readonly string[]): Promise<Authorization> {
     const { credentials, exchange, secrets } = this.#options;
-    const scopes = mergeScopes(wanted.scopes, this.#named.get(keyOf(wanted)) ?? []);
     const realm = realmOf(challenge, wanted.registry);
     const service = challenge.parameters.get('service');
     const remedy = this.remedy(401);
@@ -129,14 +166,14 @@ const keyOf = ({ method, scopes }: Wanted): string => `${method} ${mergeScopes(s
 function realmOf(challenge: Challenge, registry: URL): URL {
   const realm = challenge.parameters.get('realm') ?? '';
   const url = URL.canParse(realm, registry.href) ? new URL(realm, registry) : undefined;
-  const objection = url === undefined ? 'is no URL' : unsafeTarget(registry, url);
-  if (url !== undefined && objection === undefined) return url;
+  const problem = url === undefined ? 'is no URL' : unsafeTarget(registry, url);
+  if (url !== undefined && problem === undefined) return url;
   throw new RegistryError({
     kind: 'unsafe',
     method: 'GET',
     url: url ?? registry,
     step: TOKEN_STEP,
-    reason: `the token server that ${registry.host} names ${objection}: not followed`,
+    reason: `the token server that ${registry.host} names ${problem}: not followed`,
     temporary: false,
     remedy:
       'check the realm in the WWW-Authenticate header of the registry (and X-Forwarded-Proto in a proxy before it)',

@@ -1,7 +1,7 @@
 /** Credential files: Docker's config.json and Podman's auth.json, which have one form. */
 
 import { existsSync, readFileSync } from 'node:fs';
-import { isDockerHub } from '../http/url-policy.ts';
+import { canonicalHost, DOCKER_HUB, DOCKER_HUB_KEY } from '../../oci/docker-hub.ts';
 import { type Credentials, CredentialsError, fromPair } from './credentials.ts';
 import { askHelper } from './helper.ts';
 
@@ -73,7 +73,7 @@ export async function findInConfig(
   const host = keys.at(-1)!;
   const helper = entryFor(config.credHelpers, host)?.[1] ?? config.credsStore ?? '';
   if (helper !== '') {
-    const server = host === canonicalHost('docker.io') ? DOCKER_HUB_KEY : host;
+    const server = host === DOCKER_HUB ? DOCKER_HUB_KEY : host;
     const found = await askHelper({ name: helper, server, env });
     if (found !== undefined) return found;
   }
@@ -118,15 +118,6 @@ const fileError = (path: string, what: string, cause?: unknown): CredentialsErro
   new CredentialsError(`credential file ${path} ${what}`, 'repair it, or set username and password', cause);
 
 /** The keys of credential files: which registry, and perhaps which part of it, an entry is for. */
-
-/** The name under which Docker keeps Docker Hub's credentials. https://github.com/docker/cli/blob/master/cli/config/configfile/file.go */
-export const DOCKER_HUB_KEY = 'https://index.docker.io/v1/';
-
-/** A host in its one form: lower case, and all of Docker Hub's names as one. Ports stay: another port is another registry. */
-export function canonicalHost(host: string): string {
-  const lower = host.toLowerCase();
-  return isDockerHub(lower) ? 'docker.io' : lower;
-}
 
 /**
  * A key as `host[:port][/namespace…]` in canonical form. Old clients wrote URLs (`https://host/v1/`), Podman writes namespaces.

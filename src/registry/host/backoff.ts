@@ -1,29 +1,25 @@
-/** How long to wait before trying again: one back-off a host, so that many uploads do not hammer a registry that said 429. */
-
+/**
+ * What is known of a host's health: whether it has ever answered, whether it is away or asked for less, and how long to wait
+ * before the next try. One for each host, so that many uploads do not overrun a registry that said 429.
+ */
 import { setTimeout as sleepFor } from 'node:timers/promises';
-import { isBusyStatus } from '../http/error.ts';
+import { now } from '../../common/async.ts';
+import type { RegistryError } from '../http/error.ts';
+import { askedWait } from '../http/rate-limit.ts';
+import type { RegistryEvent } from './context.ts';
 
 /** Longer than a blip of a load balancer, short enough not to be felt. */
 const FIRST_DELAY_MS = 500;
 
-/** Half a minute between tries outlasts a rolling restart; more only wastes the runner's time. */
+/** Half a minute between tries is often enough for an outage of minutes; longer pauses only delay the moment of going on. */
 const LONGEST_DELAY_MS = 30_000;
-
-/** A registry that asks for more (Docker Hub: hours) will not let this push through anyway: better to fail while somebody looks. */
-const LONGEST_RETRY_AFTER_MS = 120_000;
 
 /** Requests that were held back together start within this time, not in the same millisecond. */
 const SPREAD_MS = 500;
 
-/** The part of an error that tells how long to wait. */
-export interface Waitable {
-  readonly status?: number | undefined;
-  readonly headers?: Readonly<Record<string, string>>;
-}
-
 /** Time and chance, replaceable in tests. */
-export interface BackoffClock {
-  /** Milliseconds since the epoch. */
+export interface Clock {
+  /** Milliseconds that only go forward. */
   now(): number;
   /** In [0, 1). */
   random(): number;
@@ -31,8 +27,8 @@ export interface BackoffClock {
   sleep(ms: number, signal: AbortSignal): Promise<void>;
 }
 
-const SYSTEM_CLOCK: BackoffClock = {
-  now: () => Date.now(),
+const SYSTEM_CLOCK: Clock = {
+  now,
   random: () => Math.random(),
   sleep: async (ms, signal) => {
     await sleepFor(ms, undefined, { signal }).catch((error: unknown) => {
@@ -41,73 +37,136 @@ const SYSTEM_CLOCK: BackoffClock = {
   },
 };
 
-/** Retry-After (RFC 9110, 10.2.3) in milliseconds from now, seconds or HTTP-date, capped; undefined when absent or unreadable. */
-export function retryAfter(value: string | undefined, now: number): number | undefined {
-  const text = value?.trim() ?? '';
-  if (text === '') return undefined;
-  const ms = /^\d+$/.test(text) ? Number(text) * 1000 : Date.parse(text) - now;
-  return Number.isNaN(ms) ? undefined : Math.min(Math.max(ms, 0), LONGEST_RETRY_AFTER_MS);
+/** The part of an answer that says how long to wait. */
+export interface Waitable {
+  readonly status?: number | undefined;
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
+/** What an error means for the next try, which decides how long it is waited for. */
+export type Trouble =
+  /** The host cannot be reached, or what stands in front of it cannot reach it. Bounded by `max-wait`. */
+  | 'away'
+  /** The host asks for fewer requests. Bounded by `max-wait`. */
+  | 'limited'
+  /** The host answered, with its own failure. Bounded by `max-retries`. */
+  | 'failed'
+  /** A host that never answered cannot be reached: perhaps a typo. Bounded by `max-retries`. */
+  | 'unknown';
+
+const AWAY_KINDS: ReadonlySet<string> = new Set(['refused', 'reset', 'timeout', 'dns', 'proxy']);
+
+/** What gateways and load balancers answer in the place of a registry that is away or too slow. */
+const AWAY_STATUS: ReadonlySet<number> = new Set([408, 425, 502, 503, 504, 520, 521, 522, 523, 524, 525, 527]);
+
+export interface BackoffOptions {
+  readonly clock?: Clock | undefined;
+  /** No hold is longer: the push fails before. Milliseconds. */
+  readonly maxWait?: number;
+}
+
+/** How long a host may be away, or ask to be left alone, before a push fails: `max-wait`. */
+export const DEFAULT_MAX_WAIT_MS = 10 * 60_000;
+
 export class Backoff {
-  readonly #clock: BackoffClock;
-  #heldUntil = 0;
+  readonly clock: Clock;
+  readonly #maxWait: number;
+  /** Hosts that have answered, by `host:port`. */
+  readonly #answered = new Set<string>();
+  #heldUntil = Number.NEGATIVE_INFINITY;
+  /** Failed requests since the registry's last good answer. */
+  #troubles = 0;
+  /** Since when the wait that was logged lasts; undefined while none does. */
+  #waitingSince: number | undefined;
 
-  constructor(clock: BackoffClock = SYSTEM_CLOCK) {
-    this.#clock = clock;
+  constructor({ clock = SYSTEM_CLOCK, maxWait = DEFAULT_MAX_WAIT_MS }: BackoffOptions = {}) {
+    this.clock = clock;
+    this.#maxWait = maxWait;
   }
 
-  /** Exponential with full jitter: anywhere between nothing and 0.5 s · 2^attempt, at most 30 s. `attempt` counts from 0. */
+  /** Exponential with jitter over a floor: between a half and the whole of 0.5 s · 2^attempt, at most 30 s. From 0. */
   delay(attempt: number): number {
-    const ceiling = Math.min(FIRST_DELAY_MS * 2 ** attempt, LONGEST_DELAY_MS);
-    return Math.round(this.#clock.random() * ceiling);
+    return this.jittered(Math.min(FIRST_DELAY_MS * 2 ** attempt, LONGEST_DELAY_MS));
   }
 
-  /** Takes note of an answer: a 429 or 503 with Retry-After holds back every request of this host. */
+  /** Between a half and the whole of a delay, ms. */
+  jittered(ms: number): number {
+    return Math.round(ms * (0.5 + this.clock.random() / 2));
+  }
+
+  /** Notes that a host has answered, whatever it said. */
+  answered({ host }: URL): void {
+    this.#answered.add(host);
+  }
+
+  hasAnswered({ host }: URL): boolean {
+    return this.#answered.has(host);
+  }
+
+  /**
+   * Notes an answer of the registry. A limit, or a 503, that says how long it holds keeps back every request of this host, unless
+   * that is longer than a push waits.
+   */
   note(answer: Waitable): void {
-    if (!isBusyStatus(answer.status ?? 0)) return;
-    const ms = retryAfter(answer.headers?.['retry-after'], this.#clock.now());
-    if (ms !== undefined) this.#heldUntil = Math.max(this.#heldUntil, this.#clock.now() + ms);
+    const { status = 0, headers } = answer;
+    if (status !== 429 && status !== 503 && status !== 403) return;
+    const ms = askedWait(headers);
+    if (ms !== undefined && ms <= this.#maxWait) this.hold(ms);
+  }
+
+  /** Holds every request of this host back, ms from now. */
+  hold(ms: number): void {
+    this.#heldUntil = Math.max(this.#heldUntil, this.clock.now() + ms);
+  }
+
+  /** How long the host is held back, ms. */
+  get held(): number {
+    return Math.max(0, this.#heldUntil - this.clock.now());
   }
 
   /** Resolves when the host may be asked again; at once if it never said otherwise. Rejects with the signal's reason. */
   async ready(signal: AbortSignal): Promise<void> {
-    for (let left = this.#left(); left > 0; left = this.#left()) {
-      await this.#clock.sleep(left + Math.round(this.#clock.random() * SPREAD_MS), signal);
+    for (let left = this.held; left > 0; left = this.held) {
+      await this.clock.sleep(left + Math.round(this.clock.random() * SPREAD_MS), signal);
     }
   }
 
+  /** What an error says of the host that it names. */
+  troubleOf(error: RegistryError): Trouble {
+    if (error.kind === 'limited' || (error.status === 503 && askedWait(error.headers) !== undefined)) return 'limited';
+    if (AWAY_STATUS.has(error.status ?? 0)) return 'away';
+    if (!AWAY_KINDS.has(error.kind)) return 'failed';
+    return this.hasAnswered(new URL(error.url)) ? 'away' : 'unknown';
+  }
+
+  /** Whether an error may pass: a name that was found before (DNS) will be found again. */
+  mayPass(error: RegistryError): boolean {
+    return error.temporary || (error.kind === 'dns' && this.hasAnswered(new URL(error.url)));
+  }
+
   /**
-   * Waits before try number `attempt` + 1 (from 0) after `error`: as long as the answer or the host's earlier answers ask for,
-   * at least the jittered delay. Resolves to the milliseconds waited. Rejects with the signal's reason.
+   * Notes a failed request that is waited for `patience` ms at most. Returns the event for the log where this is the moment to
+   * say it: at a limit, and when a host is away for more than one request. Once, until the host answers again.
    */
-  async wait(attempt: number, error: Waitable, signal: AbortSignal): Promise<number> {
-    signal.throwIfAborted();
-    const ms = this.planned(attempt, error);
-    await this.#clock.sleep(ms, signal);
-    return ms;
+  waiting(error: RegistryError, trouble: Trouble, host: string, patience: number): RegistryEvent | undefined {
+    this.#troubles += 1;
+    const lasts = trouble === 'limited' || (trouble === 'away' && this.#troubles > 1);
+    if (!lasts || this.#waitingSince !== undefined) return undefined;
+    this.#waitingSince = this.clock.now();
+    return { type: 'waiting', host, reason: error.message, limited: trouble === 'limited', maxWaitMs: patience };
   }
 
-  /** What `wait` would wait, in milliseconds: for a log line that comes before the wait. */
-  planned(attempt: number, error: Waitable): number {
-    this.note(error);
-    const asked = retryAfter(error.headers?.['retry-after'], this.#clock.now()) ?? 0;
-    return Math.max(this.delay(attempt), asked, this.#left());
+  /** Whether a wait was logged and lasts. */
+  get isWaiting(): boolean {
+    return this.#waitingSince !== undefined;
   }
 
-  #left(): number {
-    return this.#heldUntil - this.#clock.now();
+  /** Notes a good answer of the registry. Returns the event for the log where it ends a wait that was logged. */
+  resumed(host: string): RegistryEvent | undefined {
+    this.#troubles = 0;
+    if (this.#waitingSince === undefined) return undefined;
+    const waitedMs = this.clock.now() - this.#waitingSince;
+    this.#waitingSince = undefined;
+    return { type: 'resumed', host, waitedMs };
   }
-}
-
-/** Waiting, replaceable in tests. */
-
-/** Time and chance. */
-export type Clock = BackoffClock;
-
-/** Resolves after so many milliseconds; rejects with the signal's reason. */
-export async function systemSleep(ms: number, signal: AbortSignal): Promise<void> {
-  await sleepFor(ms, undefined, { signal }).catch((error: unknown) => {
-    throw signal.aborted ? signal.reason : error;
-  });
 }

@@ -1,8 +1,9 @@
+/** What was learnt of a host: how large, how equal and how long its requests may be. Where a refused size or a time limit is noted. */
 import { UploadError } from '../http/upload-error.ts';
 import type { RegistryEvent } from './context.ts';
 import type { Profile } from './profiles.ts';
 
-/** 95 MB: under 100 MB and 100 MiB alike, the commonest limit of proxies (Cloudflare Free and Pro). */
+/** 95 MiB: under 100 MB and 100 MiB alike, the commonest limit of proxies (Cloudflare Free and Pro). */
 export const DEFAULT_CHUNK_SIZE = 95 * 2 ** 20;
 
 /**
@@ -12,7 +13,7 @@ export const DEFAULT_CHUNK_SIZE = 95 * 2 ** 20;
  */
 export const GROWING_CHUNK_SIZE = 16 * 2 ** 20;
 
-/** Under the default limit of every known proxy (nginx 1 MiB): whoever refuses even this refuses for another reason than size. */
+/** Under the default limit of every known proxy (nginx 1 MiB): a refusal of even this has another reason than size. */
 const SMALLEST_LIMIT = 64 * 2 ** 10;
 
 /** No host can ask for more with `auto`: twice the largest body limit of the proxies that are common (Cloudflare Enterprise, 500 MB). */
@@ -20,6 +21,21 @@ const LARGEST_MINIMUM = 2 ** 30;
 
 /** ECR's Range was seen to stall at every chunk but the first: two stalls under a 201 are no accident. */
 const STALLS_THAT_PROVE = 2;
+
+/** How long a request with a body should take at the speed that was seen, ms: under the 30 s of common load balancers (GCP, Heroku). */
+const WANTED_REQUEST_MS = 20_000;
+
+/** And how long it may take at most: under Cloudflare's 100 s, AWS's and nginx's 60 s. */
+export const LONGEST_REQUEST_MS = 60_000;
+
+/** The size of chunks is changed within a session when they would take longer than this, ms. */
+const TOO_LONG_MS = 30_000;
+
+/** For the sake of time no chunk is smaller: round trips would be what takes it. */
+const SMALLEST_IN_TIME = 2 ** 20;
+
+/** A session's chunks grow again when they are this much smaller than what the host takes. */
+const MUCH_SMALLER = 4;
 
 export interface HostOptions {
   /** As in the image reference, for messages. */
@@ -38,10 +54,16 @@ export class HostCapabilities {
   readonly profile: Profile;
   /** Whether the closing PUT carries the last chunk: by profile, or because an empty one was refused. */
   lastChunkInPut: boolean;
-  /** The answer that showed that this host takes no chunks (T7); undefined as long as it may. */
+  /** The answer that showed that this host takes no chunks; undefined as long as it may. */
   noChunks: string | undefined;
   /** Whether it has taken a chunk. */
   takesChunks = false;
+  /** Whether a session was seen to go on after a chunk that broke (distribution 3), so that cutting one off costs little. */
+  keepsSessions = false;
+  /** Whether a session with chunks of different sizes could not be closed (storages that want equal parts). */
+  needsEqual = false;
+  /** Whether connections broke under bodies: each chunk then gets a new one, for middleboxes that count the bytes of each. */
+  freshConnections = false;
   readonly #chunkSize: number | 'auto';
   readonly #onEvent: (event: RegistryEvent) => void;
   #announcedMax: number | undefined;
@@ -49,7 +71,12 @@ export class HostCapabilities {
   #learnt: number | undefined;
   /** Half of a size under which connections broke: a limit when a smaller body is taken next, nothing when a larger one is. */
   #suspected: number | undefined;
+  /** The largest body that ended neither by time nor by a break; undefined as long as none did. */
+  #inTime: number | undefined;
+  /** Bytes a millisecond of the bodies that were taken, the recent ones counting more. */
+  #speed: number | undefined;
   #told: number | undefined;
+  #toldInTime: number | undefined;
   #largestAccepted = 0;
   #stalls: number;
 
@@ -67,7 +94,7 @@ export class HostCapabilities {
     return least(this.#announcedMax, this.#learnt);
   }
 
-  /** The largest body (bytes) that anybody named: the user, the registry, a 413. Infinity when nobody did. */
+  /** The largest body (bytes) that was named by the user, the registry or a 413. Infinity when none was. */
   get knownLimit(): number {
     return least(this.limitFound, this.#chunkSize === 'auto' ? undefined : this.#chunkSize) ?? Infinity;
   }
@@ -77,8 +104,19 @@ export class HostCapabilities {
     return this.#announcedMin !== undefined && this.#announcedMax !== undefined;
   }
 
-  /** The largest body (bytes) to send, T3: `auto` is what the registry announces, else the profile's, else 95 MB. */
+  /** Whether all chunks of a session but the last must have one size. */
+  get needsEqualChunks(): boolean {
+    return this.announcesChunks || this.needsEqual;
+  }
+
+  /** The largest body (bytes) to send: what the limits allow, and what goes through in time. */
   get largestBody(): number {
+    const inTime = Math.max(this.#smallestInTime, Math.min(this.#inTime ?? Infinity, this.#wanted));
+    return Math.min(this.#sizeLimit, inTime);
+  }
+
+  /** The largest body that the limits of size allow: `auto` is what the registry announces, else the profile's, else 95 MiB. */
+  get #sizeLimit(): number {
     const wanted =
       this.#chunkSize === 'auto'
         ? (this.#announcedMax ?? this.profile.chunkSize ?? DEFAULT_CHUNK_SIZE)
@@ -88,8 +126,18 @@ export class HostCapabilities {
     return raised ? Math.max(limit, this.#minimum) : limit;
   }
 
+  /** What goes through in the wanted time at the speed that was seen, in whole mebibytes. */
+  get #wanted(): number {
+    if (this.#speed === undefined) return Infinity;
+    return Math.floor((this.#speed * WANTED_REQUEST_MS) / SMALLEST_IN_TIME) * SMALLEST_IN_TIME;
+  }
+
+  get #smallestInTime(): number {
+    return Math.max(SMALLEST_IN_TIME, this.#minimum, this.profile.smallestChunk ?? 0);
+  }
+
   /**
-   * The size (bytes) of all chunks of a session but the last, T3. Throws UploadError when the registry's minimum is over
+   * The size (bytes) of the chunks of a new session but the last. Throws UploadError when the registry's minimum is over
    * what may be sent.
    */
   chunkSize(growing: boolean): number {
@@ -98,12 +146,29 @@ export class HostCapabilities {
     return Math.max(growing ? Math.min(limit, GROWING_CHUNK_SIZE) : limit, this.#minimum);
   }
 
-  /** The size (bytes) of the chunks of a blob that is still being made, as far as it is known before a session is open. */
+  /**
+   * The size of a session's next chunk. Sizes stay equal, for storages that want them so, unless they would take too long or break,
+   * or have become much smaller than need be. `varies`: they are unequal already.
+   */
+  nextChunk(current: number, growing: boolean, varies: boolean): number {
+    if (this.needsEqualChunks) return current;
+    const next = growing ? Math.min(this.largestBody, GROWING_CHUNK_SIZE) : this.largestBody;
+    const tooLong = this.#speed !== undefined && current / this.#speed > TOO_LONG_MS;
+    if (next < current && (tooLong || current > (this.#inTime ?? Infinity))) return next;
+    return next >= current * (varies ? 2 : MUCH_SMALLER) && !this.#isLimited ? next : current;
+  }
+
+  /** Whether a size was refused: what grows then might be refused again. */
+  get #isLimited(): boolean {
+    return this.#learnt !== undefined || this.#suspected !== undefined;
+  }
+
+  /** The size (bytes) of the chunks of a blob that is still being made, as far as that is known before a session is open. */
   get growingChunk(): number {
     return Math.max(Math.min(this.largestBody, GROWING_CHUNK_SIZE), Math.min(this.#minimum, LARGEST_MINIMUM));
   }
 
-  /** Takes note of OCI-Chunk-Max-Length and OCI-Chunk-Min-Length. distribution-spec, "Pushing a blob in chunks". */
+  /** Notes OCI-Chunk-Max-Length and OCI-Chunk-Min-Length. distribution-spec, "Pushing a blob in chunks". */
   announce(headers: Headers): void {
     const max = length(headers['oci-chunk-max-length']);
     this.#announcedMin = length(headers['oci-chunk-min-length']) ?? this.#announcedMin;
@@ -113,8 +178,8 @@ export class HostCapabilities {
   }
 
   /**
-   * Takes note that a body of so many bytes was refused for its size (T6): from now on at most half of it. Throws UploadError
-   * when there is no smaller size to try.
+   * Notes that a body of this size was refused for it: from now on at most half of it. Throws UploadError when there is no smaller
+   * size to try.
    */
   refused(bytes: number, cause: Error): void {
     if (this.limitFound !== undefined && bytes > this.limitFound && bytes > this.largestBody) return;
@@ -123,27 +188,52 @@ export class HostCapabilities {
     this.#learnt = least(this.#learnt, half);
   }
 
-  /** Takes note that a body of so many bytes was taken, and tells once what limit was found. */
+  /** Notes that a body of this size was taken, and reports once what limit was found. */
   accepted(bytes: number): void {
     this.#largestAccepted = Math.max(this.#largestAccepted, bytes);
     this.#weighSuspicion(bytes);
+    this.#reportTime(bytes);
     if (this.#learnt === undefined || this.#told === this.#learnt || !isAbout(bytes, this.#learnt)) return;
     this.#told = this.#learnt;
     this.#onEvent({ type: 'limit', host: this.host, bytes: this.#learnt, announced: false });
   }
 
-  /** Takes note that connections break under a body of so many bytes: from now on at most half of it. Only if `canShrink`. */
+  /** Notes how long a body and its answer took: the next ones are made to fit the time. */
+  measured(bytes: number, ms: number): void {
+    // What smaller bodies take is mostly the round trip and the registry's own work.
+    if (bytes < SMALLEST_IN_TIME || ms <= 0) return;
+    this.#speed = this.#speed === undefined ? bytes / ms : (this.#speed + bytes / ms) / 2;
+  }
+
+  /** Whether a body of this size can be made smaller for the sake of time. */
+  canShorten(bytes: number): boolean {
+    return bytes > this.#smallestInTime;
+  }
+
+  /** Notes that a body of this size was ended by time, or broke again and again: from now on at most half. Whether that is less. */
+  tookTooLong(bytes: number): boolean {
+    if (!this.canShorten(bytes)) return false;
+    this.#inTime = Math.min(this.#inTime ?? Infinity, Math.max(this.#smallestInTime, Math.ceil(bytes / 2)));
+    return true;
+  }
+
+  /** Notes that a connection broke under a body. */
+  connectionBroke(): void {
+    this.freshConnections = true;
+  }
+
+  /** Notes that connections break under a body of this size: from now on at most half of it. Only if `canShrink`. */
   suspect(bytes: number): void {
     if (bytes <= this.largestBody) this.#suspected = this.#smaller(bytes);
   }
 
-  /** Takes note of a chunk that was taken: resets are then no sign of a limit, refusals no sign that there are no chunks. */
+  /** Notes that a chunk was taken: resets are then no sign of a limit, refusals no sign that there are no chunks. */
   acceptedChunk(bytes: number): void {
     this.takesChunks = true;
     this.accepted(bytes);
   }
 
-  /** Whether resets of a body of this size may be about its size: nobody has taken one so large, and a smaller one may be tried. */
+  /** Whether resets of a body of this size may be about its size: none so large was ever taken, and a smaller one may be tried. */
   canShrink(bytes: number): boolean {
     return bytes > this.#largestAccepted && this.#smaller(bytes) !== undefined;
   }
@@ -153,9 +243,15 @@ export class HostCapabilities {
     return this.#stalls >= STALLS_THAT_PROVE;
   }
 
-  /** Takes note of an answer 201 whose Range did not move. */
+  /** Notes an answer 201 whose Range did not move. */
   stalled(): void {
     this.#stalls += 1;
+  }
+
+  #reportTime(accepted: number): void {
+    if (this.#inTime === undefined || this.#toldInTime === this.#inTime || !isAbout(accepted, this.#inTime)) return;
+    this.#toldInTime = this.#inTime;
+    this.#onEvent({ type: 'limit', host: this.host, bytes: this.#inTime, announced: false, by: 'time' });
   }
 
   /** A body of about the suspected size proves the limit, a larger one refutes it, a small one says nothing. */

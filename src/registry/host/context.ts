@@ -1,9 +1,9 @@
-/** What every request of a push to one host shares. */
+/** What every request of a push to one host shares, and the loop that repeats a request until it is answered. */
 import { errorOf, isTransientStatus, RegistryError } from '../http/error.ts';
 import type { RegistryResponse } from '../http/response.ts';
-import { UploadError } from '../http/upload-error.ts';
-import type { Backoff, BackoffClock } from './backoff.ts';
+import type { Backoff } from './backoff.ts';
 import type { HostCapabilities } from './capabilities.ts';
+import { Patience } from './patience.ts';
 import type { BodyScheduler } from './scheduler.ts';
 import type { RegistryRequest, Transport } from './transport.ts';
 
@@ -11,11 +11,12 @@ export interface HostContext {
   readonly transport: Pick<Transport, 'origin' | 'send'>;
   readonly backoff: Backoff;
   readonly host: HostCapabilities;
-  readonly sleep: BackoffClock['sleep'];
   /** The order of the bodies of all uploads. */
-  readonly turns: BodyScheduler;
-  /** Failed tries in a row of one request, without progress, before the push fails. */
+  readonly bodies: BodyScheduler;
+  /** Failed tries in a row of one request, without progress, before the push fails: `max-retries`. */
   readonly maxRetries: number;
+  /** How long the host may be away, or ask to be left alone, without progress, before the push fails: `max-wait`. Milliseconds. */
+  readonly maxWait: number;
   readonly onEvent: (event: RegistryEvent) => void;
 }
 
@@ -33,46 +34,45 @@ export interface Place {
 export interface Task {
   readonly label: string;
   readonly signal: AbortSignal;
+  /** A connection that is hung up is this request's own failure, and not the host's absence. */
+  readonly hangUpIsFailure?: boolean | undefined;
   /** What to do when it fails, where the error itself does not say. */
-  readonly remedy?: string | undefined;
+  readonly remedy?: string | (() => string | undefined) | undefined;
 }
 
-/** Tells of a failed try and waits as long as the host's back-off says. `failures` counts from 1. Resolves to the milliseconds waited. */
-export async function pause(context: HostContext, task: Task, error: RegistryError, failures: number): Promise<number> {
-  task.signal.throwIfAborted();
-  const waitMs = context.backoff.planned(failures - 1, error);
-  const { host } = context.host;
-  context.onEvent({ type: 'retry', host, label: task.label, reason: error.message, attempt: failures, waitMs });
-  await context.sleep(waitMs, task.signal);
-  return waitMs;
-}
+/** Answers that say nothing of a host's health: its limits, and a gateway's words for its absence. */
+const isGood = (status: number): boolean => status < 500 && ![403, 408, 425, 429].includes(status);
 
-/** The error in place of another try: "layer x: gave up after 4 failed tries without progress: PATCH …". */
-export function gaveUp({ label, remedy: general }: Omit<Task, 'signal'>, after: string, error: Error): UploadError {
-  const remedy = error instanceof RegistryError || error instanceof UploadError ? error.remedy : undefined;
-  return new UploadError(`${label}: gave up after ${after}: ${error.message}`, {
-    remedy: remedy ?? general,
-    cause: error,
-  });
-}
-
-/** A number of failures in a row, in words. */
-export const failedTries = (failures: number): string =>
-  failures === 1 ? '1 failed try' : `${failures} failed tries without progress`;
-
-/** Resolves to an answer or to the temporary error in its place; throws errors that no other try can change. */
-export async function answerOrTrouble<T>(send: () => Promise<T>): Promise<T | RegistryError> {
+/** Resolves to an answer, or to the error in its place that may pass; throws errors that no other try can change. */
+export async function answerOrTrouble<T extends { readonly status: number }>(
+  { backoff, host, onEvent }: HostContext,
+  send: () => Promise<T>,
+): Promise<T | RegistryError> {
   try {
-    return await send();
+    const answer = await send();
+    const resumed = isGood(answer.status) ? backoff.resumed(host.host) : undefined;
+    if (resumed !== undefined) onEvent(resumed);
+    return answer;
   } catch (error) {
-    if (error instanceof RegistryError && error.temporary) return error;
+    if (error instanceof RegistryError && backoff.mayPass(error)) return error;
     throw error;
   }
 }
 
+/** Statuses of the client's own faults under which registries send a limit too (TOOMANYREQUESTS, GitHub's 403). */
+const MAY_BE_LIMITS: ReadonlySet<number> = new Set([400, 403]);
+
+/** The error of an answer that may be another one later; undefined for any other. The answer can still be read. */
+export async function transientError(response: RegistryResponse, step: string): Promise<RegistryError | undefined> {
+  const { status, method } = response;
+  if (!isTransientStatus(status) && !MAY_BE_LIMITS.has(status)) return undefined;
+  const error = await errorOf(response, { method, step });
+  return error.temporary ? error : undefined;
+}
+
 /**
  * Sends a request that may be repeated as it is (HEAD, GET, opening POST, manifest PUT), until its answer is not a transient
- * one or its tries are used up. Throws RegistryError or UploadError.
+ * one or the task's patience is used up. Throws RegistryError or UploadError.
  */
 export async function retrying(
   context: HostContext,
@@ -80,12 +80,12 @@ export async function retrying(
   step: string,
   send: () => Promise<RegistryResponse>,
 ): Promise<RegistryResponse> {
-  for (let failures = 1; ; failures += 1) {
-    const answer = await answerOrTrouble(send);
-    if (!(answer instanceof RegistryError) && !isTransientStatus(answer.status)) return answer;
-    const error = answer instanceof RegistryError ? answer : await errorOf(answer, { method: answer.method, step });
-    if (failures > context.maxRetries) throw gaveUp(task, failedTries(failures), error);
-    await pause(context, task, error, failures);
+  const patience = new Patience(context, task);
+  for (;;) {
+    const answer = await answerOrTrouble(context, send);
+    const error = answer instanceof RegistryError ? answer : await transientError(answer, step);
+    if (error === undefined) return answer as RegistryResponse;
+    await patience.failed(error);
   }
 }
 
@@ -115,9 +115,30 @@ export type RegistryEvent =
       readonly reason: string;
       readonly attempt: number;
       readonly waitMs: number;
+      /** Part of a wait that the log has (`waiting`). */
+      readonly waiting?: boolean;
     }
-  /** The largest request body (bytes) that this host was found to take, or announced. Once for each value that holds. */
-  | { readonly type: 'limit'; readonly host: string; readonly bytes: number; readonly announced: boolean }
+  /** The host is away, or asks for fewer requests: it is waited for, `maxWaitMs` at most. Once, until `resumed`. */
+  | {
+      readonly type: 'waiting';
+      readonly host: string;
+      readonly reason: string;
+      readonly limited: boolean;
+      readonly maxWaitMs: number;
+    }
+  /** The host answers again. */
+  | { readonly type: 'resumed'; readonly host: string; readonly waitedMs: number }
+  /**
+   * The largest request body (bytes) that this host was found to take, or announced. `by`: what showed it, its refusal of larger
+   * ones, or that larger ones break or take too long. Once for each value that holds.
+   */
+  | {
+      readonly type: 'limit';
+      readonly host: string;
+      readonly bytes: number;
+      readonly announced: boolean;
+      readonly by?: 'size' | 'time';
+    }
   /** A value that must never be shown. */
   | { readonly type: 'secret'; readonly value: string }
   | { readonly type: 'warning'; readonly text: string }

@@ -3,6 +3,8 @@
  * server really answers (OCI-Chunk-*-Length, Range, 413, 416) wins.
  */
 
+import { isDockerHub } from '../../oci/docker-hub.ts';
+
 export interface Profile {
   /** For the log. */
   readonly name: string;
@@ -10,10 +12,14 @@ export interface Profile {
   readonly monolithic?: boolean;
   /** The largest chunk, bytes. */
   readonly chunkSize?: number;
+  /** The smallest chunk but the last, bytes. */
+  readonly smallestChunk?: number;
   /** The last chunk goes in the closing PUT, which is then never empty. */
   readonly lastChunkInPut?: boolean;
   /** The `Range` of its answers does not move although the bytes are stored: our own count is believed. */
   readonly staleRange?: boolean;
+  /** It hangs up on a request to open an upload in a repository that does not exist. */
+  readonly hangsUpOnUnknown?: boolean;
   /** What to do when an upload cannot be opened, for the error message. */
   readonly openRemedy?: string;
 }
@@ -23,7 +29,7 @@ const MIB = 2 ** 20;
 const NOTHING_KNOWN: Profile = { name: 'any registry' };
 
 /**
- * A PATCH over 4 MiB gets 416 "exceeds the maximum permissible limit of 4.00MiB"; a PUT has no limit that anybody met.
+ * A PATCH over 4 MiB gets 416 "exceeds the maximum permissible limit of 4.00MiB"; no limit of a PUT is known.
  * https://github.com/oras-project/rust-oci-client/issues/35, https://github.com/ocx-sh/ocx/pull/237
  */
 const GHCR: Profile = { name: 'GitHub Container Registry', monolithic: true };
@@ -36,8 +42,10 @@ const GHCR: Profile = { name: 'GitHub Container Registry', monolithic: true };
 const ECR: Profile = {
   name: 'Amazon ECR',
   chunkSize: 20 * MIB,
+  smallestChunk: 5 * MIB,
   lastChunkInPut: true,
   staleRange: true,
+  hangsUpOnUnknown: true,
   openRemedy: 'ECR may not make repositories by itself: create it first (aws ecr create-repository), or check its name',
 };
 
@@ -59,11 +67,11 @@ const PROFILES: readonly (readonly [pattern: RegExp, profile: Profile])[] = [
   [/\.dkr[.-]ecr(-fips)?\.[a-z0-9-]+\.(amazonaws\.com(\.cn)?|on\.aws)$|^public\.ecr\.aws$/, ECR],
   [/\.pkg\.dev$|^([a-z0-9-]+\.)?gcr\.io$/, GOOGLE],
   [/\.azurecr\.(io|cn|us)$/, AZURE],
-  [/^((registry-1|index)\.)?docker\.io$|^registry\.hub\.docker\.com$/, DOCKER_HUB],
 ];
 
 /** The profile for `host[:port]`. */
 export function profileFor(host: string): Profile {
   const name = host.toLowerCase().replace(/:\d+$/, '');
+  if (isDockerHub(name)) return DOCKER_HUB;
   return PROFILES.find(([pattern]) => pattern.test(name))?.[1] ?? NOTHING_KNOWN;
 }

@@ -2,20 +2,21 @@
 import { now } from '../../common/async.ts';
 import { type Authorization, Authorizer, type Wanted } from '../auth/authorizer.ts';
 import type { Credentials } from '../auth/credentials.ts';
-import { createDispatchers, type Dispatchers } from '../http/connections.ts';
+import { certificatesFor, certsFolders } from '../http/certs-d.ts';
+import { Connections, type Lease } from '../http/connections.ts';
 import type { CookieJar } from '../http/cookies.ts';
 import { defaultTimeouts, type Timeouts } from '../http/deadline.ts';
 import { RegistryError } from '../http/error.ts';
 import { type Answer, bodySize, exchange, type RequestBody } from '../http/exchange.ts';
-import { cancelledError } from '../http/network-error.ts';
-import { proxiesOf, proxySecrets } from '../http/proxies.ts';
+import { CLIENT_CERTIFICATE_REMEDY, cancelledError } from '../http/network-error.ts';
+import { Proxies } from '../http/proxies.ts';
 import { redirected, redirectOf, unsafeRedirect } from '../http/redirect.ts';
 import { RegistryResponse, warningTexts } from '../http/response.ts';
 import { Secrets } from '../http/secrets.ts';
-import { trustIn } from '../http/trust.ts';
-import { apiHost, safeUrl, sameOrigin, unsafeTarget } from '../http/url-policy.ts';
+import { certificatesIn, type Trust, trustIn } from '../http/trust.ts';
+import { safeUrl, sameOrigin, sameSite, unsafeTarget } from '../http/url-policy.ts';
 import { Backoff } from './backoff.ts';
-import { Probe } from './probe.ts';
+import { RegistryOrigin } from './origin.ts';
 
 /** What happens on the way, for the log. */
 export type TransportEvent =
@@ -33,8 +34,14 @@ export interface TransportOptions {
   readonly insecure: boolean;
   /** PEM certificates that are trusted besides the default ones. */
   readonly ca?: string | undefined;
+  /** False: any certificate is accepted, with a warning. Default: true. */
+  readonly tlsVerify?: boolean | undefined;
+  /** Folders like Docker's certs.d, with authorities and client certificates by host. Default: those of `env`. */
+  readonly certsFolders?: readonly string[] | undefined;
   readonly credentials?: Credentials | undefined;
-  /** For HTTPS_PROXY, HTTP_PROXY, NO_PROXY (in either case). Default: none. */
+  /** Connections at the same time, beside one for short requests. Default: 5. */
+  readonly concurrency?: number | undefined;
+  /** For HTTPS_PROXY, HTTP_PROXY, NO_PROXY (in either case), and the place of certs.d. Default: none. */
   readonly env?: NodeJS.ProcessEnv | undefined;
   /** The back-off of this host; its hold is awaited before each request. Default: a new one. */
   readonly backoff?: Backoff | undefined;
@@ -55,8 +62,12 @@ export interface RegistryRequest {
   readonly signal: AbortSignal;
   /** The cookies of an upload session: sent and stored, for the registry's own origin. */
   readonly cookies?: CookieJar | undefined;
-  /** Default: for GET and HEAD. Other methods keep method and body, so only 307 and 308 are followed. */
+  /** Default: true. A request whose body holds credentials is not to be sent anywhere else. */
   readonly followRedirects?: boolean | undefined;
+  /** A request to a token server: what it says of the credentials is shown where it belongs to the registry. */
+  readonly isForToken?: boolean | undefined;
+  /** On a new connection, which ends with the request: for middleboxes that count the bytes of each. Default: a kept one. */
+  readonly freshConnection?: boolean | undefined;
   /** What the push is doing, for messages. */
   readonly step?: string | undefined;
 }
@@ -68,46 +79,54 @@ const USER_AGENT = 'chunked-push';
 
 const HAS_PAYLOAD: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH']);
 
+const DEFAULT_CONCURRENCY = 5;
+
 export class Transport {
   readonly backoff: Backoff;
   readonly #options: TransportOptions;
   readonly #secrets: Secrets;
   readonly #authorizer: Authorizer;
-  readonly #dispatchers: Dispatchers;
+  readonly #connections: Connections;
   readonly #lifetime = new AbortController();
   readonly #warned = new Set<string>();
-  readonly #probe: Probe;
+  readonly #origin: RegistryOrigin;
+  #hasAnswered = false;
 
-  /** Nothing is sent yet. Throws when `ca` or the host can't be read. */
+  /** Nothing is sent yet. Throws when the host, `ca`, its certs.d or the variable of a proxy that it needs can't be read. */
   constructor(options: TransportOptions) {
     this.#options = options;
     this.backoff = options.backoff ?? new Backoff();
     this.#secrets = new Secrets((value) => options.onEvent({ type: 'secret', value }));
-    const proxies = proxiesOf(options.env ?? {});
-    this.#secrets.add(...proxySecrets(proxies.https), ...proxySecrets(proxies.http));
-    const connectTimeout = defaultTimeouts(0).connect;
-    this.#dispatchers = createDispatchers({ proxies, trust: trustIn(options.ca), connectTimeout });
     this.#authorizer = new Authorizer({
       host: options.host,
       credentials: options.credentials,
       secrets: this.#secrets,
-      exchange: (request) => this.#follow({ ...request, signal: this.#lifetime.signal }, undefined),
-    });
-    this.#probe = new Probe({
-      host: apiHost(options.host),
-      insecure: options.insecure,
-      get: (url) =>
+      exchange: (request) =>
         this.#follow(
-          { method: 'GET', url, step: 'asking the registry', signal: this.#lifetime.signal, followRedirects: false },
+          { ...request, signal: this.#lifetime.signal, followRedirects: request.body === undefined, isForToken: true },
           undefined,
         ),
-      learn: (challenges) => this.#authorizer.learn(challenges),
+    });
+    this.#origin = new RegistryOrigin({
+      host: options.host,
+      insecure: options.insecure,
+      oneFirst: options.credentials !== undefined,
+      onChange: (from, to) => this.#reopen(from, to),
+    });
+    const proxies = new Proxies(options.env ?? {});
+    this.#secrets.add(...(proxies.for(this.#origin.url)?.secrets ?? []));
+    this.#connections = new Connections({
+      proxies,
+      trust: this.#trust(),
+      connectTimeout: defaultTimeouts(0).connect,
+      perOrigin: (options.concurrency ?? DEFAULT_CONCURRENCY) + 1,
+      isOwn: (url) => sameOrigin(url, this.#origin.url),
     });
   }
 
-  /** Where the registry's API is: `https://host`, or `http://` for insecure and loopback ones. Settled by the first request. */
+  /** Where the registry's API is: `https://host`, or `http://` for insecure and loopback ones. Final with the first answer. */
   get origin(): URL {
-    return new URL(this.#probe.origin);
+    return new URL(this.#origin.url);
   }
 
   /**
@@ -116,9 +135,9 @@ export class Transport {
    */
   async send(request: RegistryRequest): Promise<RegistryResponse> {
     try {
-      await this.#ready(request);
-      const url = this.#probe.settle(request.url);
-      return await this.#authorised({ ...request, url });
+      await this.backoff.ready(request.signal);
+      if (request.body !== undefined && this.#origin.needsFirst) await this.#ping(request.signal);
+      return await this.#authorised(request);
     } catch (error) {
       if (request.signal.aborted && !(error instanceof RegistryError))
         throw cancelledError(request.signal.reason, request);
@@ -126,42 +145,79 @@ export class Transport {
     }
   }
 
-  /** Asks the first question, if nobody has. Whatever comes of it is for the first request. */
-  greet(): void {
-    void this.#probe.done(this.#lifetime.signal).catch(() => {});
+  /**
+   * Opens `concurrency` connections to the registry, which requests then find ready, and names the scopes that the push will need, so
+   * that one token serves all its requests. Sends nothing; a registry that can't be reached is reported by the first request.
+   */
+  connect(scopes: readonly string[]): void {
+    this.#authorizer.expect(scopes);
+    this.#connections.open(this.#origin.url, this.#options.concurrency ?? DEFAULT_CONCURRENCY);
+    this.#isConnecting = true;
+  }
+
+  #isConnecting = false;
+
+  #reopen(from: URL, to: URL): void {
+    this.#connections.closeUnused(from);
+    if (this.#isConnecting) this.#connections.open(to, this.#options.concurrency ?? DEFAULT_CONCURRENCY);
   }
 
   /** Ends every connection; requests that are under way are cancelled. */
   async close(): Promise<void> {
     this.#lifetime.abort(new Error('the connection to the registry was closed'));
-    await this.#dispatchers.destroy();
+    await this.#connections.destroy();
   }
 
-  async #ready({ signal }: RegistryRequest): Promise<void> {
-    await this.#probe.done(signal);
-    await this.backoff.ready(signal);
+  #trust(): Trust {
+    const { host, ca, env, tlsVerify, certsFolders: folders = certsFolders(env ?? {}) } = this.#options;
+    const found = certificatesFor(host, folders);
+    for (const problem of found.problems) this.#options.onEvent({ type: 'warning', text: problem });
+    if (tlsVerify === false)
+      this.#options.onEvent({ type: 'warning', text: `tls-verify is false: any certificate of ${host} is accepted` });
+    return trustIn({
+      ca: [...(ca === undefined ? [] : certificatesIn(ca)), ...found.ca],
+      client: found.client,
+      verify: tlsVerify,
+    });
+  }
+
+  /** `GET /v2/` (distribution-spec, end-1) in place of a first request with a body, which a 401 or another scheme would have us send twice. */
+  async #ping(signal: AbortSignal): Promise<void> {
+    const url = new URL('/v2/', this.#origin.url);
+    const response = await this.#authorised({ method: 'GET', url, signal, step: 'asking the registry' });
+    await response.discard();
   }
 
   async #authorised(request: RegistryRequest): Promise<RegistryResponse> {
-    const registry = this.#probe.origin;
-    if (!sameOrigin(registry, request.url)) return await this.#follow(request, undefined);
-    const wanted: Wanted = { ...request, registry, scopes: request.scopes ?? [] };
-    const used = await this.#authorizer.authorize(wanted);
-    const response = await this.#follow(request, used);
-    if (response.status !== 401 || !sameOrigin(registry, response.url)) return response;
-    const renewed = await this.#authorizer.renewed(used, wanted, response.getAll('www-authenticate'));
+    const { signal } = request;
+    if (!sameOrigin(this.#origin.url, this.#origin.actual(request.url))) return await this.#follow(request, undefined);
+    const current = (): RegistryRequest => ({ ...request, url: this.#origin.actual(request.url) });
+    const wanted = (): Wanted => ({ ...request, registry: this.#origin.url, scopes: request.scopes ?? [] });
+    let used: Authorization | undefined;
+    const response = await this.#origin.ask(async () => {
+      used = await this.#authorizer.authorize(wanted());
+      const answer = await this.#follow(current(), used);
+      // Before any other request goes on.
+      if (isChallenge(answer, this.#origin.url)) this.#authorizer.learn(answer.getAll('www-authenticate'));
+      return answer;
+    }, signal);
+    if (used === undefined) return response;
+    if (!isChallenge(response, this.#origin.url)) {
+      this.#authorizer.accepted(used, wanted());
+      return response;
+    }
+    const renewed = await this.#authorizer.renewed(used, wanted(), response.getAll('www-authenticate'));
     if (renewed === undefined) return response;
     await response.discard();
-    return await this.#follow(request, renewed);
+    return await this.#follow(current(), renewed);
   }
 
   /** Sends a request, and again to where it is redirected. */
   async #follow(request: RegistryRequest, authorization: Authorization | undefined): Promise<RegistryResponse> {
-    const follow = request.followRedirects ?? (request.method === 'GET' || request.method === 'HEAD');
     let current = request;
     for (let redirects = 0; ; redirects++) {
       const response = await this.#exchange(current, authorization);
-      const location = follow ? redirectOf(response) : undefined;
+      const location = request.followRedirects === false ? undefined : redirectOf(response, current);
       if (location === undefined) return response;
       await response.discard();
       if (redirects === MOST_REDIRECTS) {
@@ -174,25 +230,68 @@ export class Transport {
   /** Sends a request to exactly one place. Credentials and cookies go to the registry's own origin only. */
   async #exchange(request: RegistryRequest, authorization: Authorization | undefined): Promise<RegistryResponse> {
     const { method, url, step, body } = request;
-    const registry = this.#probe.origin;
+    const registry = this.#origin.url;
     const home = sameOrigin(registry, url);
     const unsafe = unsafeTarget(registry, url);
     if (unsafe !== undefined) throw unsafeRedirect(request, 'unsafe', `this address ${unsafe}: not followed`);
+    if (method === 'DELETE' && !home)
+      throw unsafeRedirect(request, 'unsafe', 'this address is on another host: nothing is deleted there');
     const started = now();
     const asked = `${method} ${safeUrl(url)}`;
-    this.#debug(`${asked}${body === undefined ? '' : ` (${bodySize(body)} bytes)`}`);
     const signals = [request.signal, this.#lifetime.signal];
-    const answer = await exchange(await this.#dispatchers.of(url), {
-      method,
-      url,
-      step,
-      body,
-      headers: this.#headers(request, home ? authorization?.header : undefined, home),
-      timeouts: { ...defaultTimeouts(bodySize(body)), ...request.timeouts, ...this.#options.timeouts },
-      signals,
-    });
-    this.#debug(`${answer.statusCode} to ${asked} after ${Math.round(now() - started)} ms`);
-    return this.#received(request, answer, signals, home);
+    const { dispatcher, proxy, release } = await this.#lease(request);
+    this.#debug(`${asked}${body === undefined ? '' : ` (${bodySize(body)} bytes)`}`);
+    try {
+      const answer = await exchange(dispatcher, {
+        method,
+        url,
+        step,
+        proxy: proxy?.address,
+        body,
+        headers: this.#headers(request, home ? authorization?.header : undefined, home),
+        timeouts: { ...defaultTimeouts(bodySize(body)), ...request.timeouts, ...this.#options.timeouts },
+        signals,
+        closes: request.freshConnection,
+        onOver: release,
+      });
+      this.backoff.answered(url);
+      this.#debug(`${answer.statusCode} to ${asked} after ${Math.round(now() - started)} ms`);
+      return this.#received(request, answer, signals, home);
+    } catch (error) {
+      throw this.#explained(error, url, home);
+    }
+  }
+
+  async #lease(request: RegistryRequest): Promise<Lease> {
+    const { method, url, step, signal } = request;
+    try {
+      const lease = await this.#connections.take(url, signal, request.freshConnection);
+      this.#secrets.add(...(lease.proxy?.secrets ?? []));
+      return lease;
+    } catch (cause) {
+      if (signal.aborted) throw cause;
+      const reason = (cause as Error).message;
+      throw new RegistryError({ kind: 'proxy', method, url, step, reason, temporary: false, cause });
+    }
+  }
+
+  /** What the place and the time of a failure say about its remedy. */
+  #explained(error: unknown, url: URL, home: boolean): unknown {
+    if (!(error instanceof RegistryError) || error.kind === 'cancelled') return error;
+    const wantsCertificate = home && !this.#hasAnswered && error.kind === 'reset' && url.protocol === 'https:';
+    if (wantsCertificate) return error.advised(CLIENT_CERTIFICATE_REMEDY(this.#options.host));
+    const remedy = home ? undefined : this.#lostPort(url);
+    return remedy === undefined ? error : error.advised(remedy);
+  }
+
+  /** What to do about a failure at another port of the registry's own host. */
+  #lostPort(url: URL): string | undefined {
+    const registry = this.#origin.url;
+    if (url.hostname !== registry.hostname || url.port === registry.port) return undefined;
+    return (
+      `the registry at ${registry.host} names ${url.host} as the place to go on: the proxy in front of it must pass on the host ` +
+      'with its port (nginx: proxy_set_header Host $http_host), or the registry needs its outer address (distribution: http.host)'
+    );
   }
 
   #received(
@@ -203,15 +302,24 @@ export class Transport {
   ): RegistryResponse {
     const { method, url, step } = request;
     const { statusCode: status, headers, body } = answer;
-    const remedy = home && (status === 401 || status === 403) ? this.#authorizer.remedy(status) : undefined;
     const mask = (text: string): string => this.#secrets.mask(text);
-    const response = new RegistryResponse({ method, url, step, status, headers, body, mask, remedy, signals });
+    const isKnown = home || (request.isForToken === true && sameSite(this.#origin.url, url));
+    const shown = isKnown ? 'all' : 'codes';
+    const remedy = (): string | undefined =>
+      home ? this.#remedy(status) : status >= 400 ? this.#lostPort(url) : undefined;
+    const response = new RegistryResponse({ method, url, step, status, headers, body, mask, remedy, signals, shown });
     if (home) {
+      this.#hasAnswered = true;
+      this.#origin.answered();
       request.cookies?.store(url, response.getAll('set-cookie'));
       this.backoff.note(response);
       this.#warn(response);
     }
     return response;
+  }
+
+  #remedy(status: number): string | undefined {
+    return status === 401 || status === 403 ? this.#authorizer.remedy(status) : undefined;
   }
 
   #headers(request: RegistryRequest, authorization: string | undefined, home: boolean): Record<string, string> {
@@ -236,3 +344,7 @@ export class Transport {
     this.#options.onEvent({ type: 'debug', line: this.#secrets.mask(line) });
   }
 }
+
+/** Whether an answer of the registry itself asks for other credentials than the request carried. */
+const isChallenge = (response: RegistryResponse, registry: URL): boolean =>
+  response.status === 401 && sameOrigin(registry, response.url);

@@ -1,5 +1,7 @@
 /** The registry's own words: out of its JSON, or of the HTML page that a proxy put in its place. */
 
+import { STATUS_CODES } from 'node:http';
+
 /** One entry of `errors`. distribution-spec, section Error Codes. */
 export interface RegistryCode {
   readonly code: string;
@@ -44,6 +46,41 @@ function codeOf(entry: unknown): RegistryCode[] | undefined {
   return [{ code, message, ...(fields.detail === undefined ? {} : { detail: fields.detail }) }];
 }
 
+/** distribution-spec, section Error Codes, and distribution's own. */
+const SPECIFIED_CODES: ReadonlySet<string> = new Set([
+  'BLOB_UNKNOWN',
+  'BLOB_UPLOAD_INVALID',
+  'BLOB_UPLOAD_UNKNOWN',
+  'DENIED',
+  'DIGEST_INVALID',
+  'MANIFEST_BLOB_UNKNOWN',
+  'MANIFEST_INVALID',
+  'MANIFEST_UNKNOWN',
+  'MANIFEST_UNVERIFIED',
+  'NAME_INVALID',
+  'NAME_UNKNOWN',
+  'RANGE_INVALID',
+  'SIZE_INVALID',
+  'TAG_INVALID',
+  'TOOMANYREQUESTS',
+  'UNAUTHORIZED',
+  'UNSUPPORTED',
+]);
+
+/**
+ * An error document with nothing in it but specified codes and digests: what may be shown of the answer of a host that a registry
+ * named. Empty when there is no such code.
+ */
+export function withoutText(body: string): string {
+  const errors = registryCodes(body)
+    .filter(({ code }) => SPECIFIED_CODES.has(code))
+    .map(({ code, message, detail }) => {
+      const digests = `${message} ${JSON.stringify(detail ?? '')}`.match(/sha256:[0-9a-f]{64}(?![0-9a-f])/g) ?? [];
+      return { code, message: digests.join(' ') };
+    });
+  return errors.length === 0 ? '' : JSON.stringify({ errors });
+}
+
 const text = (value: unknown): string =>
   typeof value === 'string' || typeof value === 'number' ? oneLine(String(value)) : '';
 
@@ -67,8 +104,7 @@ export function firstLine(body: string): string {
 /** "413 Request Entity Too Large: DENIED: requested access…": the status, then what the body adds to it. */
 export function readableReason(status: number, codes: readonly RegistryCode[], body: string): string {
   const said = codes.length > 0 ? codes.map(readableCode).join('; ') : firstLine(body);
-  // Not imported: loading it takes 5 ms, and a push that goes well has no use for it.
-  const name = process.getBuiltinModule('node:http').STATUS_CODES[status] ?? '';
+  const name = STATUS_CODES[status] ?? '';
   const head = name === '' ? `${status}` : `${status} ${name}`;
   const repeated = said === '' || head.includes(said) || said === `${status}`;
   if (repeated) return head;

@@ -1,16 +1,18 @@
 /** What went wrong between us and a registry, as a value: what was tried, what the other side said, what to do about it. */
 import { type RegistryCode, readableReason, registryCodes } from './error-body.ts';
+import { isRateLimit } from './rate-limit.ts';
 import { safeUrl } from './url-policy.ts';
 
 /**
  * Where an error comes from. `auth`: no or wrong credentials; `denied`: known and not allowed; `tls`, `dns`: the host is not what it
  * should be; `timeout`, `refused`, `reset`: the network; `proxy`: the proxy on the way; `protocol`: an answer that is not HTTP or not
  * what the specification asks for; `unsafe`: an address that must not be followed; `status`: any other status; `cancelled`: by our
- * own signal; `body`: the bytes to send could not be read.
+ * own signal; `body`: the bytes to send could not be read; `limited`: too many requests, taken later.
  */
 export type ErrorKind =
   | 'auth'
   | 'denied'
+  | 'limited'
   | 'tls'
   | 'dns'
   | 'timeout'
@@ -84,6 +86,11 @@ export class RegistryError extends Error {
     return this.#init.headers ?? {};
   }
 
+  /** The same error with what to do about it. */
+  advised(remedy: string): RegistryError {
+    return new RegistryError({ ...this.#init, remedy });
+  }
+
   /** Whether the registry named this error code (upper case, as in the specification). */
   has(code: string): boolean {
     return this.codes.some((entry) => entry.code === code);
@@ -95,7 +102,7 @@ export interface FailedResponse {
   readonly status: number;
   readonly headers: ResponseHeaders;
   readonly url: URL;
-  /** What to do about it, as far as whoever sent the request knows. */
+  /** What to do about it, as far as the sender of the request knows. */
   readonly remedy?: string | undefined;
   /** Never rejects: what came of the body before it broke. */
   excerpt(limit: number): Promise<string>;
@@ -114,38 +121,39 @@ export interface ErrorContext {
 /** Enough for every error document of a registry and for the head of an HTML page. */
 const EXCERPT_BYTES = 2048;
 
+const LIMIT_REMEDY = 'the registry limits how many requests it takes: push less often, or set a longer max-wait';
+
 const STATUS_KINDS: Readonly<Record<number, ErrorKind>> = { 401: 'auth', 403: 'denied', 407: 'proxy' };
 
 /** Converts an answer into an error with the registry's own words; reads (the first 2 KiB of) its body. Never rejects. */
 export async function errorOf(response: FailedResponse, context: ErrorContext): Promise<RegistryError> {
   const body = await response.excerpt(EXCERPT_BYTES);
   const codes = registryCodes(body);
-  const temporary = isTransientStatus(response.status) || codes.some(({ code }) => code === 'TOOMANYREQUESTS');
+  const limited = isRateLimit({ status: response.status, headers: response.headers, codes, body });
+  const temporary = limited || isTransientStatus(response.status);
   return new RegistryError({
-    kind: context.kind ?? STATUS_KINDS[response.status] ?? 'status',
+    kind: limited ? 'limited' : (context.kind ?? STATUS_KINDS[response.status] ?? 'status'),
     method: context.method,
     url: response.url,
     status: response.status,
     reason: readableReason(response.status, codes, body),
-    temporary: context.temporary ?? temporary,
+    temporary: limited || (context.temporary ?? temporary),
     codes,
     body,
     headers: response.headers,
     step: context.step,
-    remedy: context.remedy ?? response.remedy,
+    remedy: limited ? LIMIT_REMEDY : (context.remedy ?? response.remedy),
   });
 }
 
 /** What a status code alone says about trying again. */
 
 /**
- * 408, 425, 429, 500, 502, 503, 504 of RFC 9110, 8470 and 6585; 520-524 are Cloudflare's for "the origin did not answer as it should".
+ * 408, 425, 429, 500, 502, 503, 504 of RFC 9110, 8470 and 6585; 520-525 and 527 are Cloudflare's for "the origin did not answer as
+ * it should" (526: its certificate is not valid, which does not pass).
  * 501 and 505 are left out: they say that it never will.
  */
-const TRANSIENT: ReadonlySet<number> = new Set([408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524]);
+const TRANSIENT: ReadonlySet<number> = new Set([408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 527]);
 
 /** Whether the same request may get another answer later. */
 export const isTransientStatus = (status: number): boolean => TRANSIENT.has(status);
-
-/** Whether the registry asks to be left alone for a while: only these two have a Retry-After that concerns the whole host. */
-export const isBusyStatus = (status: number): boolean => status === 429 || status === 503;

@@ -17,8 +17,12 @@ export interface RawRequest extends Attempt {
   readonly headers: Readonly<Record<string, string>>;
   readonly body?: RequestBody | undefined;
   readonly timeouts: Timeouts;
+  /** The connection ends with this request. Default: it is kept. */
+  readonly closes?: boolean | undefined;
   /** Each of them ends the request, and the answer while it comes. */
   readonly signals: readonly AbortSignal[];
+  /** Called once, when the last byte of the answer has come or none will come any more. */
+  onOver?(): void;
 }
 
 /** Bytes of a body; 0 without one. */
@@ -27,20 +31,29 @@ export const bodySize = (body: RequestBody | undefined): number =>
 
 /** Sends a request and resolves with the head of its answer, whatever its status. Throws RegistryError for everything else. */
 export async function exchange(dispatcher: Dispatcher, request: RawRequest): Promise<Answer> {
+  try {
+    return await send(dispatcher, request);
+  } catch (error) {
+    request.onOver?.();
+    throw error;
+  }
+}
+
+async function send(dispatcher: Dispatcher, request: RawRequest): Promise<Answer> {
   // undici takes a connection back one turn of the event loop after its last answer; asked before that, it opens another one.
   await nextTurn();
-  const { url, method, headers, signals, timeouts } = request;
+  const { url, method, headers, signals, timeouts, onOver } = request;
   const aborted = abortedOf(signals);
   if (aborted !== undefined) throw cancelledError(aborted.reason, request);
   const body = openBody(request);
   const source = body instanceof SentStream ? body : undefined;
   try {
-    return await new AnswerHandler({ timeouts, signals, source }).send(dispatcher, {
+    return await new AnswerHandler({ timeouts, signals, source, onOver }).send(dispatcher, {
       origin: url.origin,
       path: `${url.pathname}${url.search}`,
       method: method as Dispatcher.HttpMethod,
       // undici would close the connection after each HEAD, for servers that send a body nevertheless; those bytes end a connection too.
-      reset: false,
+      reset: request.closes ?? false,
       headers,
       // undici takes iterables, its types do not.
       body: body as Buffer | Readable | null,
@@ -69,7 +82,7 @@ class SentStream {
   readonly #source: BodySource;
 
   constructor(source: BodySource) {
-    // Whoever counts the pieces as they go by listens to `data`, which would set them off before there is a connection.
+    // A counter of the pieces listens to `data`, which would start the stream before there is a connection.
     this.#source = source.pause().on('error', (error) => {
       this.failure ??= error;
     });
@@ -110,6 +123,7 @@ export interface AnswerHandlerOptions {
   readonly signals: readonly AbortSignal[];
   /** Where the request's body comes from: destroyed when the request is over, well or not. */
   readonly source: { destroy(): void } | undefined;
+  readonly onOver?: (() => void) | undefined;
 }
 
 /** Sends one request. Whatever happens first counts: the end of the answer, an error, a time-out, a signal. */
@@ -206,10 +220,11 @@ export class AnswerHandler implements Dispatcher.DispatchHandler {
   }
 
   #close(): void {
-    const { signals, source } = this.#options;
+    const { signals, source, onOver } = this.#options;
     this.#isOver = true;
     this.#deadline.done();
     for (const signal of signals) signal.removeEventListener('abort', this);
     source?.destroy();
+    onOver?.();
   }
 }

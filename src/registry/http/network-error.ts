@@ -1,15 +1,18 @@
 /** What the network did to a request, told by the error that Node.js or undici raised. */
 import { TimeoutError } from './deadline.ts';
 import { type ErrorKind, RegistryError } from './error.ts';
+import { UNSAFE_ADDRESS } from './url-policy.ts';
 
 /** What was being asked when it happened. */
 export interface Attempt {
   readonly method: string;
   readonly url: URL;
   readonly step?: string | undefined;
+  /** The address of the proxy that the request goes through, without credentials. */
+  readonly proxy?: string | undefined;
 }
 
-/** These fields and no others: what is given may be the whole request, credentials and all. */
+/** These fields and no others: the argument may be the whole request, credentials and all. */
 const named = ({ method, url, step }: Attempt): Attempt => ({ method, url, step });
 
 interface Diagnosis {
@@ -22,7 +25,7 @@ interface Diagnosis {
 /** An error of the network as RegistryError; one that is already a RegistryError stays as it is. */
 export function networkError(cause: unknown, attempt: Attempt): RegistryError {
   if (cause instanceof RegistryError) return cause;
-  return new RegistryError({ ...named(attempt), ...diagnose(cause, attempt.url), cause });
+  return new RegistryError({ ...named(attempt), ...diagnose(cause, attempt), cause });
 }
 
 /** Our own signal ended the request; `reason` is the signal's. */
@@ -49,14 +52,18 @@ export const bodyError = (cause: Error, attempt: Attempt): RegistryError =>
     cause,
   });
 
-function diagnose(cause: unknown, url: URL): Diagnosis {
-  if (cause instanceof TimeoutError) return { kind: 'timeout', temporary: true, reason: cause.message };
+function diagnose(cause: unknown, { url, proxy }: Attempt): Diagnosis {
+  if (cause instanceof TimeoutError) {
+    const { phase, message } = cause;
+    const reason = phase === 'connect' && proxy !== undefined ? `${message} through the proxy ${proxy}` : message;
+    return { kind: 'timeout', temporary: true, reason };
+  }
   const error = rootOf(cause);
   const code = error.code ?? '';
   return (
-    nameTrouble(code, url) ??
+    proxyTrouble(code, error, proxy) ??
+    nameTrouble(code, error, url) ??
     tlsTrouble(code, error, url) ??
-    proxyTrouble(code, error) ??
     protocolTrouble(code, error) ??
     connectionTrouble(code, error, url)
   );
@@ -66,6 +73,8 @@ interface CodedError {
   readonly name?: string;
   readonly code?: string;
   readonly message: string;
+  /** The connection to the proxy itself failed. */
+  readonly isProxy?: boolean;
 }
 
 /** The first of several failed addresses (happy eyeballs), or the cause that undici wrapped. */
@@ -73,18 +82,20 @@ function rootOf(error: unknown): CodedError {
   if (error instanceof AggregateError && error.errors.length > 0) return rootOf(error.errors[0]);
   if (!(error instanceof Error)) return { message: String(error) };
   const { code, cause } = error as Error & { code?: string };
-  if (code === 'UND_ERR_PRX_TLS' && cause !== undefined) return rootOf(cause);
+  if ((code === 'UND_ERR_PRX_TLS' || code === 'UND_ERR_PRX_CONN') && cause !== undefined) {
+    return { ...rootOf(cause), isProxy: true };
+  }
   return error as CodedError;
 }
 
-function nameTrouble(code: string, url: URL): Diagnosis | undefined {
+function nameTrouble(code: string, error: CodedError, url: URL): Diagnosis | undefined {
   if (code === 'ENOTFOUND') {
     const remedy = 'check the registry in the reference, and the DNS of this machine';
     return { kind: 'dns', temporary: false, reason: `the host ${url.hostname} is unknown`, remedy };
   }
-  if (code === 'EAI_AGAIN')
-    return { kind: 'dns', temporary: true, reason: `no answer to the question where ${url.hostname} is` };
-  return undefined;
+  if (code === 'EAI_AGAIN') return { kind: 'dns', temporary: true, reason: `DNS lookup of ${url.hostname} failed` };
+  if (code !== UNSAFE_ADDRESS) return undefined;
+  return { kind: 'unsafe', temporary: false, reason: `${error.message}, a link-local address: not followed` };
 }
 
 const UNTRUSTED: ReadonlySet<string> = new Set([
@@ -105,6 +116,15 @@ export const speaksTls = (error: unknown): boolean =>
 /** OpenSSL's verification results (X509_V_ERR_*), Node's own ERR_TLS_* and ERR_SSL_*, and the old EPROTO. */
 const TLS_CODE = /^(ERR_SSL_|ERR_TLS_|CERT_|CRL_|EPROTO$|HOSTNAME_MISMATCH$|INVALID_(CA|PURPOSE)$|UNABLE_TO_)/;
 
+/** Alerts of a server that asked for a client certificate and got none, or one that it does not know (RFC 8446, 6.2). */
+const WANTS_CERTIFICATE =
+  /ALERT_(CERTIFICATE_REQUIRED|BAD_CERTIFICATE|CERTIFICATE_UNKNOWN|UNKNOWN_CA|HANDSHAKE_FAILURE|ACCESS_DENIED)$/;
+
+/** What to do about a server that wants a client certificate. */
+export const CLIENT_CERTIFICATE_REMEDY = (host: string): string =>
+  `if the registry wants a client certificate, put it and its key into /etc/docker/certs.d/${host}/ ` +
+  'as client.cert and client.key, as for docker';
+
 function tlsTrouble(code: string, error: CodedError, url: URL): Diagnosis | undefined {
   if (UNTRUSTED.has(code)) {
     const remedy = 'set ca-file to the PEM certificate of the authority that signed it';
@@ -114,19 +134,44 @@ function tlsTrouble(code: string, error: CodedError, url: URL): Diagnosis | unde
     const remedy = 'if this registry speaks plain HTTP, set insecure: true';
     return { kind: 'tls', temporary: false, reason: `${url.host} does not answer in TLS`, remedy };
   }
+  if (WANTS_CERTIFICATE.test(code)) {
+    const reason = `the server refused this TLS client (${code})`;
+    return { kind: 'tls', temporary: false, reason, remedy: CLIENT_CERTIFICATE_REMEDY(url.host) };
+  }
   if (!TLS_CODE.test(code)) return undefined;
   return { kind: 'tls', temporary: false, reason: `TLS failed: ${error.message} (${code})` };
 }
 
-/** undici puts the proxy's refusal into words only. */
-function proxyTrouble(code: string, error: CodedError): Diagnosis | undefined {
+const PROXY_REMEDY = 'check HTTPS_PROXY, HTTP_PROXY and NO_PROXY';
+
+/**
+ * undici puts the proxy's refusal into words only. A connection that could not be made is the proxy's failure whenever there is a
+ * proxy: a host behind it that does not answer is a refusal by status.
+ */
+function proxyTrouble(code: string, error: CodedError, proxy: string | undefined): Diagnosis | undefined {
   const refused = /Proxy response \((\d+)\)|Proxy Authentication Required \((\d+)\)/.exec(error.message);
-  if (refused === null && code !== 'UND_ERR_PRX_CONN') return undefined;
-  const status = Number(refused?.[1] ?? refused?.[2] ?? 0);
-  const reason = status === 0 ? `the proxy hung up: ${error.message}` : `the proxy refused with status ${status}`;
-  const remedy = 'check HTTPS_PROXY, HTTP_PROXY and NO_PROXY';
-  return { kind: 'proxy', temporary: status === 0 || status >= 500, reason, remedy };
+  const name = `the proxy${proxy === undefined ? '' : ` ${proxy}`}`;
+  if (refused !== null) {
+    const status = Number(refused[1] ?? refused[2]);
+    const reason = `the proxy refused with status ${status}${proxy === undefined ? '' : ` (${proxy})`}`;
+    return { kind: 'proxy', temporary: status >= 500, reason, remedy: PROXY_REMEDY };
+  }
+  const isUnreached = proxy !== undefined && (UNREACHABLE.has(code) || NAMELESS.has(code) || isTimeout(code));
+  if (isUnreached)
+    return {
+      kind: 'proxy',
+      temporary: code !== 'ENOTFOUND',
+      reason: `no connection to ${name} (${code})`,
+      remedy: PROXY_REMEDY,
+    };
+  if (error.isProxy !== true && !/^UND_ERR_(PRX_|SOCKS5)/.test(code)) return undefined;
+  return { kind: 'proxy', temporary: true, reason: `${name} hung up: ${error.message}`, remedy: PROXY_REMEDY };
 }
+
+/** DNS has no address. */
+const NAMELESS: ReadonlySet<string> = new Set(['ENOTFOUND', 'EAI_AGAIN']);
+
+const isTimeout = (code: string): boolean => code === 'ETIMEDOUT' || code.endsWith('_TIMEOUT');
 
 function protocolTrouble(code: string, error: CodedError): Diagnosis | undefined {
   if (code === 'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH') {
@@ -157,8 +202,7 @@ const BROKEN: ReadonlySet<string> = new Set([
 ]);
 
 function connectionTrouble(code: string, error: CodedError, url: URL): Diagnosis {
-  if (code === 'ETIMEDOUT' || code.endsWith('_TIMEOUT'))
-    return { kind: 'timeout', temporary: true, reason: `timed out (${code})` };
+  if (isTimeout(code)) return { kind: 'timeout', temporary: true, reason: `timed out (${code})` };
   if (UNREACHABLE.has(code)) {
     const remedy = 'check the host and port of the registry, and that it runs';
     return { kind: 'refused', temporary: true, reason: `no connection to ${url.host} (${code})`, remedy };

@@ -1,8 +1,8 @@
 /** Where an answer leads to, and whether we go there. */
-import { RegistryError } from './error.ts';
+import { RegistryError, type RegistryErrorInit } from './error.ts';
 import type { Attempt } from './network-error.ts';
 import type { RegistryResponse } from './response.ts';
-import { sameOrigin, unsafeTarget } from './url-policy.ts';
+import { safeUrl, sameOrigin, unsafeTarget } from './url-policy.ts';
 
 /** A request as far as a redirect changes it. */
 interface Redirectable extends Attempt {
@@ -32,10 +32,26 @@ export function redirected<R extends Redirectable>(request: R, location: string)
   return { ...request, url: target, headers };
 }
 
-/** Where an answer redirects to; undefined when it does not, or when following would change the method of one with a body. */
-export function redirectOf(response: RegistryResponse): string | undefined {
+/**
+ * Where an answer redirects to; undefined when it does not. 307 and 308 keep method and body (RFC 9110, 15.4), as docker and skopeo
+ * follow them. Throws RegistryError for 301, 302 and 303 to a request with another method than GET and HEAD: clients turn that into a
+ * GET, which would push nothing.
+ */
+export function redirectOf(response: RegistryResponse, request: Attempt): string | undefined {
   const { status, method, headers } = response;
-  const keepsMethod = status === 307 || status === 308;
-  const plain = (method === 'GET' || method === 'HEAD') && (status === 301 || status === 302 || status === 303);
-  return keepsMethod || plain ? headers.location : undefined;
+  if (headers.location === undefined) return undefined;
+  if (status === 307 || status === 308) return headers.location;
+  if (status !== 301 && status !== 302 && status !== 303) return undefined;
+  if (method === 'GET' || method === 'HEAD') return headers.location;
+  const target = URL.canParse(headers.location, request.url.href) ? new URL(headers.location, request.url) : undefined;
+  const reason = `was redirected with status ${status} to ${target === undefined ? 'what is no URL' : safeUrl(target)}`;
+  const { url, step } = request;
+  const remedy = `push to ${target?.host ?? 'the host it redirects to'} instead${
+    target?.protocol === 'https:' && url.protocol === 'http:' ? ' (with HTTPS, so without insecure)' : ''
+  }, or have the server redirect with 307 or 308, which keep the method`;
+  return fail({ kind: 'protocol', method, url, step, status, reason, remedy, temporary: false });
+}
+
+function fail(init: RegistryErrorInit): never {
+  throw new RegistryError(init);
 }

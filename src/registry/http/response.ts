@@ -1,7 +1,8 @@
-/** An answer of a registry, its body still on the way. Whoever gets one reads it or discards it, else its connection is lost. */
+/** An answer of a registry, its body still on the way. It must be read or discarded, else its connection is lost. */
 
 import type { Dispatcher } from 'undici';
 import { RegistryError, type ResponseHeaders } from './error.ts';
+import { withoutText } from './error-body.ts';
 import { brokenOff } from './network-error.ts';
 
 /** Documents of registries are small: manifests are limited to 4 MiB by the specification. */
@@ -22,7 +23,12 @@ export interface ResponseInit {
   /** Cuts known secrets out of a text. */
   readonly mask: (text: string) => string;
   /** What to do about a 401 or 403, as far as the transport knows. */
-  readonly remedy?: string | undefined;
+  remedy?(): string | undefined;
+  /**
+   * How much of the body may be shown: a registry that names another host must not have us print what that answers, which may be a
+   * service that only this machine can reach. Default: all.
+   */
+  readonly shown?: 'all' | 'codes' | undefined;
 }
 
 export class RegistryResponse {
@@ -32,7 +38,6 @@ export class RegistryResponse {
   readonly status: number;
   /** Names in lower case, the first value of each. */
   readonly headers: ResponseHeaders;
-  readonly remedy: string | undefined;
   readonly #init: ResponseInit;
 
   constructor(init: ResponseInit) {
@@ -40,8 +45,12 @@ export class RegistryResponse {
     this.method = init.method;
     this.url = init.url;
     this.status = init.status;
-    this.remedy = init.remedy;
     this.headers = firstValues(init.headers);
+  }
+
+  /** What to do about the answer, as far as the transport knows. */
+  get remedy(): string | undefined {
+    return this.#init.remedy?.();
   }
 
   /** Every value of a header that may come several times (`set-cookie`, `www-authenticate`, `warning`). */
@@ -50,7 +59,7 @@ export class RegistryResponse {
     return value === undefined ? [] : typeof value === 'string' ? [value] : value;
   }
 
-  /** The body, of which there may be `limit` bytes. Throws RegistryError: `protocol` when it is longer, network kinds when it breaks off. */
+  /** The body, at most `limit` bytes of it. Throws RegistryError: `protocol` when it is longer, network kinds when it breaks off. */
   async bytes(limit: number): Promise<Buffer> {
     const { body, signals } = this.#init;
     await body.until(limit);
@@ -80,10 +89,12 @@ export class RegistryResponse {
     return (await this.bytes(limit)).toString('utf8');
   }
 
-  /** The first `limit` bytes of the body as text without known secrets: what came, also when it breaks off. Never rejects. */
+  /** The first `limit` bytes of the body as text without known secrets, as far as they may be shown: what came, also when it breaks off. Never rejects. */
   async excerpt(limit: number): Promise<string> {
     await this.discard();
-    return this.#init.mask(this.#init.body.first(limit).toString('utf8'));
+    const { body, mask, shown } = this.#init;
+    if (shown !== 'codes') return mask(body.first(limit).toString('utf8'));
+    return withoutText(body.first(WORTH_READING_BYTES).toString('utf8')).slice(0, limit);
   }
 
   /** Lets the body go, and keeps the connection when that is cheap. Never rejects. */
@@ -110,7 +121,7 @@ function firstValues(headers: ResponseInit['headers']): ResponseHeaders {
 
 /** The body of an answer while it comes. Answers are small documents: what came is kept until it is read, and a stream is not needed. */
 
-/** So much may come before somebody reads. */
+/** This much may come before it is read. */
 const UNREAD_BYTES = 64 * 1024;
 
 /** What holds the body back, and what ends it. */
@@ -125,7 +136,7 @@ export class AnswerBody {
   #wanted = UNREAD_BYTES;
   #isOver = false;
   #failure: unknown;
-  /** Of whoever waits for more. */
+  /** Of the reader that waits for more. */
   #arrival: PromiseWithResolvers<void> | undefined;
 
   constructor(flow: Flow) {
@@ -137,12 +148,12 @@ export class AnswerBody {
     return this.#length;
   }
 
-  /** What ended the body before its end; undefined while it comes, and when it came whole. */
+  /** What ended the body before its end; undefined while it comes, and when it came to its end. */
   get failure(): unknown {
     return this.#failure;
   }
 
-  /** Resolves when more than so many bytes have come, or when no more will: whole or not. Never rejects. */
+  /** Resolves when more than `bytes` bytes have come, or when no more will: complete or not. Never rejects. */
   async until(bytes: number): Promise<void> {
     while (!this.#isOver && this.#length <= bytes) {
       this.#wanted = bytes;
@@ -162,7 +173,7 @@ export class AnswerBody {
     return Buffer.concat(this.#pieces.splice(0));
   }
 
-  /** The first so many of the bytes that have come. */
+  /** The first `bytes` of the bytes that have come. */
   first(bytes: number): Buffer {
     return Buffer.concat(this.#pieces, Math.min(bytes, this.#length));
   }

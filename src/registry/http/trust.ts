@@ -1,38 +1,54 @@
-/** Which certificate authorities are trusted: Node's own, the system's (as for docker and curl), and those of the input ca-file. */
+/** Whom TLS connections trust and what they show: the system's authorities, the input ca-file, Docker's and Podman's certs.d. */
+
 import { X509Certificate } from 'node:crypto';
-import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls';
+import { getCACertificates, type SecureContextOptions } from 'node:tls';
 
 const PEM = /-----BEGIN (?:TRUSTED )?CERTIFICATE-----[^-]+-----END (?:TRUSTED )?CERTIFICATE-----/g;
 
-/** Gives the trust of all TLS connections, made when the first of them asks: reading the system's store takes tens of milliseconds. */
-export type Trust = () => SecureContext;
+/** The client certificate that a registry may ask for, PEM. */
+export interface ClientCertificate {
+  readonly cert: string;
+  readonly key: string;
+}
 
-/** The certificates of `pem` and all that are trusted anyway. Throws Error, at once, when there is no readable certificate in `pem`. */
-export function trustIn(pem: string | undefined): Trust {
-  const own = pem === undefined ? [] : certificatesIn(pem);
-  let context: SecureContext | undefined;
+export interface TrustOptions {
+  /** Certificates (PEM) that are trusted besides Node's own and the system's. */
+  readonly ca?: readonly string[] | undefined;
+  readonly client?: ClientCertificate | undefined;
+  /** False: any certificate is accepted. Default: true. */
+  readonly verify?: boolean | undefined;
+}
+
+/** Returns what every TLS connection is made with. Called by the first of them: plain HTTP never reads the system's store. */
+export type Trust = () => SecureContextOptions & { readonly rejectUnauthorized: boolean };
+
+/** The trust of all TLS connections of one registry. */
+export function trustIn({ ca = [], client, verify = true }: TrustOptions): Trust {
+  let options: ReturnType<Trust> | undefined;
   return () => {
-    context ??= createSecureContext({ ca: trustedRoots(own) });
-    return context;
+    options ??= { ca: trustedRoots(ca), ...client, rejectUnauthorized: verify };
+    return options;
   };
 }
 
-/** These certificates besides the default ones, each once. */
+/** These certificates besides Node's own and the system's (as for docker and curl), each once. */
 export const trustedRoots = (own: readonly string[]): string[] => [
   ...new Set([...getCACertificates('default'), ...getCACertificates('system'), ...own]),
 ];
 
-/** The certificates in a PEM file. Throws Error when there is none, or one that can't be read. */
-export function certificatesIn(pem: string): string[] {
-  const certificates = pem.match(PEM) ?? [];
-  if (certificates.length === 0) throw new Error('holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)');
-  for (const certificate of certificates) assertReadable(certificate);
-  return certificates;
+/** The certificates of a file, in PEM: several of them in PEM, or one in DER. Throws Error when there is none, or one that can't be read. */
+export function certificatesIn(file: string | Uint8Array): string[] {
+  const bytes = typeof file === 'string' ? Buffer.from(file) : Buffer.from(file);
+  const pems = bytes.toString('latin1').match(PEM) ?? [];
+  if (pems.length > 0) return pems.map((pem) => read(pem) && pem);
+  // DER begins with an ASN.1 SEQUENCE.
+  if (bytes[0] === 0x30) return [read(bytes).toString()];
+  throw new Error('holds no certificate in PEM form (-----BEGIN CERTIFICATE-----) or DER form');
 }
 
-function assertReadable(certificate: string): void {
+function read(certificate: string | Buffer): X509Certificate {
   try {
-    new X509Certificate(certificate);
+    return new X509Certificate(certificate);
   } catch (cause) {
     throw new Error('holds a certificate that can not be read', { cause });
   }

@@ -1,22 +1,6 @@
 /** Which addresses belong to a registry, which of them may be followed, and how they are shown. */
-import { BlockList, isIP } from 'node:net';
-
-/** The names of Docker Hub: all are one registry. https://github.com/distribution/reference (defaultDomain, legacyDefaultDomain) */
-const DOCKER_HUB_NAMES: ReadonlySet<string> = new Set([
-  'docker.io',
-  'index.docker.io',
-  'registry-1.docker.io',
-  'registry.hub.docker.com',
-]);
-
-/** The host that Docker Hub's API lives on. */
-const DOCKER_HUB_API = 'registry-1.docker.io';
-
-/** Whether a host is one of Docker Hub's names. */
-export const isDockerHub = (host: string): boolean => DOCKER_HUB_NAMES.has(host.toLowerCase());
-
-/** `host[:port]` of an image reference as the host to talk to. */
-export const apiHost = (host: string): string => (isDockerHub(host) ? DOCKER_HUB_API : host.toLowerCase());
+import { lookup } from 'node:dns';
+import { BlockList, isIP, type LookupFunction } from 'node:net';
 
 const LOOPBACK = new BlockList();
 LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');
@@ -24,11 +8,17 @@ LOOPBACK.addAddress('::1', 'ipv6');
 LOOPBACK.addAddress('0.0.0.0', 'ipv4');
 LOOPBACK.addAddress('::', 'ipv6');
 
-/** Link-local ranges, and AWS's IPv6 address of the same instance metadata service: there lie a machine's own credentials. */
+/**
+ * Link-local ranges, and the other addresses of instance metadata services: there lie a machine's own credentials. IPv4 rules are for
+ * IPv4-mapped IPv6 addresses too.
+ */
 const LINK_LOCAL = new BlockList();
 LINK_LOCAL.addSubnet('169.254.0.0', 16, 'ipv4');
 LINK_LOCAL.addSubnet('fe80::', 10, 'ipv6');
-LINK_LOCAL.addAddress('fd00:ec2::254', 'ipv6');
+// The same by NAT64 (RFC 6052).
+LINK_LOCAL.addSubnet('64:ff9b::a9fe:0', 112, 'ipv6');
+for (const address of ['fd00:ec2::254', 'fd20:ce::254']) LINK_LOCAL.addAddress(address, 'ipv6'); // AWS, Google Cloud
+for (const address of ['168.63.129.16', '100.100.100.200', '192.0.0.192']) LINK_LOCAL.addAddress(address, 'ipv4'); // Azure, Alibaba, Oracle
 
 const bareHost = (url: URL): string => url.hostname.replace(/^\[(.*)\]$/, '$1').replace(/\.$/, '');
 
@@ -46,12 +36,34 @@ export function isLoopback(url: URL): boolean {
 /** Whether a URL's host is a link-local address: the place of cloud metadata services. */
 export const isLinkLocal = (url: URL): boolean => listed(LINK_LOCAL, bareHost(url));
 
+/** The code of the error for a name that leads to a link-local address. */
+export const UNSAFE_ADDRESS = 'ERR_UNSAFE_ADDRESS';
+
+/** `dns.lookup` for hosts that a registry named: a name may lead to a link-local address as well as the address itself. */
+export const guardedLookup: LookupFunction = (hostname, options, callback) =>
+  lookup(hostname, { ...options, all: true }, (error, found) => {
+    const addresses = error === null ? found : [];
+    const unsafe = addresses.find(({ address }) => listed(LINK_LOCAL, address));
+    const refusal = Object.assign(new Error(`${hostname} is ${unsafe?.address}`), { code: UNSAFE_ADDRESS });
+    if (error !== null || unsafe !== undefined) return callback(error ?? refusal, []);
+    if (options.all === true) return callback(null, addresses);
+    const [first] = addresses;
+    callback(null, first?.address ?? '', first?.family);
+  });
+
 /** Whether two URLs have scheme, host and port in common: the only place where credentials and cookies may go. */
 export const sameOrigin = (one: URL, other: URL): boolean => one.origin === other.origin;
 
+/** Whether two hosts lie in one domain (its last two labels): a registry's own token server. Addresses are in none. */
+export function sameSite(one: URL, other: URL): boolean {
+  if (one.hostname === other.hostname) return true;
+  const [a, b] = [one, other].map((url) => (isIP(bareHost(url)) ? '' : bareHost(url).split('.').slice(-2).join('.')));
+  return a !== '' && a!.includes('.') && a === b;
+}
+
 /**
  * Why an address that a registry named (Location, redirect, token realm) must not be followed; undefined when it may.
- * A registry, or whoever can change its answers, could else have us send image bytes or credentials in the clear, or make
+ * A registry, or anyone who can change its answers, could else have us send image bytes or credentials in the clear, or make
  * requests in our name to services that only this machine can reach.
  */
 export function unsafeTarget(registry: URL, target: URL): string | undefined {

@@ -20,13 +20,13 @@ export type PatchVerdict =
   | { readonly is: 'stalled' }
   /** Refused, with the offset that is right; undefined when it can't be read. */
   | { readonly is: 'corrected'; readonly bytes: number | undefined }
-  /** Nobody knows what was stored: T4. */
+  /** It is not known what was stored: the registry has to be asked. */
   | { readonly is: 'doubtful' }
-  /** The session is gone or broken: T5. */
+  /** The session is gone or broken. */
   | { readonly is: 'lost' }
-  /** T6. */
+  /** Refused for its size. */
   | { readonly is: 'too-large' }
-  /** T7. */
+  /** The registry takes no chunks, as it seems. */
   | { readonly is: 'no-chunks' }
   /** No other try can change it. */
   | { readonly is: 'final' };
@@ -35,7 +35,7 @@ export type CloseVerdict =
   | { readonly is: 'closed' }
   /** Not now, and certainly nothing was done: the same request again. */
   | { readonly is: 'busy' }
-  /** The blob may be there or not: T8. */
+  /** The blob may be there or not: only a HEAD tells. */
   | { readonly is: 'doubtful' }
   /** The registry read other bytes than those of the digest: they were stored wrongly. */
   | { readonly is: 'corrupt' }
@@ -44,7 +44,7 @@ export type CloseVerdict =
   | { readonly is: 'too-large' }
   | { readonly is: 'final' };
 
-/** Answers about who is asking: T0 has done what can be done. 407 is a proxy's 401. */
+/** Answers about who is asking: a new token was tried before. 407 is a proxy's 401. */
 const REFUSED: ReadonlySet<number> = new Set([401, 403, 407]);
 
 /** Codes under which no request of this upload can succeed. distribution-spec, section Error Codes. */
@@ -74,14 +74,14 @@ function tooLarge({ status, error }: Answer): boolean {
 }
 
 /** What an answer to a PATCH means. `takesChunks`: whether this host has taken a chunk before. */
-export function judgePatch(answer: Answer, piece: ByteRange, takesChunks: boolean): PatchVerdict {
-  if (succeeded(answer.status)) return judgeStored(answer, piece);
+export function judgePatch(answer: Answer, range: ByteRange, takesChunks: boolean): PatchVerdict {
+  if (succeeded(answer.status)) return judgeStored(answer, range);
   if (tooLarge(answer)) return { is: 'too-large' };
   if (isTransient(answer)) return { is: 'doubtful' };
   if (REFUSED.has(answer.status) || hasAny(answer.error, HOPELESS_CODES)) return { is: 'final' };
   if (answer.status < 400) return { is: 'final' };
-  const { location, range } = answer.headers;
-  if (location !== undefined && range !== undefined) return { is: 'corrected', bytes: storedOf(answer, piece) };
+  const { location, range: stored } = answer.headers;
+  if (location !== undefined && stored !== undefined) return { is: 'corrected', bytes: storedOf(answer, range) };
   if (answer.status === 416) return { is: 'doubtful' };
   if (answer.status === 405 || answer.status === 501) return { is: 'no-chunks' };
   if (answer.status === 404 || hasAny(answer.error, LOST_CODES)) return { is: 'lost' };
@@ -89,21 +89,21 @@ export function judgePatch(answer: Answer, piece: ByteRange, takesChunks: boolea
   return { is: 'doubtful' };
 }
 
-function judgeStored(answer: Answer, piece: ByteRange): PatchVerdict {
+function judgeStored(answer: Answer, range: ByteRange): PatchVerdict {
   const stored = storedBytes(answer.headers.range, {
-    confirmed: piece.end,
-    sent: piece.end,
+    confirmed: range.end,
+    sent: range.end,
     located: answer.headers.location !== undefined,
   });
-  if (stored === undefined || stored === piece.end) return { is: 'stored' };
-  return { is: answer.status === 201 && stored <= piece.start ? 'stalled' : 'doubtful' };
+  if (stored === undefined || stored === range.end) return { is: 'stored' };
+  return { is: answer.status === 201 && stored <= range.start ? 'stalled' : 'doubtful' };
 }
 
 /** The number of bytes that an answer to a status question or a refusal names. */
-export const storedOf = (answer: Answer, piece: ByteRange): number | undefined =>
+export const storedOf = (answer: Answer, range: ByteRange): number | undefined =>
   storedBytes(answer.headers.range, {
-    confirmed: piece.start,
-    sent: piece.end,
+    confirmed: range.start,
+    sent: range.end,
     located: answer.headers.location !== undefined,
   });
 
@@ -111,7 +111,7 @@ export const storedOf = (answer: Answer, piece: ByteRange): number | undefined =
 export function judgeClose(answer: Answer, bodyBytes: number): CloseVerdict {
   if (succeeded(answer.status)) return { is: 'closed' };
   if (bodyBytes > 0 && tooLarge(answer)) return { is: 'too-large' };
-  if (answer.status === 429) return { is: 'busy' };
+  if (answer.status === 429 || answer.error?.kind === 'limited') return { is: 'busy' };
   if (hasAny(answer.error, CORRUPT_CODES)) return { is: 'corrupt' };
   if (isTransient(answer)) return { is: 'doubtful' };
   if (REFUSED.has(answer.status) || hasAny(answer.error, HOPELESS_CODES)) return { is: 'final' };
@@ -134,11 +134,11 @@ export interface StoredRange {
   readonly prefixed: boolean;
 }
 
-const FORM = /^\s*(bytes\s*[=\s]\s*)?0\s*-\s*(-1|\d{1,15})\s*$/i;
+const RANGE = /^\s*(bytes\s*[=\s]\s*)?0\s*-\s*(-1|\d{1,15})\s*$/i;
 
 /** Reads a `Range` header; undefined when it is absent or says nothing that can be understood. */
 export function parseRange(header: string | undefined): StoredRange | undefined {
-  const match = FORM.exec(header ?? '');
+  const match = RANGE.exec(header ?? '');
   if (match === null) return undefined;
   return { end: Number(match[2]), prefixed: match[1] !== undefined };
 }

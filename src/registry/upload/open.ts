@@ -1,4 +1,4 @@
-/** T1: opening an upload, or mounting the blob instead. distribution-spec, sections "Pushing blobs" and "Mounting a blob from another repository". */
+/** Opening an upload session, or mounting the blob instead; and all sessions that are open, so that none is left behind. distribution-spec, sections "Pushing blobs" and "Mounting a blob from another repository". */
 import type { Digest } from '../../oci/types.ts';
 import { answerOrTrouble, type Place, retrying, type Task } from '../host/context.ts';
 import type { RegistryRequest } from '../host/transport.ts';
@@ -16,8 +16,8 @@ export interface Mount {
 const STEP = 'opening an upload';
 
 /**
- * A request that opens an upload is not cut off at once when the push is cancelled: whoever has not seen its answer can't
- * delete what it opened. Less than `close` waits for.
+ * A request that opens an upload is not cut off at once when the push is cancelled: without its answer what it opened
+ * cannot be deleted. Less than `close` waits for.
  */
 const GRACE_MS = 1_500;
 
@@ -45,7 +45,7 @@ async function tryMount(
   cookies: CookieJar,
 ): Promise<RegistryResponse | undefined> {
   const query = new URLSearchParams({ mount: mount.digest, from: mount.from });
-  const answer = await answerOrTrouble(() =>
+  const answer = await answerOrTrouble(place.context, () =>
     send(place, task, {
       url: place.url(`blobs/uploads/?${query}`),
       // One token for both, as Docker Hub wants it.
@@ -64,10 +64,12 @@ async function tryMount(
   return undefined;
 }
 
-const post = (place: Place, task: Task, cookies: CookieJar): Promise<RegistryResponse> =>
-  retrying(place.context, { remedy: place.context.host.profile.openRemedy, ...task }, STEP, () =>
+function post(place: Place, task: Task, cookies: CookieJar): Promise<RegistryResponse> {
+  const { openRemedy, hangsUpOnUnknown } = place.context.host.profile;
+  return retrying(place.context, { remedy: openRemedy, hangUpIsFailure: hangsUpOnUnknown, ...task }, STEP, () =>
     send(place, task, { url: place.url('blobs/uploads/'), scopes: place.scopes, cookies, step: STEP }),
   );
+}
 
 /** A POST that outlives the task's signal for a while. */
 async function send(
@@ -109,4 +111,57 @@ async function sessionOf(place: Place, response: RegistryResponse, cookies: Cook
 async function refusal(place: Place, response: RegistryResponse): Promise<RegistryError> {
   const remedy = response.remedy ?? (response.status === 404 ? place.context.host.profile.openRemedy : undefined);
   return errorOf(response, { method: 'POST', step: STEP, temporary: false, remedy });
+}
+
+/** The session at a location that an earlier process noted; undefined for what is no URL. Nothing is sent. */
+export function sessionAt(place: Place, noted: string): Session | undefined {
+  const location = resolveLocation(noted, place.context.transport.origin);
+  if (location === undefined) return undefined;
+  return new Session({ context: place.context, scopes: place.scopes, location, cookies: new CookieJar() });
+}
+
+/** The runner kills a cancelled job after seconds: no more than this for deleting what is left. */
+const CLOSING_MS = 2_000;
+
+export class OpenSessions {
+  readonly #opening = new Set<Promise<void>>();
+  readonly #open = new Set<Session>();
+  readonly #cancelling = new Set<Promise<void>>();
+
+  /** Remembers the session that comes of this, also when it is not waited for any more. */
+  async opened(opening: Promise<Session | 'mounted'>): Promise<Session | 'mounted'> {
+    const remembered = opening.then((session) => void (session === 'mounted' || this.#open.add(session)));
+    const done: Promise<void> = remembered.catch(() => {}).finally(() => this.#opening.delete(done));
+    this.#opening.add(done);
+    await remembered;
+    return opening;
+  }
+
+  /** Remembers a session that was opened earlier. */
+  add(session: Session): void {
+    this.#open.add(session);
+  }
+
+  /** It came to its end by itself. */
+  forget(session: Session): void {
+    this.#open.delete(session);
+  }
+
+  /** Deletes an upload in the background. */
+  cancel(session: Session): void {
+    if (!this.#open.delete(session)) return;
+    const done: Promise<void> = session.cancel().finally(() => this.#cancelling.delete(done));
+    this.#cancelling.add(done);
+  }
+
+  /** Deletes all that are still open and waits for it, 2 s at most. Never rejects. */
+  async close(): Promise<void> {
+    if (this.#opening.size + this.#open.size + this.#cancelling.size === 0) return;
+    const signal = AbortSignal.timeout(CLOSING_MS);
+    const timeout = new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+    await Promise.race([Promise.all(this.#opening), timeout]);
+    const left = [...this.#open].map((session) => session.cancel(signal));
+    this.#open.clear();
+    await Promise.race([Promise.all([...left, ...this.#cancelling]), timeout]);
+  }
 }

@@ -1,10 +1,13 @@
-/** T4: after a transient failure nobody knows what was stored, and to send it again may double it: ask, then go on there. */
-
+/**
+ * After a failure in the middle of a chunk it is not known what was stored, and to send it again may double it: the registry is asked,
+ * and the upload goes on there. Failures that come from the size of the request, or from its duration, make the next ones smaller.
+ */
 import type { ByteRange } from '../../blob/blob.ts';
-import { isBusyStatus, isTransientStatus, RegistryError } from '../http/error.ts';
+import { isTransientStatus, RegistryError } from '../http/error.ts';
+import { type BlobUpload, wasCutOff } from './blob-upload.ts';
 import { type Answer, storedOf } from './classify.ts';
 import { goOnAt } from './send.ts';
-import type { QueryingStatus, State, Upload } from './upload.ts';
+import type { QueryingStatus, State } from './upload.ts';
 
 /** Gitea: a broken PATCH leaves 500 for ever. A second equal one on a session is no passing trouble any more. */
 const MOST_INTERNAL_ERRORS = 2;
@@ -18,55 +21,56 @@ const MOST_SETBACKS = 3;
 /** A refused chunk is never read: more of it than kernels and proxies hold in their buffers was not refused, but cut. */
 const MOST_UNREAD_BYTES = 8 * 2 ** 20;
 
-/** Waits, asks how far the upload has come, and goes on there; T5 when the session is gone. */
-export async function queryStatus(upload: Upload, { error }: QueryingStatus): Promise<State> {
+/** Waits, asks how far the upload has come, and goes on there; with a new session when this one is gone. */
+export async function queryStatus(upload: BlobUpload, { error, counted }: QueryingStatus): Promise<State> {
   const { session } = upload;
-  await upload.failed(error);
-  if (isBroken(upload, error)) return { at: 'reopen', error, counted: true };
+  if (counted !== true) await upload.failed(error);
+  if (isBroken(upload, error)) return { at: 'restart', error, counted: true };
   if (await cameMeanwhile(upload)) return { at: 'done', what: 'exists' };
   const answer = await upload.tried(() => session.status(upload.signal));
-  return answer instanceof RegistryError ? { at: 'ask', error: answer } : afterStatus(upload, answer, error);
+  return answer instanceof RegistryError ? { at: 'queryStatus', error: answer } : afterStatus(upload, answer, error);
 }
 
 /** Counts the trouble in; whether the session has had too much of it. */
-function isBroken({ session, traffic }: Upload, { status, kind, method }: RegistryError): boolean {
-  const refused = kind === 'reset' && traffic.taken <= MOST_UNREAD_BYTES;
+function isBroken({ session, metrics }: BlobUpload, error: RegistryError): boolean {
+  const { status, kind, method } = error;
+  const refused = kind === 'reset' && metrics.taken <= MOST_UNREAD_BYTES;
   if (status === 500) session.internalErrors += 1;
   if (method === 'PATCH' && (status === 500 || refused)) session.setbacks += 1;
   return session.internalErrors >= MOST_INTERNAL_ERRORS || session.setbacks >= MOST_SETBACKS;
 }
 
 /** Another job may push the same layer: before a first chunk is sent again, one HEAD. */
-async function cameMeanwhile(upload: Upload): Promise<boolean> {
+async function cameMeanwhile(upload: BlobUpload): Promise<boolean> {
   const { identity } = upload.body;
   return (
     upload.session.offset === 0 && identity !== undefined && upload.options.force !== true && upload.exists(identity)
   );
 }
 
-async function afterStatus(upload: Upload, answer: Answer, error: RegistryError): Promise<State> {
+async function afterStatus(upload: BlobUpload, answer: Answer, error: RegistryError): Promise<State> {
   const { session, host } = upload;
   if (answer.status >= 200 && answer.status < 300) {
     const bytes = storedOf(answer, { start: session.offset, end: session.sent });
-    if (mayBeStale(upload, bytes, error)) return { at: 'reopen', error, counted: true };
+    if (mayBeStale(upload, bytes, error)) return { at: 'restart', error, counted: true };
+    if (bytes !== undefined && bytes > 0 && error.method === 'PATCH') host.keepsSessions = true;
     return goOnAt(upload, bytes, { error, refusedWithoutNeed: error.status === 416, counted: true });
   }
   const said = answer.error ?? error;
-  if (isTransientStatus(answer.status)) return { at: 'ask', error: said };
+  if (said.temporary || isTransientStatus(answer.status)) return { at: 'queryStatus', error: said };
   // serverless-registry answers 401 to a token that may only push. It checks each chunk's range, so sending is asking.
   if ((answer.status === 401 || answer.status === 403) && host.announcesChunks) return { at: 'send' };
-  return { at: 'reopen', error: said, counted: true };
+  return { at: 'restart', error: said, counted: true };
 }
 
 /**
  * ECR's Range stands still, so it does not tell whether a chunk behind the first was stored. To send it again would store it
  * twice and cost the whole blob at the close. After 429 and 503 it was not stored.
  */
-function mayBeStale({ session, host }: Upload, bytes: number | undefined, { status = 0 }: RegistryError): boolean {
-  return host.rangeIsStale && session.offset > 0 && (bytes ?? 0) <= session.offset && !isBusyStatus(status);
+function mayBeStale({ session, host }: BlobUpload, bytes: number | undefined, error: RegistryError): boolean {
+  const wasRefused = error.kind === 'limited' || error.status === 503;
+  return host.rangeIsStale && session.offset > 0 && (bytes ?? 0) <= session.offset && !wasRefused;
 }
-
-/** T6 and T7: the registry, or what stands in front of it, does not take the request in this form. */
 
 /**
  * Two resets count as one place when they came within so many bytes of each other: what the kernels and a proxy hold in
@@ -75,35 +79,61 @@ function mayBeStale({ session, host }: Upload, bytes: number | undefined, { stat
 const SAME_PLACE_BYTES = 2 ** 20;
 
 /**
- * Whether a connection broke at one place for the second time, under a body whose size nobody has taken yet. Not where a blob
- * goes in one request whatever its size: a suspicion would change nothing there, and be had again and again.
+ * Whether a connection broke at one place for the second time, under a body larger than any that was taken yet: an nginx or
+ * a middlebox that resets instead of 413. Not where a blob goes in one request whatever its size: a suspicion would change nothing.
  */
-export function looksLikeLimit(upload: Upload, piece: ByteRange, error: RegistryError): boolean {
+export function looksLikeLimit(upload: BlobUpload, range: ByteRange, error: RegistryError): boolean {
   if (error.kind !== 'reset' || upload.monolithic) return false;
-  const { taken } = upload.traffic;
+  const { taken } = upload.metrics;
   const last = upload.lastReset;
-  upload.lastReset = { start: piece.start, taken };
-  const samePlace = last?.start === piece.start && Math.abs(last.taken - taken) <= SAME_PLACE_BYTES;
-  return samePlace && upload.host.canShrink(piece.end - piece.start);
+  upload.lastReset = { start: range.start, taken };
+  const samePlace = last?.start === range.start && Math.abs(last.taken - taken) <= SAME_PLACE_BYTES;
+  return samePlace && upload.host.canShrink(range.end - range.start);
 }
 
-/** T6: half the size, for the whole push. A session has one chunk size, so this one is given up. Throws UploadError at the floor. */
-export function shrink(upload: Upload, piece: ByteRange, error: RegistryError): State {
-  upload.host.refused(piece.end - piece.start, error);
+/** What load balancers answer when a request took too long for them: AWS and nginx 504, Cloudflare 524, HAProxy 408. */
+const TIME_STATUS: ReadonlySet<number> = new Set([408, 504, 524]);
+
+/** Sooner than this no request ends for its duration. */
+const LEAST_LIMIT_MS = 1_000;
+
+/** One break is bad luck. */
+const BREAKS_THAT_SHOW = 2;
+
+/**
+ * Notes that a request with a body broke or was ended by time, and makes the next ones smaller where that may help: a time limit has
+ * answered, or it was the second one in a row. Whether the session cannot go on with smaller chunks, where all must be equal.
+ */
+export function noteBreak(upload: BlobUpload, range: ByteRange, error: RegistryError): boolean {
+  const { host, metrics, session } = upload;
+  const bytes = range.end - range.start;
+  if (wasCutOff(error)) return host.needsEqualChunks;
+  const isTime = TIME_STATUS.has(error.status ?? 0) && metrics.lastMs >= LEAST_LIMIT_MS;
+  const isBreak = error.kind === 'reset' || error.kind === 'timeout';
+  if (!isTime && !isBreak) return false;
+  upload.breaks += 1;
+  if (isBreak) host.connectionBroke();
+  if (upload.monolithic || (!isTime && upload.breaks < BREAKS_THAT_SHOW) || !host.tookTooLong(bytes)) return false;
+  return host.needsEqualChunks && session.chunkSize !== undefined;
+}
+
+/** The request was refused for its size: half of it, for the whole push. A session has one chunk size, so this one is given up. */
+export function shrink(upload: BlobUpload, range: ByteRange, error: RegistryError): State {
+  upload.host.refused(range.end - range.start, error);
   upload.abandon();
-  return { at: 'look' };
+  return { at: 'checkExists' };
 }
 
-/** T6 without an answer: resets look like a limit. Only where a smaller chunk can be tried. */
-export function suspectLimit(upload: Upload, piece: ByteRange): State {
-  upload.host.suspect(piece.end - piece.start);
+/** Resets look like a size limit that nobody names: a smaller chunk is tried. */
+export function suspectLimit(upload: BlobUpload, range: ByteRange): State {
+  upload.host.suspect(range.end - range.start);
   upload.abandon();
-  return { at: 'look' };
+  return { at: 'checkExists' };
 }
 
-/** T7: no chunks here: the whole blob in one PUT, for the whole push. `plan` says whether that is allowed. */
-export function goWhole(upload: Upload, error: RegistryError): State {
+/** No chunks here: the whole blob in one PUT, for the whole push. `plan` says whether that is allowed. */
+export function goMonolithic(upload: BlobUpload, error: RegistryError): State {
   upload.host.noChunks ??= error.message;
   upload.abandon();
-  return { at: 'look' };
+  return { at: 'checkExists' };
 }

@@ -2,22 +2,28 @@
 import type { ByteRange, ReadableBlob } from '../../blob/blob.ts';
 import type { Digest } from '../../oci/types.ts';
 import type { HostContext } from '../host/context.ts';
-import type { UploadMetrics } from '../host/scheduler.ts';
 import type { RegistryRequest } from '../host/transport.ts';
 import type { CookieJar } from '../http/cookies.ts';
 import { defaultTimeouts, type Timeouts } from '../http/deadline.ts';
 import { errorOf } from '../http/error.ts';
 import type { RegistryResponse } from '../http/response.ts';
 import type { Answer } from './classify.ts';
+import type { UploadMetrics } from './metrics.ts';
 
 /**
  * Servers read the whole blob again before they answer the closing PUT: distribution hashes it, serverless-registry copies it.
- * 10 MB/s is a slow network disk; nobody is cut off who is faster.
+ * 10 MB/s is a slow network disk, and the slowest that is waited for.
  */
 const CLOSING_BYTES_PER_MS = 10_000;
 
+/** Bodies from this size on get connections of their own once connections broke. */
+const LARGE_BYTES = 2 ** 20;
+
 /** How long a session that is given up may take to be deleted. */
 const CANCEL_MS = 5_000;
+
+/** distribution 3 writes what has come of a broken chunk, and only then knows the upload's new state. */
+const CANCEL_AGAIN_MS = 150;
 
 export interface SessionInit {
   readonly context: HostContext;
@@ -31,8 +37,12 @@ export class Session {
   offset = 0;
   /** The end of the furthest byte that was ever sent in this session. */
   sent = 0;
-  /** The size of all its chunks but the last; undefined before the first. */
+  /** The size of its chunks but the last; undefined before the first. */
   chunkSize: number | undefined;
+  /** Whether its chunks have had more than one size. */
+  hasUnequalChunks = false;
+  /** Whether its chunks are those of a blob that was still being made when the first one went. */
+  #growing = false;
   /** Since the last progress: answers 500; chunks that got 500 or a reset; offsets that can't be; refusals at the right offset. */
   internalErrors = 0;
   setbacks = 0;
@@ -54,7 +64,27 @@ export class Session {
     return this.#location.href;
   }
 
-  /** Takes note that the registry holds so many bytes. */
+  /** The size of the next chunk; undefined before the first. */
+  get nextChunk(): number | undefined {
+    return this.chunkSize === undefined
+      ? undefined
+      : this.#init.context.host.nextChunk(this.chunkSize, this.#growing, this.hasUnequalChunks);
+  }
+
+  /** Begins a chunk: returns its size. Throws UploadError when the limits leave no size. */
+  startChunk(growing: boolean): number {
+    const next = this.nextChunk;
+    if (this.chunkSize === undefined || next === undefined) {
+      this.#growing = growing;
+      this.chunkSize = this.#init.context.host.chunkSize(growing);
+    } else {
+      this.hasUnequalChunks ||= next !== this.chunkSize;
+      this.chunkSize = next;
+    }
+    return this.chunkSize;
+  }
+
+  /** Notes that the registry holds this number of bytes. */
   confirm(bytes: number): void {
     this.offset = bytes;
     this.internalErrors = 0;
@@ -68,16 +98,17 @@ export class Session {
    * Sends one chunk. serverless-registry refuses the Content-Range of a single byte (`7-7`) as an empty range, Gitea refuses
    * a later chunk without one: so it is left out for one byte where chunk lengths are announced.
    */
-  async patch(body: ReadableBlob, piece: ByteRange, traffic: UploadMetrics, signal: AbortSignal): Promise<Answer> {
-    const size = piece.end - piece.start;
-    const bare = size === 1 && (piece.start === 0 || this.#init.context.host.announcesChunks);
-    const range = bare ? {} : { 'content-range': `${piece.start}-${piece.end - 1}` };
-    this.sent = Math.max(this.sent, piece.end);
+  async patch(body: ReadableBlob, range: ByteRange, metrics: UploadMetrics, signal: AbortSignal): Promise<Answer> {
+    const { start, end } = range;
+    const isBare = end - start === 1 && (start === 0 || this.#init.context.host.announcesChunks);
+    const contentRange = isBare ? {} : { 'content-range': `${start}-${end - 1}` };
+    this.sent = Math.max(this.sent, end);
     return this.#exchange({
       method: 'PATCH',
       url: this.#location,
-      headers: { 'content-type': 'application/octet-stream', ...range },
-      body: traffic.metered(body, piece),
+      headers: { 'content-type': 'application/octet-stream', ...contentRange },
+      body: metrics.metered(body, range),
+      freshConnection: this.#wantsFresh(range),
       signal,
       step: 'sending a chunk',
     });
@@ -88,37 +119,57 @@ export class Session {
     return this.#exchange({ method: 'GET', url: this.#location, signal, step: 'asking for the state of an upload' });
   }
 
-  /** Closes the upload; `piece` are the bytes that come with it, perhaps none, perhaps the whole blob. */
+  /** Closes the upload; `range` are the bytes that come with it, perhaps none, perhaps the complete blob. */
   async close(
     body: ReadableBlob,
-    piece: ByteRange,
-    whole: { digest: Digest; size: number },
-    traffic: UploadMetrics,
+    range: ByteRange,
+    blob: { digest: Digest; size: number },
+    metrics: UploadMetrics,
     signal: AbortSignal,
   ): Promise<Answer> {
-    const range =
-      piece.start > 0 && piece.end - piece.start > 1 ? { 'content-range': `${piece.start}-${piece.end - 1}` } : {};
-    this.sent = Math.max(this.sent, piece.end);
+    const { start, end } = range;
+    const contentRange = start > 0 && end - start > 1 ? { 'content-range': `${start}-${end - 1}` } : {};
+    this.sent = Math.max(this.sent, end);
     return this.#exchange({
       method: 'PUT',
-      url: withDigest(this.#location, whole.digest),
-      headers: { 'content-type': 'application/octet-stream', ...range },
-      body: traffic.metered(body, piece),
-      timeouts: closingTimeouts(piece.end - piece.start, whole.size),
+      url: withDigest(this.#location, blob.digest),
+      headers: { 'content-type': 'application/octet-stream', ...contentRange },
+      body: metrics.metered(body, range),
+      freshConnection: this.#wantsFresh(range),
+      timeouts: closingTimeouts(end - start, blob.size),
       signal,
       step: 'closing an upload',
     });
   }
 
-  /** Deletes the upload. Never rejects: a registry clears away forgotten uploads by itself some day. */
+  /**
+   * Deletes the upload. distribution 3 answers 416 to a Location that is not the newest (after a chunk that broke): it names the
+   * newest in its answer to a status query. Never rejects: a registry clears away forgotten uploads by itself some day.
+   */
   async cancel(signal: AbortSignal = AbortSignal.timeout(CANCEL_MS)): Promise<void> {
+    const { clock } = this.#init.context.backoff;
     try {
-      const { transport } = this.#init.context;
-      const response = await transport.send({ ...this.#request({ method: 'DELETE', url: this.#location, signal }) });
-      await response.discard();
+      while (!(await this.#delete(signal))) {
+        const { error, status } = await this.status(signal);
+        if (error !== undefined && status !== 416) return;
+        await clock.sleep(CANCEL_AGAIN_MS, signal);
+      }
     } catch {
       // The upload was given up before; nothing depends on this.
     }
+  }
+
+  /** Whether the upload is gone, or cannot be deleted by another Location either. */
+  async #delete(signal: AbortSignal): Promise<boolean> {
+    const { transport } = this.#init.context;
+    const response = await transport.send(this.#request({ method: 'DELETE', url: this.#location, signal }));
+    await response.discard();
+    return response.status !== 416;
+  }
+
+  /** Small bodies are not worth the round trips of a handshake. */
+  #wantsFresh({ start, end }: ByteRange): boolean {
+    return this.#init.context.host.freshConnections && end - start >= LARGE_BYTES;
   }
 
   #request(request: RegistryRequest): RegistryRequest {
@@ -144,9 +195,9 @@ export class Session {
   }
 }
 
-function closingTimeouts(sending: number, whole: number): Partial<Timeouts> {
+function closingTimeouts(sending: number, size: number): Partial<Timeouts> {
   const usual = defaultTimeouts(sending);
-  const reading = whole / CLOSING_BYTES_PER_MS;
+  const reading = size / CLOSING_BYTES_PER_MS;
   return { header: usual.header + reading, whole: usual.whole + reading };
 }
 
@@ -170,47 +221,4 @@ export function withDigest(location: URL, digest: Digest): URL {
   const parameter = `digest=${encodeURIComponent(digest)}`;
   closing.search = query === '' ? `?${parameter}` : `?${query}&${parameter}`;
   return closing;
-}
-
-/** The uploads that are open at a registry, so that none is left behind. */
-
-/** The runner kills a cancelled job after seconds: no more than this for deleting what is left. */
-const CLOSING_MS = 2_000;
-
-export class OpenSessions {
-  readonly #opening = new Set<Promise<void>>();
-  readonly #open = new Set<Session>();
-  readonly #cancelling = new Set<Promise<void>>();
-
-  /** Remembers the session that comes of this, also when nobody waits for it any more. */
-  async opened(opening: Promise<Session | 'mounted'>): Promise<Session | 'mounted'> {
-    const remembered = opening.then((session) => void (session === 'mounted' || this.#open.add(session)));
-    const done: Promise<void> = remembered.catch(() => {}).finally(() => this.#opening.delete(done));
-    this.#opening.add(done);
-    await remembered;
-    return opening;
-  }
-
-  /** It came to its end by itself. */
-  forget(session: Session): void {
-    this.#open.delete(session);
-  }
-
-  /** Deletes an upload in the background. */
-  cancel(session: Session): void {
-    if (!this.#open.delete(session)) return;
-    const done: Promise<void> = session.cancel().finally(() => this.#cancelling.delete(done));
-    this.#cancelling.add(done);
-  }
-
-  /** Deletes all that are still open and waits for it, 2 s at most. Never rejects. */
-  async close(): Promise<void> {
-    if (this.#opening.size + this.#open.size + this.#cancelling.size === 0) return;
-    const signal = AbortSignal.timeout(CLOSING_MS);
-    const timeout = new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
-    await Promise.race([Promise.all(this.#opening), timeout]);
-    const left = [...this.#open].map((session) => session.cancel(signal));
-    this.#open.clear();
-    await Promise.race([Promise.all([...left, ...this.#cancelling]), timeout]);
-  }
 }

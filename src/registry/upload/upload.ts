@@ -1,226 +1,205 @@
-/** Everything that the steps of one blob's upload share, and the small moves that several of them make. */
-
-import type { BlobIdentity, ByteRange, Reach, ReadableBlob } from '../../blob/blob.ts';
-import { untilAborted } from '../../common/async.ts';
-import type { HostCapabilities } from '../host/capabilities.ts';
-import { answerOrTrouble, failedTries, gaveUp, type HostContext, pause } from '../host/context.ts';
-import { UploadMetrics } from '../host/scheduler.ts';
+/**
+ * The upload of one blob as a state machine. distribution-spec, section "Pushing blobs".
+ *
+ *   checkExists    HEAD                 there: done            absent: openSession, or send where a session is open
+ *   openSession    POST (mount)         mounted: done          202: send
+ *   send           PATCH, in the end PUT                       stored: send        closed: done
+ *                    PATCH in doubt: queryStatus               PUT in doubt: confirmCommit
+ *                    session gone: restart                     too large, no chunks: checkExists, with smaller chunks or none
+ *   queryStatus    wait, GET            offset known: send     session gone: restart
+ *   confirmCommit  HEAD, HEAD, ...      there: done            absent: send (an empty PUT, once), else restart
+ *   restart        DELETE               checkExists
+ *
+ * What keeps it finite: every failure is counted (host/patience.ts, limits.ts), every refused or broken size is halved, that there
+ * are no chunks is found once.
+ */
 import { RegistryError } from '../http/error.ts';
-import type { UploadError } from '../http/upload-error.ts';
-import { RetryBudget } from './retry-budget.ts';
-import type { Session } from './session.ts';
+import type { BlobOutcome, BlobUpload } from './blob-upload.ts';
+import { storedOf } from './classify.ts';
+import { confirmCommit } from './commit.ts';
+import { queryStatus } from './resume.ts';
+import { send } from './send.ts';
 
-export interface UploadOptions {
-  readonly signal: AbortSignal;
-  /** A repository of the same registry that is thought to have the blob. */
-  readonly mountFrom?: string | undefined;
-  /** Default true. False: the caller knows that the blob is absent, so it is not asked for at first. */
-  readonly mayExist?: boolean | undefined;
-  /** T9: the registry's HEAD is not believed. */
-  readonly force?: boolean | undefined;
-  /** The bytes that the registry has confirmed; goes back to 0 when a session is lost. */
-  readonly onProgress?: ((bytes: number) => void) | undefined;
-  /** The offset in the blob up to which bytes were handed to the network; goes back when they are sent again. */
-  readonly onSent?: ((end: number) => void) | undefined;
-  /** The blob in the user's words, for events and errors. */
-  readonly label: string;
-}
-
-/** What became of a blob. */
-export interface BlobOutcome {
-  readonly what: 'uploaded' | 'exists' | 'mounted';
-  readonly identity: BlobIdentity;
-  /** Bytes of all request bodies, in all tries. */
-  readonly bytesSent: number;
-  /** Those of them over the blob's size. */
-  readonly bytesResent: number;
-  readonly retries: number;
-  /** Milliseconds from the end of a body to its answer, summed up. */
-  readonly waitedMs: number;
-  /** Milliseconds from the start of a request to the end of its body, summed up. */
-  readonly sendingMs: number;
-}
-
-/** The repository, as far as an upload needs it. */
-export interface UploadTarget {
-  readonly name: string;
-  /** Whether the registry says that it has the blob. 'unknown' when it won't say. */
-  headBlob(
-    digest: BlobIdentity['digest'],
-    signal: AbortSignal,
-  ): Promise<{ readonly state: 'present' | 'absent' | 'unknown' }>;
-  /** Opens a session, by a mount where `mountFrom` is given. */
-  open(
-    task: { label: string; signal: AbortSignal },
-    mount?: { digest: BlobIdentity['digest']; from: string },
-  ): Promise<Session | 'mounted'>;
-  /** Deletes a session in the background. */
-  cancel(session: Session): void;
-  /** The session came to its end by itself. */
-  forget(session: Session): void;
-}
-
-export class Upload {
-  readonly context: HostContext;
-  readonly target: UploadTarget;
-  readonly body: ReadableBlob;
-  readonly options: UploadOptions;
-  readonly budget: RetryBudget;
-  readonly traffic: UploadMetrics;
-  /** Whether HEAD has been asked, or is not to be. */
-  looked: boolean;
-  /** Where the last reset happened, to tell a size limit (T6) from bad luck. */
-  lastReset: { readonly start: number; readonly taken: number } | undefined;
-  /** Fresh sessions in a row that refused the first chunk. */
-  refusalsAtStart = 0;
-  /** Closing requests under which the registry found other bytes than those of the digest. */
-  corrupt = 0;
-  /** Whether it was said that the blob may be too large for the registry. */
-  warnedOfSize = false;
-  /** Whether the mount was tried. */
-  mountTried = false;
-  #session: Session | undefined;
-
-  constructor(context: HostContext, target: UploadTarget, body: ReadableBlob, options: UploadOptions) {
-    this.context = context;
-    this.target = target;
-    this.body = body;
-    this.options = options;
-    this.budget = new RetryBudget(context.maxRetries);
-    this.traffic = new UploadMetrics(options.onSent);
-    this.looked = options.force === true || options.mayExist === false;
-  }
-
-  get host(): HostCapabilities {
-    return this.context.host;
-  }
-
-  get signal(): AbortSignal {
-    return this.options.signal;
-  }
-
-  /** Whether the blob goes in one PUT whatever its size: T7, or the profile as long as nobody named a limit. */
-  get monolithic(): boolean {
-    return (
-      this.host.noChunks !== undefined || (this.host.profile.monolithic === true && this.host.knownLimit === Infinity)
-    );
-  }
-
-  get isOpen(): boolean {
-    return this.#session !== undefined;
-  }
-
-  /** The open session. The steps that use it come only after one that opened it. */
-  get session(): Session {
-    if (this.#session === undefined) throw new Error('no upload session is open');
-    return this.#session;
-  }
-
-  opened(session: Session): void {
-    this.#session = session;
-  }
-
-  /** The session is given up: deleted in the background. */
-  abandon(): void {
-    if (this.#session !== undefined) this.target.cancel(this.#session);
-    this.#session = undefined;
-  }
-
-  /** The registry holds the first `bytes` bytes in this session. */
-  confirm(bytes: number): void {
-    if (bytes > this.session.offset) {
-      this.session.confirm(bytes);
-      this.budget.progress(bytes);
-      this.lastReset = undefined;
-    }
-    this.options.onProgress?.(bytes);
-  }
-
-  /** Counts a failed try and waits before the next one. Throws when there is none left. */
-  async failed(error: RegistryError): Promise<void> {
-    const failures = this.budget.failed();
-    if (failures === undefined) throw this.gaveUp(failedTries(this.budget.failures), error);
-    await pause(this.context, { label: this.options.label, signal: this.signal }, error, failures);
-  }
-
-  gaveUp(after: string, error: Error): UploadError {
-    return gaveUp(this.options, after, error);
-  }
-
-  /** One request of the session, its time taken: its answer, or the temporary trouble in its place. */
-  tried<T>(request: () => Promise<T>): Promise<T | RegistryError> {
-    return answerOrTrouble(() => this.traffic.timed(request));
-  }
-
-  /** One request with the bytes of `piece`, in its turn. */
-  async sent<T>(piece: ByteRange, size: number | undefined, request: () => Promise<T>): Promise<T | RegistryError> {
-    const left = (size ?? Number.POSITIVE_INFINITY) - piece.start;
-    const turn = this.context.turns.take(piece.end - piece.start, left);
-    try {
-      await untilAborted(turn, this.signal);
-      return await this.tried(request);
-    } finally {
-      void turn.then((end) => end());
-    }
-  }
-
-  /** Whether the registry says that it has the blob. */
-  async exists(identity: BlobIdentity): Promise<boolean> {
-    return (await this.target.headBlob(identity.digest, this.signal)).state === 'present';
-  }
-
-  /** Waits until so many bytes of the blob exist, or it has ended. */
-  reach(bytes: number): Promise<Reach> {
-    return untilAborted(this.body.reach(bytes), this.signal);
-  }
-
-  /** Waits for the blob's end. */
-  completed(): Promise<BlobIdentity> {
-    return untilAborted(this.body.completed(), this.signal);
-  }
-
-  /** A RegistryError for an answer that is no error by its status, but makes no sense. */
-  oddity(method: string, reason: string): RegistryError {
-    return new RegistryError({
-      kind: 'protocol',
-      method,
-      url: new URL(this.session.location),
-      reason,
-      temporary: true,
-    });
-  }
-}
-
-/** The states of one blob's upload. */
-
-/** T4: nobody knows what the registry holds. */
+/** It is not known what the registry holds. `counted`: the failure needs no wait. */
 export interface QueryingStatus {
-  readonly at: 'ask';
+  readonly at: 'queryStatus';
   readonly error: RegistryError;
+  readonly counted?: boolean;
 }
 
-/** T5: the session is given up. `counted`: its failure was already counted and waited for. */
+/** The session is given up. `counted`: its failure was already counted and waited for. */
 export interface Restarting {
-  readonly at: 'reopen';
+  readonly at: 'restart';
   readonly error: RegistryError;
   readonly counted: boolean;
 }
 
-/** T8: nobody knows whether the blob is there. `idempotent`: the closing request had no body, so it may be sent again as it is. */
+/** It is not known whether the blob is there. `idempotent`: the closing request had no body, so it may be sent again as it is. */
 export interface ConfirmingCommit {
-  readonly at: 'settle';
+  readonly at: 'confirmCommit';
   readonly error: RegistryError;
   readonly idempotent: boolean;
 }
 
 export type State =
-  /** T1: what is known of the blob, and does the registry have it? */
-  | { readonly at: 'look' }
-  /** T1: a session has to be opened. */
-  | { readonly at: 'open' }
-  /** T2: the session's offset is known, the next bytes go. */
+  /** What is known of the blob, and does the registry have it? */
+  | { readonly at: 'checkExists' }
+  /** A session has to be opened. */
+  | { readonly at: 'openSession' }
+  /** The session's offset is known, the next bytes go. */
   | { readonly at: 'send' }
   | QueryingStatus
   | Restarting
   | ConfirmingCommit
   | { readonly at: 'done'; readonly what: BlobOutcome['what'] };
+
+/** Takes one step from a state that is not the last one. */
+function step(upload: BlobUpload, state: Exclude<State, { at: 'done' }>): Promise<State> {
+  switch (state.at) {
+    case 'checkExists':
+      return checkExists(upload);
+    case 'openSession':
+      return openSession(upload);
+    case 'send':
+      return send(upload);
+    case 'queryStatus':
+      return queryStatus(upload, state);
+    case 'restart':
+      return restart(upload, state);
+    case 'confirmCommit':
+      return confirmCommit(upload, state);
+  }
+}
+
+/**
+ * Brings a blob into a repository. Throws RegistryError (an answer or the network), UploadError (limits, patience), what the
+ * body rejects with, or the signal's reason. After an abort the session stays open until the registry is closed.
+ */
+export async function run(upload: BlobUpload): Promise<BlobOutcome> {
+  let state: State = { at: 'checkExists' };
+  try {
+    while (state.at !== 'done') state = await step(upload, state);
+  } catch (error) {
+    upload.signal.throwIfAborted();
+    upload.abandon();
+    throw error;
+  }
+  if (state.what !== 'uploaded') upload.abandon();
+  return outcome(upload, state.what);
+}
+
+async function outcome(upload: BlobUpload, what: BlobOutcome['what']): Promise<BlobOutcome> {
+  const identity = await upload.completed();
+  const { bytesSent, waitedMs, sendingMs } = upload.metrics;
+  upload.options.onProgress?.(identity.size);
+  const bytesResent = Math.max(0, bytesSent - identity.size);
+  return { what, identity, bytesSent, bytesResent, retries: upload.patience.retries, waitedMs, sendingMs };
+}
+
+/**
+ * Asks once whether the registry has the blob, as soon as its digest is known. A blob that is still being made is waited for
+ * until its first chunk is complete: if it ends before, its digest is known before a session was opened.
+ */
+async function checkExists(upload: BlobUpload): Promise<State> {
+  if (upload.body.identity === undefined && !upload.isOpen) await firstChunk(upload);
+  const { identity } = upload.body;
+  if (identity !== undefined && !upload.asked) {
+    upload.asked = true;
+    const opening = opensWhileAsking(upload) ? openAhead(upload) : undefined;
+    // Its failure counts only when the session is needed.
+    opening?.catch(() => {});
+    const exists = await upload.exists(identity).catch(async (error: unknown) => {
+      await opening?.catch(() => {});
+      throw error;
+    });
+    if (exists) {
+      void opening?.then(
+        () => upload.abandon(),
+        () => {},
+      );
+      return { at: 'done', what: 'exists' };
+    }
+    await opening;
+  }
+  return { at: upload.isOpen ? 'send' : 'openSession' };
+}
+
+const opensWhileAsking = ({ options, isOpen, resumeTried }: BlobUpload): boolean =>
+  options.openWhileAsking === true &&
+  !isOpen &&
+  options.mountFrom === undefined &&
+  (options.resume === undefined || resumeTried);
+
+/** Opens a session that may turn out not to be needed. */
+async function openAhead(upload: BlobUpload): Promise<void> {
+  const { label } = upload.options;
+  const opened = await upload.target.open({ label, signal: upload.signal });
+  if (opened !== 'mounted') upload.opened(opened);
+}
+
+async function firstChunk(upload: BlobUpload): Promise<void> {
+  if (upload.monolithic) {
+    await upload.completed();
+    return;
+  }
+  const { ended } = await upload.reach(upload.host.growingChunk + 1);
+  if (ended) await upload.completed();
+}
+
+/** Opens a session. A blob whose digest is known is mounted, once, where another repository is thought to have it. */
+async function openSession(upload: BlobUpload): Promise<State> {
+  if (await resumes(upload)) return { at: 'send' };
+  const opened = await upload.target.open({ label: upload.options.label, signal: upload.signal }, mountOf(upload));
+  if (opened === 'mounted') return { at: 'done', what: 'mounted' };
+  upload.opened(opened);
+  return { at: 'send' };
+}
+
+/** Whether the session of an earlier process goes on; if not, it is given up. */
+async function resumes(upload: BlobUpload): Promise<boolean> {
+  const { resume } = upload.options;
+  const { identity } = upload.body;
+  if (resume === undefined || upload.resumeTried || identity === undefined) return false;
+  upload.resumeTried = true;
+  const session = upload.target.resumed(resume.location);
+  if (session === undefined) return false;
+  upload.opened(session);
+  const answer = await upload
+    .tried(() => session.status(upload.signal))
+    .catch((error: unknown) => {
+      upload.signal.throwIfAborted();
+      if (error instanceof RegistryError) return error;
+      throw error;
+    });
+  const isKnown = !(answer instanceof RegistryError) && answer.error === undefined;
+  const bytes = isKnown ? storedOf(answer, { start: 0, end: identity.size }) : undefined;
+  if (bytes === undefined || bytes === 0 || bytes > identity.size) {
+    upload.abandon();
+    return false;
+  }
+  session.sent = bytes;
+  session.chunkSize = resume.chunkSize;
+  upload.confirm(bytes);
+  return true;
+}
+
+function mountOf(upload: BlobUpload): Parameters<BlobUpload['target']['open']>[1] {
+  const { mountFrom, force } = upload.options;
+  const { identity } = upload.body;
+  if (mountFrom === undefined || identity === undefined || upload.mountTried || force === true) return undefined;
+  upload.mountTried = true;
+  return { digest: identity.digest, from: mountFrom };
+}
+
+/** Gives the session up and starts again with a HEAD, from byte 0 of this blob. Throws when too many were lost. */
+async function restart(upload: BlobUpload, { error, counted }: Restarting): Promise<State> {
+  const { limits, patience } = upload;
+  upload.abandon();
+  if (!counted) await upload.failed(error);
+  if (!limits.sessionLost(upload.host.largestBody))
+    throw upload.gaveUp(`${limits.lostSessions} lost sessions in a row`, error);
+  // The tries of a session that was dead anyway count as one: it is the next one's first request that fails or not.
+  patience.forgive(limits.lostSinceProgress);
+  upload.asked = upload.options.force === true;
+  return { at: 'checkExists' };
+}

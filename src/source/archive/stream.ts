@@ -1,16 +1,16 @@
 /** An archive that comes as a stream, `docker save` or `podman save`: each entry is decided as it arrives. */
 
 import { Readable } from 'node:stream';
-import type { Header } from 'tar-stream';
 import type { StreamedBlob } from '../../blob/blob.ts';
-import { MAX_DOCUMENT_BYTES, MAX_ENTRIES, verifyDocument } from '../../oci/documents.ts';
+import { isJson, MAX_DOCUMENT_BYTES, MAX_ENTRIES, verifyDocument } from '../../oci/documents.ts';
 import { asImageError, ImageError } from '../../oci/error.ts';
 import type { ImageTree } from '../../oci/image-tree.ts';
 import type { Digest } from '../../oci/types.ts';
-import { blobFormat, HEAD_BYTES, looksLikeJson } from '../files.ts';
+import { blobFormat, HEAD_BYTES, looksLikeJson } from '../compression.ts';
 import { cleanName, cleanTarget, roleOf } from '../names.ts';
 import type { StreamSource } from '../source.ts';
-import { type ByteInput, bodySize, EntryReader, readHeader, TAR_BLOCK } from './entry.ts';
+import { type ByteInput, EntryReader } from './entry.ts';
+import { endOfBody, readHeader, TAR_BLOCK, type TarEntry } from './header.ts';
 import { type AskedImage, KeptDocuments } from './stream-documents.ts';
 
 /** The other side of a stream: whoever writes the archive. */
@@ -80,18 +80,17 @@ export class ArchiveStream implements StreamSource {
     do {
       const found = await readHeader(nextBlock, position);
       if (found) {
-        const size = bodySize(found.header);
-        yield* this.#entry(found.header, new EntryReader(input, size));
-        position = found.body + Math.ceil(size / TAR_BLOCK) * TAR_BLOCK;
+        yield* this.#entry(found, new EntryReader(input, found.size));
+        position = endOfBody(found);
       } else position += came;
     } while (came > 0);
   }
 
-  async *#entry(header: Header, reader: EntryReader): AsyncGenerator<StreamedBlob> {
+  async *#entry(entry: TarEntry, reader: EntryReader): AsyncGenerator<StreamedBlob> {
     this.#entries += 1;
     if (this.#entries > MAX_ENTRIES)
       throw new ImageError('Archive', `the archive has more than ${MAX_ENTRIES} entries`);
-    const blob = await this.#decide(header, reader);
+    const blob = await this.#decide(entry, reader);
     if (blob) {
       this.#body = blob.body;
       yield blob;
@@ -102,10 +101,10 @@ export class ArchiveStream implements StreamSource {
   }
 
   /** Keeps a document, gives a blob, and passes over all else. */
-  async #decide(header: Header, reader: EntryReader): Promise<StreamedBlob | undefined> {
-    const name = cleanName(header.name);
+  async #decide({ header, name: given, isFile }: TarEntry, reader: EntryReader): Promise<StreamedBlob | undefined> {
+    const name = cleanName(given);
     if (header.type === 'symlink' || header.type === 'link') cleanTarget(name, header.type, header.linkname ?? '');
-    if (header.type !== 'file' && header.type !== 'contiguous-file') return undefined;
+    if (!isFile) return undefined;
     const entry = roleOf(name);
     if (entry.role === 'list') this.#kept.addList(name, await readDocument(name, reader));
     if (entry.role === 'config') this.#kept.add(entry.digest, await readDocument(name, reader, entry.digest));
@@ -115,11 +114,11 @@ export class ArchiveStream implements StreamSource {
 
   async #blob(name: string, digest: Digest, reader: EntryReader): Promise<StreamedBlob | undefined> {
     const head = await reader.peek(HEAD_BYTES);
-    const form = blobFormat(head);
-    const mayBeDocument = form === 'other' && looksLikeJson(head) && reader.size <= MAX_DOCUMENT_BYTES;
+    const format = blobFormat(head);
+    const mayBeDocument = format === 'other' && looksLikeJson(head) && reader.size <= MAX_DOCUMENT_BYTES;
     if (!mayBeDocument || this.#kept.isLayer(digest)) {
       this.#kept.saw(digest);
-      return this.#give(name, reader, form, digest);
+      return this.#give(name, reader, format, digest);
     }
     const bytes = await readDocument(name, reader, digest);
     if (isJson(bytes)) {
@@ -127,12 +126,12 @@ export class ArchiveStream implements StreamSource {
       return undefined;
     }
     this.#kept.saw(digest);
-    return { name, digest, size: bytes.length, format: form, body: Readable.from([bytes], { objectMode: false }) };
+    return { name, digest, size: bytes.length, format, body: Readable.from([bytes], { objectMode: false }) };
   }
 
-  #give(name: string, reader: EntryReader, form: StreamedBlob['format'], digest?: Digest): StreamedBlob {
+  #give(name: string, reader: EntryReader, format: StreamedBlob['format'], digest?: Digest): StreamedBlob {
     const body = reader.body((error) => this.#explain(error));
-    return { name, ...(digest === undefined ? {} : { digest }), size: reader.size, format: form, body };
+    return { name, ...(digest === undefined ? {} : { digest }), size: reader.size, format, body };
   }
 
   /** Why a stream broke: cancelled, the exporter's own failure, or the archive itself. */
@@ -160,13 +159,4 @@ async function readDocument(name: string, reader: EntryReader, digest?: Digest):
   const bytes = await reader.rest();
   if (digest) verifyDocument(bytes, { digest }, name);
   return bytes;
-}
-
-function isJson(bytes: Buffer): boolean {
-  try {
-    JSON.parse(bytes.toString('utf8'));
-    return true;
-  } catch {
-    return false;
-  }
 }

@@ -1,17 +1,26 @@
 /** A tar file on disk as a folder of files: its headers are read once, its bodies when they are asked for. */
 
 import { posix } from 'node:path';
-import type { Header } from 'tar-stream';
 import { MAX_ENTRIES, MAX_LINKS } from '../../oci/documents.ts';
 import { asImageError, ImageError } from '../../oci/error.ts';
 import type { Files, OpenFile, RandomFile } from '../files.ts';
 import { cleanName, cleanTarget } from '../names.ts';
-import { bodySize, readHeader, TAR_BLOCK } from './entry.ts';
+import { endOfBody, readHeader, TAR_BLOCK, type TarEntry } from './header.ts';
+import { type BlockReader, readPaxSparseMap, type SparseMap, sparseStream, storedBytes } from './sparse.ts';
 
 /** Read at once where small files lie side by side; between large ones all but a block of it is wasted. */
 const WINDOW = 16 * 1024;
 
-type Member = { readonly offset: number; readonly size: number } | { readonly target: string };
+/** A regular file in the archive. */
+interface FileMember {
+  /** Where its bytes begin in the archive. */
+  readonly offset: number;
+  /** Bytes, with its holes. */
+  readonly size: number;
+  readonly sparse?: SparseMap | undefined;
+}
+
+type Member = FileMember | { readonly target: string };
 
 /** Reads a tar file's headers. Throws ImageError for one that is broken or made to harm. */
 export async function openTarFile(file: RandomFile, description: string): Promise<Files> {
@@ -27,27 +36,26 @@ async function readMembers(file: RandomFile): Promise<Map<string, Member>> {
   const readBlock = blockReader(file);
   let count = 0;
   for (let position = 0; position < file.size; ) {
-    const found = await readHeader(readBlock, position);
-    if (!found) break;
-    const { header, body } = found;
+    const entry = await readHeader(readBlock, position);
+    if (!entry) break;
+    const { body, size } = entry;
     count += 1;
     if (count > MAX_ENTRIES) throw new ImageError('Archive', `it has more than ${MAX_ENTRIES} entries`);
-    const size = bodySize(header);
     if (body + size > file.size) {
       throw new ImageError(
         'Archive',
-        `it is cut off: ${JSON.stringify(header.name)} ends ${body + size - file.size} bytes after the file`,
+        `it is cut off: ${JSON.stringify(entry.name)} ends ${body + size - file.size} bytes after the file`,
       );
     }
-    addMember(members, header, body, size);
-    position = body + Math.ceil(size / TAR_BLOCK) * TAR_BLOCK;
+    await addMember(members, entry, readBlock);
+    position = endOfBody(entry);
   }
   if (count === 0) throw new ImageError('Archive', 'it has no entries');
   return members;
 }
 
 /** Reads single blocks, and asks the disk for a window of them. The last block of a file may be short. */
-function blockReader(file: RandomFile): (position: number) => Promise<Buffer> {
+function blockReader(file: RandomFile): BlockReader {
   let window: Buffer = Buffer.alloc(0);
   let start = 0;
   return async (position) => {
@@ -59,15 +67,28 @@ function blockReader(file: RandomFile): (position: number) => Promise<Buffer> {
   };
 }
 
-function addMember(members: Map<string, Member>, header: Header, offset: number, size: number): void {
-  const name = cleanName(header.name);
-  const { type } = header;
-  if (type === 'symlink' || type === 'link')
-    members.set(name, { target: cleanTarget(name, type, header.linkname ?? '') });
-  if (type !== 'file' && type !== 'contiguous-file') return;
+async function addMember(members: Map<string, Member>, entry: TarEntry, readBlock: BlockReader): Promise<void> {
+  const { type, linkname } = entry.header;
+  const isLink = type === 'symlink' || type === 'link';
+  // Folders, and what tar writes about the archive itself: the label of a volume may be any text.
+  if (!isLink && !entry.isFile && type !== 'directory') return;
+  const name = cleanName(entry.name);
+  if (isLink) members.set(name, { target: cleanTarget(name, type, linkname ?? '') });
+  if (!entry.isFile) return;
   if (members.has(name) && /^(index|manifest)\.json$/.test(name))
     throw new ImageError('Archive', `it has ${name} twice`);
-  members.set(name, { offset, size });
+  members.set(name, await fileMember(entry, readBlock));
+}
+
+async function fileMember(entry: TarEntry, readBlock: BlockReader): Promise<FileMember> {
+  const { body, size, pax, sparse } = entry;
+  const found = sparse ? { map: sparse, start: body } : await readPaxSparseMap(pax, readBlock, body);
+  if (!found) return { offset: body, size };
+  const { map, start } = found;
+  if (start + storedBytes(map) > body + size) {
+    throw new ImageError('Archive', `the sparse file ${JSON.stringify(entry.name)} in it lacks parts of its map`);
+  }
+  return { offset: start, size: map.size, sparse: map };
 }
 
 class TarFiles implements Files {
@@ -84,8 +105,14 @@ class TarFiles implements Files {
   async open(path: string): Promise<OpenFile | undefined> {
     const found = this.#resolve(path);
     if (!found) return undefined;
-    const { offset, size } = found;
-    return { size, read: (start = 0, end = size) => this.#file.stream(offset + start, offset + Math.min(end, size)) };
+    const { offset, size, sparse } = found;
+    const stored = (start: number, end: number) => this.#file.stream(offset + start, offset + end);
+    if (!sparse) return { size, read: (start = 0, end = size) => stored(start, Math.min(end, size)) };
+    return { size, read: (start = 0, end = size) => sparseStream(sparse, stored, start, Math.min(end, size)) };
+  }
+
+  async size(path: string): Promise<number | undefined> {
+    return this.#resolve(path)?.size;
   }
 
   close(): Promise<void> {
@@ -93,7 +120,7 @@ class TarFiles implements Files {
   }
 
   /** Follows links from file to file, and through a linked folder where a part of the path is one. */
-  #resolve(path: string): { offset: number; size: number } | undefined {
+  #resolve(path: string): FileMember | undefined {
     let name = path;
     for (let links = 0; links <= MAX_LINKS; links += 1) {
       const member = this.#members.get(name);

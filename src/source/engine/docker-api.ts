@@ -1,69 +1,64 @@
 /**
- * Asking Docker's engine over its socket, as its command does. Starting the command takes 50 ms of the processor, twice in a push
- * that is over in 200. Whatever is unusual is left to the command: nothing is told here that it would not tell, and no error.
+ * Docker's Engine API over its Unix socket, for what `docker image inspect`, `docker history` and `docker info` print.
+ * https://docs.docker.com/reference/api/engine/
+ *
+ * The `docker` command is the fallback: where its configuration leads elsewhere (a context, TLS, another host), and for
+ * every answer but a 200 of Docker itself, so that errors are reported in the command's own words.
  */
 
-import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
-import { connect, type Socket } from 'node:net';
-import { untilAborted } from '../../common/async.ts';
+import { closeSync, readSync } from 'node:fs';
+import { get } from 'node:http';
+import { openRegularSync, readRegularSync } from '../../common/open-regular.ts';
 import { dockerConfigFile, dockerSocket, socketInHost } from '../../common/platform.ts';
 
-/** An `inspect` has some KiB; `info` of a large machine some tens. */
+/** An `inspect` has some KiB; `info` of a large machine some tens. Bytes. */
 const MAX_BYTES = 8 * 1024 * 1024;
+/** Docker's config.json holds credentials of some registries: some KiB. Bytes. */
+const MAX_CONFIG_BYTES = 1024 * 1024;
 
 /** Variables that change how the command speaks to the engine. https://docs.docker.com/reference/cli/docker/#environment-variables */
-const UNUSUAL = ['DOCKER_API_VERSION', 'DOCKER_CUSTOM_HEADERS', 'DOCKER_TLS', 'DOCKER_TLS_VERIFY'];
+const UNSUPPORTED_VARIABLES = ['DOCKER_API_VERSION', 'DOCKER_CUSTOM_HEADERS', 'DOCKER_TLS', 'DOCKER_TLS_VERIFY'];
 
-/** The socket that this command would ask; undefined where only the command knows. `tool` is its path. */
+/** The path of what `docker info` prints. */
+export const INFO_PATH = '/info';
+
+/** The paths of what `docker image inspect` and `docker history` print of one image. */
+export interface ImagePaths {
+  readonly inspect: string;
+  readonly history: string;
+}
+
+/** The paths of an image in the API; undefined for a name that would lead to another path. */
+export const imagePaths = (name: string): ImagePaths | undefined =>
+  /^[\w.:@/-]+$/.test(name) && !/(^|\/)\.*(\/|$)/.test(name)
+    ? { inspect: `/images/${name}/json`, history: `/images/${name}/history` }
+    : undefined;
+
+/** The socket that the `docker` command at the path `tool` would use; undefined where only the command itself can tell. */
 export function socketOf(tool: string, env: NodeJS.ProcessEnv): string | undefined {
   const host = env.DOCKER_HOST;
-  if (UNUSUAL.some((name) => env[name]) || (!host && env.DOCKER_CONTEXT)) return undefined;
+  if (UNSUPPORTED_VARIABLES.some((name) => env[name]) || (!host && env.DOCKER_CONTEXT)) return undefined;
   const socket = host ? socketInHost(host) : dockerSocket();
-  if (!socket || mayBeScript(tool)) return undefined;
+  // A script may ask any engine anywhere: the `docker` of podman-docker is one.
+  if (!socket || isScript(tool)) return undefined;
   const config = configOf(env);
   if (!config || config.HttpHeaders) return undefined;
   const context = host ? '' : (config.currentContext ?? '');
   return context === '' || context === 'default' ? socket : undefined;
 }
 
-/** A question that is on its way, and what comes back. */
-interface Question {
-  /** Settles when it was sent, or can't be. */
-  readonly sent: Promise<unknown>;
-  readonly answer: Promise<string>;
-}
-
-/** Questions that were asked before the rest of the program was there to read the answers, each for one reader. */
-export type EarlyQuestions = Map<string, Question>;
-
-const early: EarlyQuestions = new Map();
-
-const keyOf = (socket: string, path: string): string => `${socket} ${path}`;
-
-/** Asks what `askSocket` will soon be asked. Resolves when the questions are on their way; never rejects. */
-export async function askEarly(socket: string, paths: readonly string[]): Promise<EarlyQuestions> {
-  const questions = new Map(paths.map((path) => [keyOf(socket, path), ask(socket, path)]));
-  for (const { answer } of questions.values()) answer.catch(() => {});
-  await Promise.all([...questions.values()].map(({ sent }) => sent));
-  return questions;
-}
-
-/** Lets `askSocket` find what was asked early. */
-export function expectAnswers(questions: EarlyQuestions): void {
-  for (const [key, question] of questions) early.set(key, question);
-}
-
-/** The JSON object or list that the engine answers; undefined for any other answer, and when there is none. Throws the signal's reason. */
-export async function askSocket(
+/**
+ * The JSON object or list at a path of the API; undefined when there is no answer, for any status but 200, and when the
+ * server is not Docker: Podman has a similar API, whose answers differ from its command's. Throws the signal's reason.
+ */
+export async function askDocker(
   socket: string,
   path: string,
   signal: AbortSignal,
 ): Promise<Record<string, unknown> | undefined> {
   signal.throwIfAborted();
   try {
-    const asked = early.get(keyOf(socket, path)) ?? ask(socket, path);
-    early.delete(keyOf(socket, path));
-    const answer: unknown = JSON.parse(await untilAborted(asked.answer, signal));
+    const answer: unknown = JSON.parse(await bodyOf(socket, path, signal));
     return typeof answer === 'object' && answer !== null ? (answer as Record<string, unknown>) : undefined;
   } catch {
     signal.throwIfAborted();
@@ -71,75 +66,44 @@ export async function askSocket(
   }
 }
 
-/** The path of what `docker info` tells. */
-export const INFO_PATH = '/info';
-
-/** The paths of what is told of an image: `docker image inspect` and `docker history`. */
-export interface ImagePaths {
-  readonly inspect: string;
-  readonly history: string;
-}
-
-/** The paths of an image in the API; undefined for a name that would be another path. */
-export const imagePaths = (name: string): ImagePaths | undefined =>
-  /^[\w.:@/-]+$/.test(name) && !/(^|\/)\.*(\/|$)/.test(name)
-    ? { inspect: `/images/${name}/json`, history: `/images/${name}/history` }
-    : undefined;
-
-function ask(socketPath: string, path: string): Question {
-  const socket = connect(socketPath);
-  const answer = read(socket);
-  const sent = new Promise((resolve) => {
-    socket.once('close', resolve);
-    // HTTP/1.0: one answer, as it is and not in pieces, until the engine hangs up. Node's own client takes 10 ms to load.
-    socket.write(`GET ${path} HTTP/1.0\r\nHost: docker\r\n\r\n`, resolve);
-  });
-  return { sent, answer };
-}
-
-/** The text of an answer by Docker. Podman has an API like this one, whose answers differ from its command's. */
-async function read(socket: Socket): Promise<string> {
-  const [head = '', body] = splitOnce((await bytesOf(socket)).toString('utf8'), '\r\n\r\n');
-  // One that broke off is no whole JSON, which its reader sees.
-  if (body !== undefined && /^HTTP\/1\.\d 200 /.test(head) && /^server: *Docker\//im.test(head)) return body;
-  throw new Error(head.split('\r\n', 1)[0]);
-}
-
-/** All that comes until the other side hangs up. By events: the first loop over a stream costs a millisecond. */
-function bytesOf(socket: Socket): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
+function bodyOf(socketPath: string, path: string, signal: AbortSignal): Promise<string> {
   return new Promise((resolve, reject) => {
-    socket.on('data', (chunk) => {
-      bytes += chunk.length;
-      chunks.push(chunk);
-      if (bytes > MAX_BYTES) socket.destroy(new Error('the answer is too large'));
+    const request = get({ socketPath, path, signal, agent: false, headers: { host: 'docker' } }, (response) => {
+      const chunks: Buffer[] = [];
+      let bytes = 0;
+      const isDocker = /^Docker\//i.test(String(response.headers.server));
+      if (response.statusCode !== 200 || !isDocker) {
+        request.destroy(new Error(`${path}: status ${response.statusCode} of ${response.headers.server}`));
+        return;
+      }
+      response.on('data', (chunk: Buffer) => {
+        bytes += chunk.length;
+        chunks.push(chunk);
+        if (bytes > MAX_BYTES) request.destroy(new Error(`${path}: the answer is longer than ${MAX_BYTES} bytes`));
+      });
+      response.on('end', () => resolve(Buffer.concat(chunks).toString('utf8')));
+      response.on('error', reject);
     });
-    socket.on('end', () => resolve(Buffer.concat(chunks)));
-    socket.on('error', reject);
-    socket.on('close', () => reject(new Error('the connection was closed')));
+    request.on('error', reject);
   });
 }
 
-function splitOnce(text: string, by: string): [string, string?] {
-  const at = text.indexOf(by);
-  return at < 0 ? [text] : [text.slice(0, at), text.slice(at + by.length)];
-}
-
-/** Whether a command is, or may be, a script: that may ask any engine anywhere (podman-docker's is one). */
-function mayBeScript(tool: string): boolean {
-  let file: number | undefined;
+/** Whether a command is, or may be, a script. */
+function isScript(tool: string): boolean {
   try {
-    file = openSync(tool, 'r');
+    const { fd } = openRegularSync(tool);
     const head = Buffer.alloc(2);
-    return readSync(file, head) < 2 || head.toString('latin1') === '#!';
+    try {
+      return readSync(fd, head) < head.length || head.toString('latin1') === '#!';
+    } finally {
+      closeSync(fd);
+    }
   } catch {
     return true;
-  } finally {
-    if (file !== undefined) closeSync(file);
   }
 }
 
+/** What of the command's configuration changes whom it asks. */
 interface DockerConfig {
   readonly currentContext?: unknown;
   readonly HttpHeaders?: unknown;
@@ -148,7 +112,8 @@ interface DockerConfig {
 /** The command's configuration, empty where there is none; undefined for one that can't be read. */
 function configOf(env: NodeJS.ProcessEnv): DockerConfig | undefined {
   try {
-    const config: unknown = JSON.parse(readFileSync(dockerConfigFile(env), 'utf8'));
+    const text = readRegularSync(dockerConfigFile(env), MAX_CONFIG_BYTES).toString('utf8');
+    const config: unknown = JSON.parse(text);
     return typeof config === 'object' && config !== null ? config : undefined;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'ENOENT' ? {} : undefined;

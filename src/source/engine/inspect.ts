@@ -2,12 +2,13 @@
 import { findProgram } from '../../common/platform.ts';
 import { ImageError, messageOf } from '../../oci/error.ts';
 import { type Digest, isDigest } from '../../oci/types.ts';
-import { type Answer, type CommandOptions, type EngineName, firstWords, run } from './command.ts';
-import { askSocket, INFO_PATH, imagePaths, socketOf } from './docker-api.ts';
+import { type CommandOptions, type EngineName, firstWords, run } from './command.ts';
+import { askDocker, INFO_PATH, imagePaths, socketOf } from './docker-api.ts';
 import { askForRoot } from './history.ts';
+import { type NoImage, refusalOf } from './refusal.ts';
 
-/** One object of an engine's JSON. */
-type Inspect = Readonly<Record<string, unknown>>;
+/** One object of an engine's JSON: of `inspect`, `info`. */
+export type Inspect = Readonly<Record<string, unknown>>;
 
 /** An image as its engine knows it, and on demand what `info` says. */
 export interface EngineImage {
@@ -31,16 +32,12 @@ export interface EngineImage {
 export interface InspectOptions extends CommandOptions {
   /** The image's root is enough where the engine keeps it in containerd: all else is read from its store. */
   readonly rootSuffices?: boolean;
+  /** Milliseconds that the engine has for its answer; ANSWER_MS without it. */
+  readonly answerMs?: number;
 }
 
-/** Why an engine gave no image: in its own words, and whether it answered at all. */
-export interface NoImage {
-  readonly engine: EngineName;
-  readonly why: 'not installed' | 'no such image' | 'failed';
-  readonly words: string;
-}
-
-const NO_SUCH_IMAGE = /no such (image|object)|image not known|unable to find|not found/i;
+/** An engine on a busy disk may take a minute. One that accepts connections and hangs never answers: that is what a daemon with a locked store does. */
+const ANSWER_MS = 120_000;
 
 /** Asks one engine for an image. Only the signal's abort is thrown; everything else that goes wrong is the answer. */
 export async function inspectImage(
@@ -50,46 +47,43 @@ export async function inspectImage(
 ): Promise<EngineImage | NoImage> {
   const tool = findProgram(engine, options.env);
   if (!tool) return { engine, why: 'not installed', words: `${engine} is not installed` };
+  const { answerMs = ANSWER_MS } = options;
+  const limit = AbortSignal.timeout(answerMs);
+  const limited = { ...options, signal: AbortSignal.any([options.signal, limit]) };
   try {
     const asked = { engine, tool, name, options };
-    const told = engine === 'docker' ? await inspectOverSocket(asked) : undefined;
-    if (told) return told;
-    const answer = await run(tool, ['image', 'inspect', name], options);
-    if (answer.code !== 0) return refusal(engine, answer);
+    const overSocket = engine === 'docker' ? await inspectOverSocket(asked, limited.signal) : undefined;
+    if (overSocket) return overSocket;
+    const answer = await run(tool, ['image', 'inspect', name], limited);
+    if (answer.code !== 0) return refusalOf(engine, answer);
     const inspect = (JSON.parse(answer.stdout) as Inspect[])[0] ?? {};
-    return read(asked, inspect) ?? unreadable(asked);
+    return imageFrom(asked, inspect) ?? unreadable(asked);
   } catch (error) {
     options.signal.throwIfAborted();
+    if (limit.aborted) return { engine, why: 'unreachable', words: `no answer within ${answerMs / 1000} s` };
     return { engine, why: 'failed', words: messageOf(error) };
   }
 }
 
 export const isFound = (answer: EngineImage | NoImage): answer is EngineImage => 'imageId' in answer;
 
-function refusal(engine: EngineName, { code, stderr }: Answer): NoImage {
-  const words = firstWords(stderr) || `${engine} image inspect ended with exit code ${code}`;
-  // A daemon that is not reachable may say "not found" of its socket.
-  const unreachable = /cannot connect|failed to connect|dial |connection refused/i.test(stderr);
-  return { engine, why: !unreachable && NO_SUCH_IMAGE.test(stderr) ? 'no such image' : 'failed', words };
-}
-
-interface Asked {
+export interface Asked {
   readonly engine: EngineName;
   readonly tool: string;
   readonly name: string;
   readonly options: InspectOptions;
 }
 
-/** The same as the command tells; undefined when it must be asked itself, if only for its words about what is wrong. */
-async function inspectOverSocket(asked: Asked): Promise<EngineImage | undefined> {
+/** What the command would report; undefined when the command itself must be run, if only for its words about what is wrong. */
+async function inspectOverSocket(asked: Asked, signal: AbortSignal): Promise<EngineImage | undefined> {
   const paths = imagePaths(asked.name);
-  const { env, signal, rootSuffices } = asked.options;
+  const { env, rootSuffices } = asked.options;
   const socket = paths && socketOf(asked.tool, env);
   if (!socket) return undefined;
   const { root, info } = rootSuffices ? await askForRoot(socket, paths, signal) : {};
   if (root && info) return imageOf(asked, root, info);
-  const inspect = await askSocket(socket, paths.inspect, signal);
-  return inspect && read(asked, inspect, async () => info ?? askSocket(socket, INFO_PATH, signal));
+  const inspect = await askDocker(socket, paths.inspect, signal);
+  return inspect && imageFrom(asked, inspect, async () => info ?? askDocker(socket, INFO_PATH, asked.options.signal));
 }
 
 /** An image of which only the root is known yet. */
@@ -103,8 +97,8 @@ function imageOf(asked: Asked, root: Digest, info: Inspect): EngineImage {
   return { engine, tool, name, imageId: root, root, info: async () => info, layers, env: options.env };
 }
 
-/** An image out of what `inspect` said; `ask` may give the answer of `info`. Undefined without a digest and layers. */
-function read(
+/** An image out of an answer of `inspect`; `ask` may have the answer of `info`. Undefined without a digest and layers. */
+export function imageFrom(
   { engine, tool, name, options }: Asked,
   inspect: Inspect,
   ask: () => Promise<Inspect | undefined> = async () => undefined,

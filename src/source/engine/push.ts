@@ -8,6 +8,7 @@ import { type Digest, isDigest } from '../../oci/types.ts';
 import type { EnginePush } from '../source.ts';
 import { type CommandOptions, firstWords, run } from './command.ts';
 import type { EngineImage } from './inspect.ts';
+import { type EngineList, isList } from './manifest-list.ts';
 
 type Options = EnginePush & CommandOptions;
 
@@ -15,18 +16,24 @@ type Options = EnginePush & CommandOptions;
  * Pushes an image under a reference (`registry/repository:tag`) with `docker push` or `podman push`. Gives the digest
  * that the engine reports. Throws ImageError (step Fallback) with the engine's words.
  */
-export async function enginePush(image: EngineImage, reference: string, push: EnginePush): Promise<Digest> {
+export async function enginePush(
+  image: EngineImage | EngineList,
+  reference: string,
+  push: EnginePush,
+): Promise<Digest> {
   const options: Options = { ...push, env: image.env };
   return image.engine === 'podman' ? podmanPush(image, reference, options) : dockerPush(image, reference, options);
 }
 
-async function podmanPush(image: EngineImage, reference: string, options: Options): Promise<Digest> {
+async function podmanPush(image: EngineImage | EngineList, reference: string, options: Options): Promise<Digest> {
   const folder = await mkdtemp(join(tmpdir(), 'chunked-push-fallback-'));
   try {
     const file = join(folder, 'digest');
     // Docker has this in its daemon's configuration.
     const plain = options.insecure ? ['--tls-verify=false'] : [];
-    await must(image, ['push', '--digestfile', file, ...plain, image.imageId, `docker://${reference}`], options);
+    const command = isList(image) ? ['manifest', 'push', '--all'] : ['push'];
+    const name = isList(image) ? image.name : image.imageId;
+    await must(image, [...command, '--digestfile', file, ...plain, name, `docker://${reference}`], options);
     return reported(image, reference, (await readFile(file, 'utf8')).trim());
   } finally {
     await rm(folder, { recursive: true, force: true });
@@ -34,7 +41,7 @@ async function podmanPush(image: EngineImage, reference: string, options: Option
 }
 
 /** Docker pushes names only: the image gets the name for as long as it takes, and what had it before gets it back. */
-async function dockerPush(image: EngineImage, reference: string, options: Options): Promise<Digest> {
+async function dockerPush(image: EngineImage | EngineList, reference: string, options: Options): Promise<Digest> {
   const before = await run(image.tool, ['image', 'inspect', '--format', '{{.Id}}', reference], options);
   const holder = before.code === 0 ? before.stdout.trim() : undefined;
   if (holder !== image.imageId) await must(image, ['tag', image.imageId, reference], options);
@@ -52,7 +59,7 @@ async function dockerPush(image: EngineImage, reference: string, options: Option
 /** Giving a name back is a matter of milliseconds. */
 const RESTORE_MS = 30_000;
 
-async function must(image: EngineImage, args: readonly string[], options: Options): Promise<string> {
+async function must(image: EngineImage | EngineList, args: readonly string[], options: Options): Promise<string> {
   options.debug(`running ${image.tool} ${args.join(' ')}`);
   const { code, stdout, stderr } = await run(image.tool, args, options);
   if (code === 0) return stdout;
@@ -60,7 +67,7 @@ async function must(image: EngineImage, args: readonly string[], options: Option
   throw new ImageError('Fallback', `${image.engine} ${args[0]} failed with exit code ${code}: ${words}`);
 }
 
-function reported(image: EngineImage, reference: string, digest: string | undefined): Digest {
+function reported(image: EngineImage | EngineList, reference: string, digest: string | undefined): Digest {
   if (isDigest(digest)) return digest;
   throw new ImageError('Fallback', `${image.engine} push ${reference} ended well but named no digest`);
 }

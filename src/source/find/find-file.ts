@@ -2,12 +2,11 @@
 
 import { stat } from 'node:fs/promises';
 import { colonAfterPath } from '../../common/platform.ts';
-import { readConfig } from '../../oci/documents.ts';
 import { ImageError } from '../../oci/error.ts';
 import type { ImageTree } from '../../oci/image-tree.ts';
-import { type Digest, digestOf, isPlainLayerType } from '../../oci/types.ts';
-import { walk } from '../../oci/walk.ts';
-import { type ArchiveOptions, openArchiveFile } from '../archive/archive-file.ts';
+import { digestOf } from '../../oci/types.ts';
+import { isUncompressedLayer, walk } from '../../oci/walk.ts';
+import { ArchiveFile, type ArchiveOptions } from '../archive/archive-file.ts';
 import { openDockerArchive } from '../archive/docker-archive.ts';
 import { openTarFile } from '../archive/tar-file.ts';
 import { type Files, FolderFiles } from '../files.ts';
@@ -25,8 +24,8 @@ export async function findInFile(
   options: ArchiveOptions,
 ): Promise<FoundImage> {
   const { path, ref } = await splitPath(transport, rest);
-  const openAgain = async (signal: AbortSignal) =>
-    openStore(await openFiles(transport, path, { ...options, signal }), ref);
+  const openFiles = await filesAt(transport, path);
+  const openAgain = async (signal: AbortSignal) => openStore(await openFiles({ ...options, signal }), ref, signal);
   // The first opening takes what was read to find the image: a compressed archive is decompressed once.
   let first: StoreSource | undefined = await openAgain(options.signal);
   const open = async ({ signal }: OpenOptions) => {
@@ -37,7 +36,7 @@ export async function findInFile(
   return { name, ...describe(first.tree), open };
 }
 
-/** skopeo's syntax: the first colon after the path (of a Windows drive, see there) begins the reference. A path that has a colon itself is taken whole if it exists. */
+/** skopeo's syntax: the first colon after the path (of a Windows drive, see there) begins the reference. A path with a colon in it is taken as it is if it exists. */
 async function splitPath(transport: Transport, rest: string): Promise<{ path: string; ref: string | undefined }> {
   const exists = (path: string) =>
     stat(path).then(
@@ -51,9 +50,11 @@ async function splitPath(transport: Transport, rest: string): Promise<{ path: st
   return { path: rest.slice(0, colon), ref: rest.slice(colon + 1) || undefined };
 }
 
-async function openFiles(transport: Transport, path: string, options: ArchiveOptions): Promise<Files> {
+/** Looks at what a path means, and returns how its files are opened. Throws ImageError. */
+async function filesAt(transport: Transport, path: string): Promise<(options: ArchiveOptions) => Promise<Files>> {
   const description = `${transport === 'oci' ? 'OCI layout' : 'archive'} ${path}`;
-  const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
+  const isStdin = transport !== 'oci' && path === '-';
+  const found = await stat(isStdin ? '/dev/stdin' : path).catch((error: NodeJS.ErrnoException) => {
     const what = error.code === 'ENOENT' ? 'does not exist' : `can't be read: ${error.message}`;
     throw new ImageError('Resolve', `the ${description} ${what}`, { remedy: 'check the path', cause: error });
   });
@@ -61,21 +62,24 @@ async function openFiles(transport: Transport, path: string, options: ArchiveOpt
     const [is, instead] = found.isDirectory() ? ['a folder', `oci:${path}`] : ['a file', `oci-archive:${path}`];
     throw new ImageError('Resolve', `${path} is ${is}`, { remedy: `write ${instead}` });
   }
-  if (transport === 'oci') return new FolderFiles(path, description);
-  const file = await openArchiveFile(path, description, options);
-  try {
-    return await openTarFile(file, description);
-  } catch (error) {
-    await file.close();
-    throw error;
-  }
+  if (transport === 'oci') return async () => new FolderFiles(path, description);
+  const archive = new ArchiveFile(path, description);
+  return async (options) => {
+    const file = await archive.open(options);
+    try {
+      return await openTarFile(file, description);
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  };
 }
 
 /** A layout where there is one; docker's own list of images names only its engine's platform, and loses media types. */
-async function openStore(files: Files, ref: string | undefined): Promise<StoreSource> {
+async function openStore(files: Files, ref: string | undefined, signal: AbortSignal): Promise<StoreSource> {
   try {
     const index = await layoutIndex(files);
-    const store = index ? await openLayout(files, index, ref) : await openDockerArchive(files, ref);
+    const store = index ? await openLayout(files, index, ref) : await openDockerArchive(files, ref, signal);
     if (store) return store;
     throw new ImageError('Resolve', `${files.description} holds no image: neither index.json nor manifest.json`, {
       remedy: 'give what docker save, podman save, skopeo copy or buildx with type=oci wrote',
@@ -90,27 +94,19 @@ function describe(tree: ImageTree): Pick<FoundImage, 'imageId' | 'diffIds' | 'ro
   if (tree.kind === 'composed') return { imageId: digestOf(tree.config), diffIds: tree.diffIds };
   const { manifests, indexes } = walk(tree);
   const only = indexes.length === 0 ? manifests[0] : undefined;
-  const config = only && tree.documents.get(only.manifest.config.digest);
-  const plain = manifests.some(
-    ({ isImage, manifest }) => isImage && manifest.layers.some((layer) => isPlainLayerType(layer.mediaType)),
-  );
+  const hasUncompressed = manifests.some((one) => one.manifest.layers.some((_, at) => isUncompressedLayer(one, at)));
   return {
     imageId: only?.manifest.config.digest ?? tree.root.digest,
-    ...(only?.isImage && config ? { diffIds: diffIdsOf(config, only.manifest.config.digest) } : {}),
+    ...(only?.isImage && only.diffIds ? { diffIds: only.diffIds } : {}),
     // With layers to compress the push makes another manifest than the one that lies here.
-    ...(plain ? {} : { root: tree.root.digest }),
+    ...(hasUncompressed ? {} : { root: tree.root.digest }),
   };
 }
 
-const diffIdsOf = (config: Buffer, digest: Digest): readonly Digest[] =>
-  readConfig(config, `the config ${digest}`).rootfs.diff_ids;
-
-/** The names of images that lie in files. Loads nothing: it is asked before the rest of the program is there. */
-
-/** The forms of an image outside of an engine. */
+/** The names of images that lie in files: where an image is that no engine has. */
 export type Transport = 'docker-archive' | 'oci-archive' | 'oci';
 
-/** A file source taken apart: its form, and the `FILE[:ref]` or `DIR[:ref]` after it. Undefined for the name of an engine's image. */
+/** A file source taken apart: its transport, and the `FILE[:ref]` or `DIR[:ref]` after it. Undefined for the name of an engine's image. */
 export function fileSource(image: string): { readonly transport: Transport; readonly rest: string } | undefined {
   const [, transport, rest] = /^(docker-archive|oci-archive|oci):(.*)$/s.exec(image) ?? [];
   return rest === undefined ? undefined : { transport: transport as Transport, rest };

@@ -1,77 +1,42 @@
 /** An OCI image layout, a folder or a tar file of one: image-spec image-layout.md. Images and artifacts alike. */
 
-import { Readable } from 'node:stream';
-import type { StoredBlob } from '../../blob/blob.ts';
 import { buildTree, withReferrers } from '../../oci/build.ts';
 import { MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_KEPT_BYTES, readDocument, verifyDocument } from '../../oci/documents.ts';
 import { ImageError } from '../../oci/error.ts';
-import type { ImageTree } from '../../oci/image-tree.ts';
-import {
-  type Descriptor,
-  type Digest,
-  type Index,
-  isImageConfigType,
-  isIndexType,
-  isManifestType,
-} from '../../oci/types.ts';
-import { candidatesOfIndex, chooseOne, matching, readIndex } from '../choose.ts';
-import { blobFormat, type Files, HEAD_BYTES, readSmall, storedBlob } from '../files.ts';
+import type { ManifestTree } from '../../oci/image-tree.ts';
+import { type Descriptor, type Digest, type Index, isImageConfigType } from '../../oci/types.ts';
+import { walk } from '../../oci/walk.ts';
+import { candidatesOfIndex, chooseOne, fallbackTags, isImageDocument, matching, readIndex } from '../choose.ts';
+import { blobPath, FileStore } from '../file-store.ts';
+import { type Files, readDocumentFile } from '../files.ts';
 import type { StoreSource } from '../source.ts';
+import { indexOfPlatforms } from './platforms.ts';
 
-/** The name of a blob in a layout. image-layout.md, section Blobs. */
-export const blobPath = (digest: Digest): string => `blobs/sha256/${digest.slice('sha256:'.length)}`;
+/** Reads `index.json`; undefined when the files are no layout. Throws ImageError. */
+export async function layoutIndex(files: Files): Promise<Index | undefined> {
+  const bytes = await readDocumentFile(files, 'index.json');
+  return bytes && readIndex(bytes);
+}
 
 /** Reads the image that `ref` means in a layout whose `index.json` is given. Throws ImageError. */
 export async function openLayout(files: Files, index: Index, ref: string | undefined): Promise<StoreSource> {
   const reader = new DocumentReader(files);
   const root = await chooseRoot(index, ref, files.description, reader);
-  await reader.read(root, 0);
-  const others = index.manifests.filter(({ digest }) => digest !== root.digest);
-  for (const other of others) await reader.read(other, 0);
+  await reader.read(root);
   const found = buildTree(root, reader.documents);
   if (!found) {
     throw new ImageError('Layout', `${files.description} names ${root.digest} in index.json and does not hold it`, {
       remedy: 'the layout is not complete: make it again',
     });
   }
-  return new FileStore(files, withReferrers(found.tree, others));
-}
-
-/** A store whose blobs lie in files: by default as a layout has them, else where `paths` says. */
-export class FileStore implements StoreSource {
-  readonly kind = 'store';
-  readonly description: string;
-  readonly tree: ImageTree;
-  readonly #files: Files;
-  readonly #paths: ReadonlyMap<Digest, string>;
-
-  constructor(files: Files, tree: ImageTree, paths: ReadonlyMap<Digest, string> = new Map()) {
-    this.description = files.description;
-    this.tree = tree;
-    this.#files = files;
-    this.#paths = paths;
-  }
-
-  async open(digest: Digest): Promise<StoredBlob | undefined> {
-    const file = await this.#files.open(this.#paths.get(digest) ?? blobPath(digest));
-    if (file) return storedBlob(file);
-    const document = this.tree.kind === 'manifests' ? this.tree.documents.get(digest) : undefined;
-    return document && memoryBlob(document);
-  }
-
-  close(): Promise<void> {
-    return this.#files.close();
-  }
-}
-
-function memoryBlob(bytes: Buffer): StoredBlob {
-  const read = (start = 0, end = bytes.length) => Readable.from([bytes.subarray(start, end)], { objectMode: false });
-  return { size: bytes.length, format: blobFormat(bytes.subarray(0, HEAD_BYTES)), seekable: true, read };
+  const tree = await addReferrers(found.tree, index, reader);
+  await checkSizes(tree, files);
+  return new FileStore(files, tree);
 }
 
 /**
- * The one image asked for. Without a name: the only one, or the only one that is not about another (`subject`), for
- * layouts hold signatures beside what they sign.
+ * The one image asked for. Without a name: the only one, or the only one that is not about another (`subject`), for layouts
+ * hold signatures beside what they sign. Several that are one image each for its platform become an index.
  */
 async function chooseRoot(
   index: Index,
@@ -80,67 +45,129 @@ async function chooseRoot(
   reader: DocumentReader,
 ): Promise<Descriptor> {
   const candidates = candidatesOfIndex(index);
-  if (ref !== undefined || matching(candidates, undefined).length <= 1) return chooseOne(candidates, ref, where);
+  const fits = matching(candidates, ref);
+  if (fits.length <= 1) return chooseOne(candidates, ref, where);
   const independent = [];
-  for (const candidate of candidates) {
-    await reader.read(candidate.item, 0);
-    if (!reader.hasSubject(candidate.item)) independent.push(candidate);
+  for (const candidate of fits) {
+    await reader.read(candidate.item);
+    if (reader.subjectOf(candidate.item) === undefined) independent.push(candidate);
   }
-  return chooseOne(independent, undefined, where);
+  if (independent.length <= 1) return chooseOne(independent, undefined, where);
+  const combined = indexOfPlatforms(index, independent, reader.documents);
+  if (!combined) return chooseOne(ref === undefined ? independent : candidates, ref, where);
+  reader.keep(combined.descriptor.digest, combined.bytes);
+  return combined.descriptor;
+}
+
+/**
+ * The tree with the manifests that speak about a part of it. A layout has them in `index.json` beside the image (skopeo, oras), or
+ * below an index that is named like the fallback tag of the referrers API, `sha256-<hex>` (regctl).
+ */
+async function addReferrers(tree: ManifestTree, index: Index, reader: DocumentReader): Promise<ManifestTree> {
+  const others = index.manifests.filter(({ digest }) => digest !== tree.root.digest);
+  const candidates = others.filter(isImageDocument).filter((other) => fallbackTags([other]).length === 0);
+  for (const fallback of fallbackTags(index.manifests)) candidates.push(...(await reader.childrenOf(fallback)));
+  const speaking = [];
+  for (const candidate of candidates) {
+    if ((await reader.peekSubject(candidate)) !== undefined) speaking.push(candidate);
+  }
+  const found = withReferrers(tree, speaking);
+  for (const referrer of found.referrers ?? []) await reader.read(referrer);
+  return found;
+}
+
+/**
+ * Throws ImageError when a blob that is here has another size than its descriptor says: containerd and skopeo refuse to pull
+ * such an image ("unexpected commit size", "size mismatch"), and a registry accepts it.
+ */
+async function checkSizes(tree: ManifestTree, files: Files): Promise<void> {
+  for (const { digest, size } of walk(tree).blobs) {
+    const actual = tree.documents.get(digest)?.length ?? (await files.size(blobPath(digest)));
+    if (actual === undefined || actual === size) continue;
+    const text = `the blob ${digest} in ${files.description} has ${actual} bytes where its descriptor says ${size}`;
+    throw new ImageError('Layout', text, { remedy: 'the layout is damaged: make it again' });
+  }
 }
 
 /** Reads the documents below a descriptor, each verified against it: indexes, manifests, and configs that are small. */
 class DocumentReader {
   readonly documents = new Map<Digest, Buffer>();
   readonly #files: Files;
+  /** What was read with all below it. */
+  readonly #read = new Set<Digest>();
   #bytes = 0;
 
   constructor(files: Files) {
     this.#files = files;
   }
 
-  hasSubject(descriptor: Descriptor): boolean {
+  /** What a document that was read is about, if it is about another one. */
+  subjectOf(descriptor: Descriptor): Digest | undefined {
     const bytes = this.documents.get(descriptor.digest);
-    const document = bytes && readDocument(bytes, `the manifest ${descriptor.digest}`, descriptor.mediaType);
-    return document?.kind === 'manifest' && document.manifest.subject !== undefined;
+    return bytes && subjectIn(bytes, descriptor);
   }
 
-  async read(descriptor: Descriptor, depth: number): Promise<void> {
+  /** The same of a document that need not be read: it is kept only if it is about another one. */
+  async peekSubject(descriptor: Descriptor): Promise<Digest | undefined> {
+    const bytes = this.documents.get(descriptor.digest) ?? (await this.#load(descriptor));
+    const subject = bytes && subjectIn(bytes, descriptor);
+    if (bytes && subject !== undefined) this.keep(descriptor.digest, bytes);
+    return subject;
+  }
+
+  /** What an index names; nothing when it is not here. */
+  async childrenOf(descriptor: Descriptor): Promise<readonly Descriptor[]> {
+    const bytes = this.documents.get(descriptor.digest) ?? (await this.#load(descriptor));
+    const document = bytes && readDocument(bytes, `the index ${descriptor.digest}`, descriptor.mediaType);
+    return document?.kind === 'index' ? document.index.manifests : [];
+  }
+
+  /** Reads a document and all below it; what is not here is left out. */
+  async read(descriptor: Descriptor, depth = 0): Promise<void> {
     if (depth > MAX_DEPTH)
       throw new ImageError('Layout', `${this.#files.description} nests indexes more than ${MAX_DEPTH} deep`);
-    if (this.documents.has(descriptor.digest)) return;
-    const bytes = await this.#load(descriptor);
+    if (this.#read.has(descriptor.digest)) return;
+    this.#read.add(descriptor.digest);
+    const bytes = this.documents.get(descriptor.digest) ?? (await this.#load(descriptor));
     if (!bytes) return;
+    this.keep(descriptor.digest, bytes);
     const document = readDocument(bytes, `the manifest ${descriptor.digest}`, descriptor.mediaType);
     if (document.kind === 'index') for (const child of document.index.manifests) await this.read(child, depth + 1);
     if (document.kind === 'manifest') await this.#config(document.manifest.config);
   }
 
+  /** Keeps a verified document. Throws ImageError when there are too many. */
+  keep(digest: Digest, bytes: Buffer): void {
+    if (this.documents.has(digest)) return;
+    this.#bytes += bytes.length;
+    if (this.#bytes > MAX_KEPT_BYTES) {
+      const text = `${this.#files.description} has more than ${MAX_KEPT_BYTES} bytes of documents for one image`;
+      throw new ImageError('Layout', text);
+    }
+    this.documents.set(digest, bytes);
+  }
+
   /** An artifact's config may be anything, of any size: a large one is read like a layer, when it is sent. */
   async #config(config: Descriptor): Promise<void> {
     if (this.documents.has(config.digest)) return;
-    if (isImageConfigType(config.mediaType) || config.size <= MAX_ARTIFACT_CONFIG) await this.#load(config);
+    if (!isImageConfigType(config.mediaType) && config.size > MAX_ARTIFACT_CONFIG) return;
+    const bytes = await this.#load(config);
+    if (bytes) this.keep(config.digest, bytes);
   }
 
   async #load(descriptor: Descriptor): Promise<Buffer | undefined> {
-    const bytes = (await readSmall(this.#files, blobPath(descriptor.digest))) ?? embedded(descriptor);
-    if (!bytes) return undefined;
-    const kind = isIndexType(descriptor.mediaType)
-      ? 'index'
-      : isManifestType(descriptor.mediaType)
-        ? 'manifest'
-        : 'document';
-    verifyDocument(bytes, descriptor, `the ${kind} ${descriptor.digest} in ${this.#files.description}`);
-    this.#bytes += bytes.length;
-    if (this.#bytes > MAX_KEPT_BYTES) {
-      throw new ImageError(
-        'Layout',
-        `${this.#files.description} has more than ${MAX_KEPT_BYTES} bytes of documents for one image`,
-      );
-    }
-    this.documents.set(descriptor.digest, bytes);
-    return bytes;
+    const bytes = await readDocumentFile(this.#files, blobPath(descriptor.digest), descriptor);
+    if (bytes) return bytes;
+    const data = embedded(descriptor);
+    if (data) verifyDocument(data, descriptor, `the content in the descriptor of ${descriptor.digest}`);
+    return data;
   }
+}
+
+function subjectIn(bytes: Buffer, { digest, mediaType }: Descriptor): Digest | undefined {
+  const document = readDocument(bytes, `the manifest ${digest}`, mediaType);
+  if (document.kind === 'manifest') return document.manifest.subject?.digest;
+  return document.kind === 'index' ? document.index.subject?.digest : undefined;
 }
 
 /** Larger configs of artifacts are not kept in memory, bytes. */
@@ -150,10 +177,4 @@ const MAX_ARTIFACT_CONFIG = 64 * 1024;
 function embedded(descriptor: Descriptor): Buffer | undefined {
   if (typeof descriptor.data !== 'string' || descriptor.data.length > 2 * MAX_DOCUMENT_BYTES) return undefined;
   return Buffer.from(descriptor.data, 'base64');
-}
-
-/** Reads `index.json`; undefined when the files are no layout. Throws ImageError. */
-export async function layoutIndex(files: Files): Promise<Index | undefined> {
-  const bytes = await readSmall(files, 'index.json');
-  return bytes && readIndex(bytes);
 }

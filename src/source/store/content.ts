@@ -9,7 +9,7 @@ import { buildTree, withoutManifests } from '../../oci/build.ts';
 import { MAX_MANIFESTS, readDocument as parseDocument, verifyDocument } from '../../oci/documents.ts';
 import type { ManifestTree } from '../../oci/image-tree.ts';
 import { type Descriptor, type Digest, isDigest, type Manifest } from '../../oci/types.ts';
-import { blobFormat, HEAD_BYTES } from '../files.ts';
+import { blobFormat, HEAD_BYTES } from '../compression.ts';
 import type { StoreSource } from '../source.ts';
 import { findDocument, orMissing, type StoreFiles } from './files/files.ts';
 import { StoreError } from './files/store-error.ts';

@@ -20,13 +20,9 @@ export interface StoreOptions {
   readonly debug: (line: string) => void;
   /** A line for everybody: what is read, and how to turn it off. */
   readonly notice: (line: string) => void;
-  /** No helper with more rights, whoever would be allowed to start one. */
-  readonly byOwnRights?: boolean;
   /** The environment of the action: RUNNER_ENVIRONMENT tells a runner of GitHub's own. */
   readonly env: NodeJS.ProcessEnv;
 }
-
-const TURN_OFF = 'turn this off with `export: save`';
 
 /**
  * Opens the engine's store for one image. Undefined, with a debug line for each obstacle, when it can't be read; with
@@ -35,9 +31,7 @@ const TURN_OFF = 'turn this off with `export: save`';
 export async function openEngineStore(facts: EngineFacts, options: StoreOptions): Promise<StoreSource | undefined> {
   try {
     const location = await locate(facts);
-    const source = await openIn(filesOf(location, options), facts, location, options);
-    options.notice(`Layers are read straight from ${source.description}; ${TURN_OFF}`);
-    return source;
+    return await openIn(filesOf(location, options), facts, location, options);
   } catch (cause) {
     if (options.signal.aborted) throw options.signal.reason;
     const reason = cause instanceof Error ? cause.message : String(cause);
@@ -48,8 +42,8 @@ export async function openEngineStore(facts: EngineFacts, options: StoreOptions)
 }
 
 /** Passwordless sudo is part of GitHub's own runners; anywhere else it is used only by somebody who asked for the store. */
-const mayUseSudo = ({ export: wanted, byOwnRights, env }: StoreOptions): boolean =>
-  !byOwnRights && process.getuid?.() !== 0 && (wanted === 'store' || env.RUNNER_ENVIRONMENT === 'github-hosted');
+const mayUseSudo = ({ export: wanted, env }: StoreOptions): boolean =>
+  process.getuid?.() !== 0 && (wanted === 'store' || env.RUNNER_ENVIRONMENT === 'github-hosted');
 
 const isDenied = (error: unknown): error is StoreError => error instanceof StoreError && error.denied;
 
@@ -60,7 +54,9 @@ function filesOf({ roots }: StoreLocation, options: StoreOptions): StoreFiles {
   return new EscalatingFiles(own, async ({ message }) => {
     options.debug(`The engine's store needs more rights: ${message}`);
     const helper = await startHelper(roots, options);
-    options.notice(`A read-only helper under sudo reads the engine's files below ${roots.join(', ')}; ${TURN_OFF}`);
+    options.notice(
+      `A read-only helper under sudo reads the engine's files below ${roots.join(', ')}; turn this off with \`export: save\``,
+    );
     return helper;
   });
 }

@@ -77,7 +77,7 @@ async function resent(repository: Repository, body = knownBody(BYTES)): Promise<
   return outcome.bytesResent;
 }
 
-describe('T1: looking and opening', () => {
+describe('checking and opening', () => {
   it.each([
     ['403', registryError(403, 'DENIED', 'no pull')],
     ['405', gatewayError(405)],
@@ -132,7 +132,7 @@ describe('T1: looking and opening', () => {
   });
 });
 
-describe('T4: what was stored is asked for, and nothing sent twice without need', () => {
+describe('what was stored is asked for, and nothing sent twice without need', () => {
   const AT = { 'the first': 1, 'a middle': 3, 'the last': 5 } as const;
 
   it.each(Object.entries(AT))('%s chunk is cut: one chunk is sent again at most', async (_, nth) => {
@@ -260,7 +260,9 @@ describe('T4: what was stored is asked for, and nothing sent twice without need'
     proxy.faults.clear();
     server.removeBlob(REPOSITORY, DIGEST);
     proxy.faults.add({ step: ['upload-patch', 'upload-get'], nth: 2, times: 99, fault: gatewayError(503) });
-    await expect(resent(repository)).rejects.toThrow(/^layer: gave up after 4 failed tries without progress: .*503/);
+    await expect(resent(repository)).rejects.toThrow(
+      /^layer: gave up after 10 min without progress \(max-wait: 10 min\): .*503/,
+    );
     await expect.poll(() => server.openSessions()).toBe(0);
   });
 
@@ -272,7 +274,7 @@ describe('T4: what was stored is asked for, and nothing sent twice without need'
   });
 });
 
-describe('T5: a lost session is opened anew, from byte 0', () => {
+describe('a lost session is opened anew, from byte 0', () => {
   it.each([
     ['distribution2', 3],
     ['zot', 3],
@@ -348,7 +350,7 @@ describe('T5: a lost session is opened anew, from byte 0', () => {
   });
 });
 
-describe('T6: too large', () => {
+describe('a body that is too large', () => {
   it('a limit of a proxy is found by halving, told once, and kept for the next blob', async () => {
     const repository = await startWith('limited', { limit: 300 * KIB, client: { chunkSize: MIB } });
     const bytes = bytesOf(3 * MIB, 'large');
@@ -435,7 +437,7 @@ describe('T6: too large', () => {
   });
 });
 
-describe('T7: no chunks', () => {
+describe('a registry without chunks', () => {
   it('Artifact Registry: one PUT, for all blobs that follow', async () => {
     const repository = await startWith('gar', {
       client: { chunkSize: 'auto', profile: { name: 'none', chunkSize: CHUNK } },
@@ -531,7 +533,7 @@ describe('T7: no chunks', () => {
   });
 });
 
-describe('T8: nobody knows whether the blob is there', () => {
+describe('it is not known whether the blob is there', () => {
   it.each([
     ['the answer is lost', dropAnswer],
     ['524 after the registry closed it', gatewayError(524, 'after')],
@@ -592,9 +594,11 @@ describe('T8: nobody knows whether the blob is there', () => {
     await expect(resent(repository)).rejects.toThrow(/closing an upload: PUT .*DIGEST_INVALID/);
   });
 
-  it('a registry that never closes: the budget ends it', async () => {
+  it('a registry that never closes: the count of tries ends it', async () => {
     const repository = await start('plain', { step: 'upload-put', fault: gatewayError(500), times: 99 });
-    await expect(resent(repository)).rejects.toThrow(/gave up after 4 failed tries to close it: .*500/);
+    await expect(resent(repository)).rejects.toThrow(
+      /gave up after 4 failed tries to close it \(max-retries: 3\): .*500/,
+    );
     await expect.poll(() => server.openSessions()).toBe(0);
   });
 

@@ -1,0 +1,156 @@
+/** How long one task bears with failed requests: by time where the host is away or asks for it, by tries where it fails itself. */
+import { RegistryError } from '../http/error.ts';
+import { askedWait } from '../http/rate-limit.ts';
+import { UploadError } from '../http/upload-error.ts';
+import type { Trouble } from './backoff.ts';
+import type { HostContext, Task } from './context.ts';
+
+/** A limit that does not say how long it holds: GitHub asks for "at least one minute" of its secondary one, and longer each time. */
+const LIMIT_MS = 60_000;
+
+/** The tries of a request that the registry itself fails (500) are spread over this time. */
+const SPREAD_OF_TRIES_MS = 30_000;
+
+/** Not less between two of them, however many there are. */
+const LEAST_DELAY_MS = 500;
+
+export class Patience {
+  readonly #context: HostContext;
+  readonly #task: Task;
+  /** Failures in a row that count as tries: since the last progress. */
+  #tries = 0;
+  /** Failures in a row of any kind. */
+  #failures = 0;
+  #limits = 0;
+  /** When the first of them happened, in ms of the host's clock. */
+  #since: number | undefined;
+  /** Failures that were followed by another try, in all. */
+  retries = 0;
+
+  constructor(context: HostContext, task: Task) {
+    this.#context = context;
+    this.#task = task;
+  }
+
+  /** Failures in a row. */
+  get failures(): number {
+    return this.#failures;
+  }
+
+  /** Something came through: what failed before counts no more. */
+  progress(): void {
+    this.#tries = 0;
+    this.#failures = 0;
+    this.#limits = 0;
+    this.#since = undefined;
+  }
+
+  /** Tries over this number are forgotten: those of a session that was dead anyway say nothing of the next one. */
+  forgive(tries: number): void {
+    this.#tries = Math.min(this.#tries, tries);
+  }
+
+  /**
+   * Counts a failure, tells it, and waits until the next try is due. Throws UploadError when `max-retries` or `max-wait` is used
+   * up; rejects with the task's signal.
+   */
+  async failed(error: RegistryError): Promise<void> {
+    const { backoff, onEvent, host } = this.#context;
+    this.#task.signal.throwIfAborted();
+    const isHungUp = error.kind === 'reset' && this.#task.hangUpIsFailure === true;
+    const trouble = isHungUp ? 'failed' : backoff.troubleOf(error);
+    this.#since ??= backoff.clock.now();
+    this.#failures += 1;
+    if (trouble === 'failed' || trouble === 'unknown') this.#tries += 1;
+    const waitMs = Math.max(this.#planned(error, trouble), backoff.held);
+    this.retries += 1;
+    const waiting = backoff.waiting(error, trouble, host.host, this.#left);
+    if (waiting !== undefined) onEvent(waiting);
+    onEvent({
+      type: 'retry',
+      host: host.host,
+      label: this.#task.label,
+      reason: error.message,
+      attempt: this.#failures,
+      waitMs,
+      ...(backoff.isWaiting ? { waiting: true } : {}),
+    });
+    await backoff.clock.sleep(waitMs, this.#task.signal);
+  }
+
+  /** Milliseconds of `max-wait` that are left. */
+  get #left(): number {
+    const { backoff, maxWait } = this.#context;
+    return Math.max(0, maxWait - (backoff.clock.now() - (this.#since ?? backoff.clock.now())));
+  }
+
+  /** Milliseconds until the next try. Throws when there is none left. */
+  #planned(error: RegistryError, trouble: Trouble): number {
+    switch (trouble) {
+      case 'away':
+        return this.#whileAway(error);
+      case 'limited':
+        return this.#whileLimited(error);
+      case 'failed':
+        return this.#nextTry(error, (try_, tries) => this.#spread(try_, tries));
+      case 'unknown':
+        return this.#nextTry(error, (try_) => this.#context.backoff.delay(try_ - 1));
+    }
+  }
+
+  #whileAway(error: RegistryError): number {
+    // With a max-wait of next to nothing a broken connection still gets its tries.
+    if (this.#left === 0 && this.#failures > this.#context.maxRetries) throw this.#tooLong(error);
+    const delay = this.#context.backoff.delay(this.#failures - 1);
+    return this.#left === 0 ? delay : Math.min(delay, this.#left);
+  }
+
+  #whileLimited(error: RegistryError): number {
+    const { backoff } = this.#context;
+    const asked = askedWait(error.headers);
+    const left = this.#left;
+    if (asked !== undefined && asked > left) throw this.#tooLong(error, `; it asks to wait ${seconds(asked)}`);
+    if (left === 0) throw this.#tooLong(error);
+    const unsaid = LIMIT_MS * 2 ** this.#limits * (1 + backoff.clock.random() / 4);
+    const ms = asked ?? Math.min(Math.round(unsaid), left);
+    this.#limits += 1;
+    backoff.hold(ms);
+    return ms;
+  }
+
+  #nextTry(error: RegistryError, delay: (try_: number, tries: number) => number): number {
+    const { maxRetries } = this.#context;
+    if (this.#tries > maxRetries) {
+      const tries = this.#tries === 1 ? '1 failed try' : `${this.#tries} failed tries without progress`;
+      throw gaveUp(this.#task, `${tries} (max-retries: ${maxRetries})`, error);
+    }
+    return delay(this.#tries, maxRetries);
+  }
+
+  /** Each pause twice as long as the one before it, all of them together about half a minute. */
+  #spread(try_: number, tries: number): number {
+    const share = 2 ** (try_ - 1) / (2 ** tries - 1);
+    return Math.max(LEAST_DELAY_MS, this.#context.backoff.jittered((SPREAD_OF_TRIES_MS * share * 4) / 3));
+  }
+
+  #tooLong(error: RegistryError, why = ''): UploadError {
+    const { maxWait, backoff } = this.#context;
+    const waited = backoff.clock.now() - (this.#since ?? 0);
+    return gaveUp(this.#task, `${seconds(waited)} without progress (max-wait: ${seconds(maxWait)}${why})`, error);
+  }
+}
+
+/** The error in place of another try: "layer x: gave up after 4 failed tries without progress (max-retries: 3): PATCH …". */
+export function gaveUp({ label, remedy: general }: Omit<Task, 'signal'>, after: string, error: Error): UploadError {
+  const remedy = error instanceof RegistryError || error instanceof UploadError ? error.remedy : undefined;
+  return new UploadError(`${label}: gave up after ${after}: ${error.message}`, {
+    remedy: remedy ?? (typeof general === 'function' ? general() : general),
+    cause: error,
+  });
+}
+
+/** A duration (ms) for messages: `45 s`, `10 min`. */
+const seconds = (ms: number): string => {
+  const whole = Math.round(ms / 1000);
+  return whole >= 120 && whole % 60 === 0 ? `${whole / 60} min` : `${whole} s`;
+};
