@@ -142,7 +142,7 @@ async function firstChunk(upload: BlobUpload): Promise<void> {
     await upload.completed();
     return;
   }
-  const { ended } = await upload.reach(upload.host.growingChunk + 1);
+  const { ended } = await upload.reach(upload.host.firstChunk(upload.mostAtOnce) + 1);
   if (ended) await upload.completed();
 }
 
