@@ -26,6 +26,8 @@ const PUSHED: ToldResult = {
   digest: DIGEST,
   imageId: IMAGE_ID,
   image: `${REPOSITORY}@${DIGEST}`,
+  digests: { [TAG]: DIGEST },
+  changed: true,
   savePlan: undefined,
   failures: [],
   metadata: {

@@ -32,7 +32,7 @@ const LONGEST = [
   'e2e/destinations',
   'e2e/platforms',
   'source/archive/hostile',
-  'registry/upload/tiers',
+  'registry/upload/states',
   'registry/upload/random-cuts',
   'faults/cuts',
   'push/push',

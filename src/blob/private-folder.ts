@@ -24,15 +24,21 @@ const WRITABLE_BY_OTHERS = 0o022;
  */
 export async function makePrivateFolder(path: string): Promise<{ readonly made: boolean }> {
   const made = (await mkdir(path, { recursive: true, mode: PRIVATE_FOLDER })) !== undefined;
+  await expectOwnFolder(path);
   const found = await lstat(path);
   const uid = process.getuid?.();
-  // Windows has neither owners as numbers nor modes: a user's temporary folder is that user's alone.
-  if (uid === undefined) return { made };
-  if (found.uid !== uid) await expectTrustedParent(path, found.uid);
   // A link of the user's own may lead to a larger disk.
   const folder = found.isSymbolicLink() ? await stat(path) : found;
   if (folder.uid === uid && (folder.mode & OTHERS) !== 0) await chmod(path, PRIVATE_FOLDER);
   return { made };
+}
+
+/** Throws LayerError for a folder that another user has put where this one would write. One that does not exist is nobody's. */
+export async function expectOwnFolder(path: string): Promise<void> {
+  const uid = process.getuid?.();
+  const found = await lstat(path).catch(() => undefined);
+  // Windows has neither owners as numbers nor modes: a user's temporary folder is that user's alone.
+  if (found && uid !== undefined && found.uid !== uid) await expectTrustedParent(path, found.uid);
 }
 
 /** A job that runs partly in containers has files of two users, in a folder where no third one can write: that is no intruder. */
