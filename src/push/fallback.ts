@@ -20,7 +20,7 @@ export function mayFallBack(job: PushContext, found: FoundImage, failure: unknow
 
 /** Pushes by the engine what failed for a reason that allows it, and says why. A tag that fails again keeps its first failure. */
 export async function pushByEngine(job: PushContext, found: FoundImage): Promise<void> {
-  for (const destination of job.registries.flatMap(({ repositories: destinations }) => destinations)) {
+  for (const destination of job.registries.flatMap(({ repositories }) => repositories)) {
     const failed = destination.unpushed.filter((reference) => {
       const error = destination.errorOf(reference);
       return error !== undefined && mayFallBack(job, found, error);

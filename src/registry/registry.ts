@@ -95,11 +95,11 @@ export class Registry {
 
   /**
    * Opens `concurrency` connections, which requests then find ready; sends nothing. With a bearer challenge one token is asked for
-   * the repositories that `repository` was called for (pull and push) and for those of `pull`, to read and mount from.
+   * the repositories that `repository` was called for and for those of `pull`, to read and mount from.
    */
   connect(pull: readonly string[] = []): void {
-    const push = [...this.#repositories.keys()].map((name) => `repository:${name}:pull,push`);
-    this.#transport.connect([...push, ...pull.map((name) => `repository:${name}:pull`)]);
+    const known = [...this.#repositories.values()].flatMap(({ scopes }) => scopes);
+    this.#transport.connect([...known, ...pull.map((name) => `repository:${name}:pull`)]);
   }
 
   /** The largest body (bytes) that this host was found, or announced, to take; undefined when nothing is known. */

@@ -145,3 +145,75 @@ it('a suspected limit is found when a smaller body is taken, forgotten when a la
   other.acceptedChunk(DEFAULT_CHUNK_SIZE / 2);
   expect(other.limitFound).toBe(DEFAULT_CHUNK_SIZE / 2);
 });
+
+const SECOND = 1000;
+
+it('chunks take about 20 s at the speed that was seen, in whole mebibytes, and at least one', () => {
+  const { known } = host('auto');
+  known.measured(10 * MIB, 10 * SECOND);
+  expect(known.chunkSize(false)).toBe(20 * MIB);
+  known.measured(10 * MIB, 2 * SECOND);
+  // The recent ones count more: 3 MiB/s.
+  expect(known.chunkSize(false)).toBe(60 * MIB);
+  for (let n = 0; n < 20; n += 1) known.measured(2 * MIB, 100 * SECOND);
+  expect([known.chunkSize(false), known.largestBody]).toEqual([MIB, MIB]);
+});
+
+it('a fast link changes nothing, and small bodies say nothing of the speed', () => {
+  const { known } = host('auto');
+  known.measured(95 * MIB, SECOND);
+  known.measured(MIB - 1, 100 * SECOND);
+  expect(known.chunkSize(false)).toBe(DEFAULT_CHUNK_SIZE);
+});
+
+it('the limits of the user and of the registry hold on a slow link too', () => {
+  const user = host(512 * 1024).known;
+  user.measured(2 * MIB, 100 * SECOND);
+  expect(user.chunkSize(false)).toBe(512 * 1024);
+  const announced = host('auto').known;
+  announced.announce(announce('100000000', String(5 * MIB)));
+  announced.measured(2 * MIB, 100 * SECOND);
+  expect(announced.chunkSize(false)).toBe(5 * MIB);
+  const ecr = host('auto', '1.dkr.ecr.eu-west-1.amazonaws.com').known;
+  ecr.measured(2 * MIB, 100 * SECOND);
+  expect(ecr.chunkSize(false)).toBe(5 * MIB);
+});
+
+it('bodies that end by time are halved, down to 1 MiB, and what was found is reported once, with what sets it', () => {
+  const { known, events } = host('auto');
+  const sizes: number[] = [];
+  while (known.tookTooLong(known.largestBody)) sizes.push(known.largestBody);
+  expect(sizes).toEqual([49_807_360, 24_903_680, 12_451_840, 6_225_920, 3_112_960, 1_556_480, MIB]);
+  known.acceptedChunk(MIB);
+  known.acceptedChunk(MIB);
+  expect(events).toEqual([{ type: 'limit', host: 'registry.example', bytes: MIB, announced: false, by: 'time' }]);
+  // It is no limit of size: a blob that goes in one request is not held back by it.
+  expect(known.knownLimit).toBe(Infinity);
+});
+
+it('a session keeps its chunk size, unless it takes too long', () => {
+  const { known } = host('auto');
+  known.measured(10 * MIB, 10 * SECOND);
+  expect(known.nextChunk(25 * MIB, false, false)).toBe(25 * MIB);
+  expect(known.nextChunk(31 * MIB, false, false)).toBe(20 * MIB);
+  // Growing needs a reason too: not for a little.
+  expect(known.nextChunk(10 * MIB, false, false)).toBe(10 * MIB);
+  expect(known.nextChunk(10 * MIB, false, true)).toBe(20 * MIB);
+  expect(known.nextChunk(5 * MIB, false, false)).toBe(20 * MIB);
+});
+
+it.each([
+  ['announces its lengths', (known: HostCapabilities) => known.announce(announce('100000000', '1048576'))],
+  [
+    'could not close a session with unequal chunks',
+    (known: HostCapabilities) => {
+      known.needsEqual = true;
+    },
+  ],
+])('a registry that %s keeps the size of a session in any case', (_, prepare) => {
+  const { known } = host('auto');
+  prepare(known);
+  known.measured(10 * MIB, 100 * SECOND);
+  expect([known.needsEqualChunks, known.nextChunk(90 * MIB, false, false)]).toEqual([true, 90 * MIB]);
+  expect(known.chunkSize(false)).toBe(2 * MIB);
+});

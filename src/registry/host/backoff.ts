@@ -27,7 +27,7 @@ export interface Clock {
   sleep(ms: number, signal: AbortSignal): Promise<void>;
 }
 
-const SYSTEM_CLOCK: Clock = {
+export const systemClock: Clock = {
   now,
   random: () => Math.random(),
   sleep: async (ms, signal) => {
@@ -79,7 +79,7 @@ export class Backoff {
   /** Since when the wait that was logged lasts; undefined while none does. */
   #waitingSince: number | undefined;
 
-  constructor({ clock = SYSTEM_CLOCK, maxWait = DEFAULT_MAX_WAIT_MS }: BackoffOptions = {}) {
+  constructor({ clock = systemClock, maxWait = DEFAULT_MAX_WAIT_MS }: BackoffOptions = {}) {
     this.clock = clock;
     this.#maxWait = maxWait;
   }

@@ -111,11 +111,12 @@ export class Patience {
     const left = this.#left;
     if (asked !== undefined && asked > left) throw this.#tooLong(error, `; it asks to wait ${seconds(asked)}`);
     if (left === 0) throw this.#tooLong(error);
-    const unsaid = LIMIT_MS * 2 ** this.#limits * (1 + backoff.clock.random() / 4);
-    const ms = asked ?? Math.min(Math.round(unsaid), left);
+    const unsaid = Math.round(LIMIT_MS * 2 ** this.#limits * (1 + backoff.clock.random() / 4));
+    // One that says one second each time is asked less often each time.
+    const ms = asked === undefined ? unsaid : Math.max(asked, backoff.delay(this.#limits));
     this.#limits += 1;
-    backoff.hold(ms);
-    return ms;
+    backoff.hold(Math.min(ms, left));
+    return Math.min(ms, left);
   }
 
   #nextTry(error: RegistryError, delay: (try_: number, tries: number) => number): number {

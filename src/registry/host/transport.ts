@@ -201,15 +201,27 @@ export class Transport {
       if (isChallenge(answer, this.#origin.url)) this.#authorizer.learn(answer.getAll('www-authenticate'));
       return answer;
     }, signal);
-    if (used === undefined) return response;
-    if (!isChallenge(response, this.#origin.url)) {
-      this.#authorizer.accepted(used, wanted());
-      return response;
+    return used === undefined ? response : await this.#answered(response, used, wanted, current);
+  }
+
+  /** Renews what a request carried that was answered with 401: once, and once more for a token that is shared by all requests. */
+  async #answered(
+    first: RegistryResponse,
+    carried: Authorization,
+    wanted: () => Wanted,
+    current: () => RegistryRequest,
+  ): Promise<RegistryResponse> {
+    let [response, used] = [first, carried];
+    for (let renewals = 0; isChallenge(response, this.#origin.url); renewals++) {
+      if (renewals > 0 && !used.isShared) return response;
+      const renewed = await this.#authorizer.renewed(used, wanted(), response.getAll('www-authenticate'));
+      if (renewed === undefined) return response;
+      await response.discard();
+      used = renewed;
+      response = await this.#follow(current(), used);
     }
-    const renewed = await this.#authorizer.renewed(used, wanted(), response.getAll('www-authenticate'));
-    if (renewed === undefined) return response;
-    await response.discard();
-    return await this.#follow(current(), renewed);
+    this.#authorizer.accepted(used, wanted());
+    return response;
   }
 
   /** Sends a request, and again to where it is redirected. */
