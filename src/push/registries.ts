@@ -234,19 +234,27 @@ async function openRegistry(
   { report }: Surroundings,
 ): Promise<RegistryHost> {
   const { credentials, insecure, ca, tlsVerify, chunkSize, maxRetries, maxWait, env, concurrency } = request;
+  // A secret has one owner: the other registries' credentials are found in files.
+  const isOwner = host === request.destinations[0]?.apiHost;
   const found = await resolveCredentials({
     registry: host,
-    // A secret has one owner: the other registries' credentials are found in files.
-    ...(host === request.destinations[0]?.apiHost ? credentials : undefined),
+    ...(isOwner ? credentials : undefined),
     env,
     repositories: [...new Set(references.map(({ repository }) => repository))],
     onSecret: (value) => report({ type: 'secret', value }),
   });
+  if (credentials !== undefined && !isOwner) {
+    const source = found.credentials === undefined ? 'none were found' : `${found.credentials.source} is used`;
+    const owner = request.destinations[0]?.registry;
+    const text = `The inputs username and password are for ${owner} alone; for ${references[0]?.registry} ${source}`;
+    report({ type: 'info', text });
+  }
   const registry = new Registry({
     host,
     insecure,
     ...(ca === undefined ? {} : { ca }),
-    ...(found === undefined ? {} : { credentials: found }),
+    credentials: found.credentials,
+    credentialProblems: found.problems,
     env,
     chunkSize,
     concurrency,

@@ -75,8 +75,8 @@ export class HostCapabilities {
   #inTime: number | undefined;
   /** Bytes a millisecond of the bodies that were taken, the recent ones counting more. */
   #speed: number | undefined;
-  #told: number | undefined;
-  #toldInTime: number | undefined;
+  #reported: number | undefined;
+  #reportedInTime: number | undefined;
   #largestAccepted = 0;
   #stalls: number;
 
@@ -193,8 +193,8 @@ export class HostCapabilities {
     this.#largestAccepted = Math.max(this.#largestAccepted, bytes);
     this.#weighSuspicion(bytes);
     this.#reportTime(bytes);
-    if (this.#learnt === undefined || this.#told === this.#learnt || !isAbout(bytes, this.#learnt)) return;
-    this.#told = this.#learnt;
+    if (this.#learnt === undefined || this.#reported === this.#learnt || !isAbout(bytes, this.#learnt)) return;
+    this.#reported = this.#learnt;
     this.#onEvent({ type: 'limit', host: this.host, bytes: this.#learnt, announced: false });
   }
 
@@ -249,8 +249,8 @@ export class HostCapabilities {
   }
 
   #reportTime(accepted: number): void {
-    if (this.#inTime === undefined || this.#toldInTime === this.#inTime || !isAbout(accepted, this.#inTime)) return;
-    this.#toldInTime = this.#inTime;
+    if (this.#inTime === undefined || this.#reportedInTime === this.#inTime || !isAbout(accepted, this.#inTime)) return;
+    this.#reportedInTime = this.#inTime;
     this.#onEvent({ type: 'limit', host: this.host, bytes: this.#inTime, announced: false, by: 'time' });
   }
 
@@ -307,7 +307,7 @@ function least(...numbers: readonly (number | undefined)[]): number | undefined 
   return present.length === 0 ? undefined : Math.min(...present);
 }
 
-/** A header's number of bytes; undefined for anything that is not a positive whole number. */
+/** A header's number of bytes; undefined for anything that is not a positive integer. */
 function length(header: string | undefined): number | undefined {
   if (header === undefined || !/^\s*\d{1,15}\s*$/.test(header)) return undefined;
   return Number(header) > 0 ? Number(header) : undefined;

@@ -39,6 +39,8 @@ export interface TransportOptions {
   /** Folders like Docker's certs.d, with authorities and client certificates by host. Default: those of `env`. */
   readonly certsFolders?: readonly string[] | undefined;
   readonly credentials?: Credentials | undefined;
+  /** Sources of credentials that could not be used: named when the registry refuses a request. */
+  readonly credentialProblems?: readonly string[] | undefined;
   /** Connections at the same time, beside one for short requests. Default: 5. */
   readonly concurrency?: number | undefined;
   /** For HTTPS_PROXY, HTTP_PROXY, NO_PROXY (in either case), and the place of certs.d. Default: none. */
@@ -100,6 +102,7 @@ export class Transport {
     this.#authorizer = new Authorizer({
       host: options.host,
       credentials: options.credentials,
+      problems: options.credentialProblems,
       secrets: this.#secrets,
       exchange: (request) =>
         this.#follow(

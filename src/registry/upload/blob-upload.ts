@@ -37,7 +37,7 @@ export interface UploadOptions {
   readonly onProgress?: ((bytes: number) => void) | undefined;
   /** The offset in the blob up to which bytes were handed to the network; goes back when they are sent again. */
   readonly onSent?: ((end: number) => void) | undefined;
-  /** The blob in the user's words, for events and errors. */
+  /** What the user calls the blob, for events and errors. */
   readonly label: string;
 }
 
@@ -247,7 +247,7 @@ export class BlobUpload {
     return (await this.target.headBlob(identity.digest, this.signal)).state === 'present';
   }
 
-  /** Waits until so many bytes of the blob exist, or it has ended. */
+  /** Waits until `bytes` of the blob exist, or it has ended. */
   reach(bytes: number): Promise<Reach> {
     return untilAborted(this.body.reach(bytes), this.signal);
   }

@@ -11,7 +11,7 @@ import type { Answer } from './classify.ts';
 import type { UploadMetrics } from './metrics.ts';
 
 /**
- * Servers read the whole blob again before they answer the closing PUT: distribution hashes it, serverless-registry copies it.
+ * Servers read the complete blob again before they answer the closing PUT: distribution hashes it, serverless-registry copies it.
  * 10 MB/s is a slow network disk, and the slowest that is waited for.
  */
 const CLOSING_BYTES_PER_MS = 10_000;
@@ -213,7 +213,7 @@ export function resolveLocation(header: string | undefined, request: URL): URL |
 
 /**
  * The URL that closes an upload. The query that is there stays as it is, byte for byte: it may be signed
- * (which is why this is not `searchParams.append`, which writes the whole query anew).
+ * (which is why this is not `searchParams.append`, which writes all of the query anew).
  */
 export function withDigest(location: URL, digest: Digest): URL {
   const closing = new URL(location);
