@@ -138,21 +138,21 @@ export class HostCapabilities {
 
   /**
    * The size (bytes) of the chunks of a new session but the last. Throws UploadError when the registry's minimum is over
-   * what may be sent.
+   * what may be sent. `most`: the bytes that the blob has room for at once.
    */
-  chunkSize(growing: boolean): number {
+  chunkSize(most = Infinity): number {
     const limit = this.largestBody;
     if (this.#minimum > limit) throw this.#absurdMinimum(limit);
-    return Math.max(growing ? Math.min(limit, GROWING_CHUNK_SIZE) : limit, this.#minimum);
+    return Math.max(Math.min(limit, most), this.#minimum);
   }
 
   /**
    * The size of a session's next chunk. Sizes stay equal, for storages that want them so, unless they would take too long or break,
    * or have become much smaller than need be. `varies`: they are unequal already.
    */
-  nextChunk(current: number, growing: boolean, varies: boolean): number {
+  nextChunk(current: number, most: number, varies: boolean): number {
     if (this.needsEqualChunks) return current;
-    const next = growing ? Math.min(this.largestBody, GROWING_CHUNK_SIZE) : this.largestBody;
+    const next = Math.min(this.largestBody, most);
     const tooLong = this.#speed !== undefined && current / this.#speed > TOO_LONG_MS;
     if (next < current && (tooLong || current > (this.#inTime ?? Infinity))) return next;
     return next >= current * (varies ? 2 : MUCH_SMALLER) && !this.#isLimited ? next : current;
@@ -163,9 +163,9 @@ export class HostCapabilities {
     return this.#learnt !== undefined || this.#suspected !== undefined;
   }
 
-  /** The size (bytes) of the chunks of a blob that is still being made, as far as that is known before a session is open. */
-  get growingChunk(): number {
-    return Math.max(Math.min(this.largestBody, GROWING_CHUNK_SIZE), Math.min(this.#minimum, LARGEST_MINIMUM));
+  /** The size (bytes) of the chunks of a blob that has room for `most` at once, as far as that is known before a session is open. */
+  firstChunk(most: number): number {
+    return Math.max(Math.min(this.largestBody, most), Math.min(this.#minimum, LARGEST_MINIMUM));
   }
 
   /** Notes OCI-Chunk-Max-Length and OCI-Chunk-Min-Length. distribution-spec, "Pushing a blob in chunks". */

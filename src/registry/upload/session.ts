@@ -41,8 +41,8 @@ export class Session {
   chunkSize: number | undefined;
   /** Whether its chunks have had more than one size. */
   hasUnequalChunks = false;
-  /** Whether its chunks are those of a blob that was still being made when the first one went. */
-  #growing = false;
+  /** The bytes that the blob had room for at once when the first chunk went. */
+  #most = Number.POSITIVE_INFINITY;
   /** Since the last progress: answers 500; chunks that got 500 or a reset; offsets that can't be; refusals at the right offset. */
   internalErrors = 0;
   setbacks = 0;
@@ -68,15 +68,15 @@ export class Session {
   get nextChunk(): number | undefined {
     return this.chunkSize === undefined
       ? undefined
-      : this.#init.context.host.nextChunk(this.chunkSize, this.#growing, this.hasUnequalChunks);
+      : this.#init.context.host.nextChunk(this.chunkSize, this.#most, this.hasUnequalChunks);
   }
 
-  /** Begins a chunk: returns its size. Throws UploadError when the limits leave no size. */
-  startChunk(growing: boolean): number {
+  /** Begins a chunk of at most `most` bytes: returns its size. Throws UploadError when the limits leave no size. */
+  startChunk(most: number): number {
     const next = this.nextChunk;
     if (this.chunkSize === undefined || next === undefined) {
-      this.#growing = growing;
-      this.chunkSize = this.#init.context.host.chunkSize(growing);
+      this.#most = most;
+      this.chunkSize = this.#init.context.host.chunkSize(most);
     } else {
       this.hasUnequalChunks ||= next !== this.chunkSize;
       this.chunkSize = next;
