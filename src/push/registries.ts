@@ -222,6 +222,8 @@ const isUnreadable = (body: ReadableBlob): Promise<boolean> =>
 /** A registry that the push goes to, shared by all images of it. */
 export interface RegistryHost {
   readonly registry: Registry;
+  /** Whether there are credentials for it. */
+  readonly hasCredentials: boolean;
   /** The uploads to it, of all images together. */
   readonly slots: UploadSlots;
 }
@@ -279,7 +281,7 @@ async function openRegistry(
     tlsVerify,
     onEvent: (event) => report(event),
   });
-  return { registry, slots: new UploadSlots(concurrency) };
+  return { registry, hasCredentials: found !== undefined, slots: new UploadSlots(concurrency) };
 }
 
 /** The registries and repositories of one image, in the order of its destinations. */
