@@ -82,7 +82,7 @@ export class Registry {
       env,
       backoff,
       timeouts,
-      onEvent: (event) => onEvent(told(event)),
+      onEvent: (event) => onEvent(eventOf(event)),
     });
     this.#context = {
       transport: this.#transport,
@@ -132,5 +132,5 @@ export class Registry {
   }
 }
 
-const told = (event: TransportEvent): RegistryEvent =>
+const eventOf = (event: TransportEvent): RegistryEvent =>
   event.type === 'debug' ? { type: 'debug', text: event.line } : event;
