@@ -158,6 +158,8 @@ export class TargetRegistry {
       signal,
       label,
       mayExist: !isAbsent,
+      // What is uploaded is hardly ever there: the plan has asked for it, or its digest comes with its last byte.
+      openWhileAsking: true,
       force: source === undefined && upload.isForced(target),
       ...(mountFrom === undefined || mountFrom === repository.name ? {} : { mountFrom }),
       ...(await this.#session(upload, repository.name)),
@@ -254,11 +256,12 @@ async function openRegistry(
   const { credentials, insecure, ca, tlsVerify, chunkSize, maxRetries, maxWait, env, concurrency } = request;
   // A secret has one owner: the other registries' credentials are found in files.
   const isOwner = host === request.destinations[0]?.apiHost;
+  const repositories = [...new Set(references.map(({ repository }) => repository))];
   const found = await resolveCredentials({
     registry: host,
     ...(isOwner ? credentials : undefined),
     env,
-    repositories: [...new Set(references.map(({ repository }) => repository))],
+    repositories,
     onSecret: (value) => report({ type: 'secret', value }),
   });
   if (credentials !== undefined && !isOwner) {
@@ -281,6 +284,8 @@ async function openRegistry(
     tlsVerify,
     onEvent: (event) => report(event),
   });
+  // One token for all of them: see Registry.connect.
+  for (const name of repositories) registry.repository(name);
   return { registry, hasCredentials: found !== undefined, slots: new UploadSlots(concurrency) };
 }
 
