@@ -6,6 +6,7 @@ import { CompressorPool } from '../blob/compress/pool.ts';
 import { Spool } from '../blob/spool.ts';
 import { LayerCache } from '../cache/layer-cache.ts';
 import type { Reference } from '../oci/reference.ts';
+import { BlobNames } from './blob-names.ts';
 import { RegistryDocuments } from './documents.ts';
 import type { Report } from './events.ts';
 import { EarlierImages, KnownLayers } from './known-layers.ts';
@@ -23,6 +24,7 @@ export interface SharedContext<Request extends RequestOptions = RequestOptions> 
   readonly documents: RegistryDocuments;
   readonly known: KnownLayers;
   readonly stats: PushStats;
+  readonly names: BlobNames;
   readonly cache: OnDemand<LayerCache> | undefined;
   readonly spool: OnDemand<Spool>;
   readonly pool: OnDemand<CompressorPool>;
@@ -99,6 +101,7 @@ export async function openContext<Request extends RequestOptions>(
     documents: new RegistryDocuments(),
     known: new KnownLayers(compression),
     stats: new PushStats(),
+    names: new BlobNames(),
     cache: request.cache ? cacheFor(request, level, report, signal) : undefined,
     spool: new OnDemand(() => Spool.open(join(workDir, `spool-${process.pid}`))),
     pool: new OnDemand(async () => new CompressorPool({ compression, level })),
