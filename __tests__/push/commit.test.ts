@@ -26,6 +26,15 @@ describe('documentsOf', () => {
     expect(root.digest).toBe(digestOf(root.bytes));
   });
 
+  it('has the annotations that were asked for in a manifest that it makes', async () => {
+    const registry = await registryForTest();
+    const { layers } = await putBlobs(registry, 'team/app', LAYERS);
+    const { root } = documentsOf(TREE, compressedOf(layers), { 'org.opencontainers.image.version': '1.2' });
+    expect(JSON.parse(root.bytes.toString()).annotations).toEqual({ 'org.opencontainers.image.version': '1.2' });
+    const { root: plain } = documentsOf(TREE, compressedOf(layers));
+    expect('annotations' in JSON.parse(plain.bytes.toString())).toBe(false);
+  });
+
   it('makes none when a layer has no blob', () => {
     expect(() => documentsOf(TREE, new Map())).toThrow(/no compressed blob/);
   });

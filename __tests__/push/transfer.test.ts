@@ -141,7 +141,7 @@ describe.each(['store', 'stream'] as const)('a transfer out of a %s', (kind) => 
     const { transfer } = await move(job, [good, bad], read);
     expect(transfer.isTaken(good.diffId)).toBe(true);
     expect(transfer.isTaken(bad.diffId)).toBe(false);
-    expect(String(transfer.unreadable.get(bad.diffId))).toContain(bad.diffId);
+    expect(String(transfer.whyUnreadable(bad.diffId))).toContain(bad.diffId);
     expect(job.registries[0]?.isActive).toBe(true);
   });
 

@@ -6,7 +6,7 @@
 import type { Descriptor, Digest } from '../oci/types.ts';
 import type { FoundImage } from '../source/source.ts';
 import { activeRepositories, type PushContext, type SharedContext } from './context.ts';
-import { PushError } from './error.ts';
+import { explain, PushError } from './error.ts';
 import { blobsOf } from './image-blobs.ts';
 import { documentsOf } from './image-manifests.ts';
 import { type Denied, type ManifestPut, putManifests } from './put-manifests.ts';
@@ -67,7 +67,9 @@ export function throwFirstFailure(images: readonly Pick<TransferredImage, 'job'>
   const [first] = registries.flatMap(({ repositories }) => repositories).flatMap(({ failures }) => failures);
   if (!first) return;
   const { destination, error } = first;
-  throw new PushError('Push', `${destination}: ${(error as Error).message}; no tag has moved`, { cause: error });
+  const { step, message, remedy } = explain(error);
+  const what = `${destination}: ${message}; no tag has moved`;
+  throw new PushError(step, what, { cause: error, ...(remedy === undefined ? {} : { remedy }) });
 }
 
 /**
@@ -121,7 +123,7 @@ async function commitsOf(images: readonly TransferredImage[], byDigest: boolean)
   const commits = await Promise.all(
     images.map(async (image) => {
       const { tree, compressed } = image.transferred;
-      const documents = documentsOf(tree, compressed);
+      const documents = documentsOf(tree, compressed, image.job.request.annotations.manifest);
       return Promise.all(
         activeRepositories(image.job).map(async (target): Promise<RepositoryCommit> => {
           const before = byDigest ? undefined : await tagsBefore(image.job, target);

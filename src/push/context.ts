@@ -3,8 +3,10 @@
 import { join } from 'node:path';
 import { COMPRESSIONS } from '../blob/compress/compression.ts';
 import { CompressorPool } from '../blob/compress/pool.ts';
-import { Spool } from '../blob/spool.ts';
+import { expectOwnFolder, ownName } from '../blob/private-folder.ts';
+import { SPOOL_PREFIX, Spool } from '../blob/spool.ts';
 import { LayerCache } from '../cache/layer-cache.ts';
+import { UploadSessions, uploadSessionsFolder } from '../cache/upload-sessions.ts';
 import type { Reference } from '../oci/reference.ts';
 import { BlobNames } from './blob-names.ts';
 import { RegistryDocuments } from './documents.ts';
@@ -27,6 +29,8 @@ export interface SharedContext<Request extends RequestOptions = RequestOptions> 
   readonly names: BlobNames;
   readonly cache: OnDemand<LayerCache> | undefined;
   readonly spool: OnDemand<Spool>;
+  /** Upload sessions that a later push may go on with; undefined where none would find them. */
+  readonly sessions: UploadSessions | undefined;
   readonly pool: OnDemand<CompressorPool>;
 }
 
@@ -82,7 +86,7 @@ export class OnDemand<T extends { close(): Promise<void> }> {
 
 /**
  * Opens what every push needs, and prepares what some do; nothing has been sent yet. The caller closes it. Throws for
- * unusable credentials.
+ * unusable credentials, and LayerError for a work folder that another user may have made.
  */
 export async function openContext<Request extends RequestOptions>(
   request: Request,
@@ -91,8 +95,12 @@ export async function openContext<Request extends RequestOptions>(
 ): Promise<SharedContext<Request>> {
   const { compression, workDir } = request;
   const level = request.compressionLevel ?? COMPRESSIONS[compression].defaultLevel;
+  await expectOwnFolder(workDir);
   const hosts = await openRegistries(request, { report, signal });
-  for (const { registry } of hosts.values()) registry.connect();
+  for (const [host, { registry }] of hosts) {
+    const reads = (request.cacheFrom ?? []).filter(({ apiHost }) => apiHost === host);
+    registry.connect(reads.map(({ repository }) => repository));
+  }
   return {
     request,
     report,
@@ -103,7 +111,8 @@ export async function openContext<Request extends RequestOptions>(
     stats: new PushStats(),
     names: new BlobNames(),
     cache: request.cache ? cacheFor(request, level, report, signal) : undefined,
-    spool: new OnDemand(() => Spool.open(join(workDir, `spool-${process.pid}`))),
+    spool: new OnDemand(() => Spool.open(join(workDir, ownName(SPOOL_PREFIX)), { uploads: request.concurrency })),
+    sessions: sessionsFor(request),
     pool: new OnDemand(async () => new CompressorPool({ compression, level })),
   };
 }
@@ -130,10 +139,16 @@ function cacheFor(request: RequestOptions, level: number, report: Report, signal
   });
 }
 
+function sessionsFor({ dryRun, workDir, remoteCache, env }: RequestOptions): UploadSessions | undefined {
+  const folder = dryRun ? undefined : uploadSessionsFolder({ workDir, isAction: remoteCache, env });
+  return folder === undefined ? undefined : new UploadSessions(folder);
+}
+
 const repositoryName = ({ registry, repository }: Reference): string => `${registry}/${repository}`;
 
 /** Ends upload sessions, connections and threads, and removes the spool and what the cache does not keep. */
-export async function closeContext({ hosts, pool, spool, cache }: SharedContext): Promise<void> {
+export async function closeContext({ hosts, pool, spool, cache, sessions }: SharedContext): Promise<void> {
   await Promise.allSettled([closeRegistries(hosts), pool.close()]);
+  sessions?.close();
   await Promise.allSettled([spool.close(), cache?.close()]);
 }

@@ -23,14 +23,20 @@ export interface Documents {
 
 /**
  * The documents that are pushed: a manifest for an image that has none, the image's own byte for byte when all
- * of its layers came compressed, and rewritten ones where plain layers were compressed. `compressed` maps diffIDs.
+ * of its layers came compressed, and rewritten ones where plain layers were compressed. `compressed` maps diffIDs;
+ * `annotations` are for a manifest that is composed.
  */
-export function documentsOf(tree: ImageTree, compressed: ReadonlyMap<Digest, Descriptor>): Documents {
+export function documentsOf(
+  tree: ImageTree,
+  compressed: ReadonlyMap<Digest, Descriptor>,
+  annotations: Readonly<Record<string, string>> = {},
+): Documents {
   if (tree.kind === 'composed') {
     const config = { mediaType: MediaType.ociConfig, digest: digestOf(tree.config), size: tree.config.length };
     const bytes = composeManifest(
       config,
       tree.diffIds.map((diffId) => descriptorOf(compressed, diffId)),
+      annotations,
     );
     const root = { digest: digestOf(bytes), mediaType: MediaType.ociManifest, bytes };
     return { all: [root], root, referrers: new Map() };

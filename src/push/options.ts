@@ -155,7 +155,7 @@ function optionsOf(
   return {
     destinations,
     notices,
-    credentials: credentials(text('username'), raw.password ?? ''),
+    credentials: credentials(text('username'), (raw.password ?? '').replace(/\r?\n$/, '')),
     engine: choiceOf('engine', text('engine'), ['auto', 'docker', 'podman']),
     export: choiceOf('export', text('export'), ['auto', 'save', 'store']),
     platforms: listOf(text('platforms')).map(platform),

@@ -51,9 +51,12 @@ export async function push(
 }
 
 /** Inputs without effect, and repositories under another name than the one written: registries know no upper-case ones. */
-function reportNotices({ destinations, notices }: PushRequest, report: Report): void {
+function reportNotices({ destinations, notices, annotations }: PushRequest, report: Report): void {
   const lowered = destinations.filter((reference) => reference.lowered).map(formatReference);
-  for (const text of [...lowered.map((name) => `The repository is lower-cased: ${name}`), ...notices])
+  const forIndex = Object.keys(annotations.index).map((key) => `index:${key}`);
+  const unused =
+    forIndex.length > 0 ? [`annotations: only a merge composes an index; not used: ${forIndex.join(', ')}`] : [];
+  for (const text of [...lowered.map((name) => `The repository is lower-cased: ${name}`), ...notices, ...unused])
     report({ type: 'notice', text });
 }
 

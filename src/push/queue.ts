@@ -1,7 +1,7 @@
 /** The blobs of one transfer that are on their way: each to all registries at once, and what became of it. */
 
 import type { BlobIdentity, ReadableBlob, StreamingBlob } from '../blob/blob.ts';
-import { layerMediaType } from '../blob/compress/compression.ts';
+import { COMPRESSIONS, layerMediaType } from '../blob/compress/compression.ts';
 import type { Descriptor, Digest } from '../oci/types.ts';
 import { activeRegistries, type PushContext } from './context.ts';
 import type { ImageBlob, UploadAgain } from './image-blobs.ts';
@@ -138,10 +138,19 @@ export class UploadQueue {
       mediaType,
       diffId: blob.diffId,
       fromCache,
+      sessionKey: this.#sessionKey(blob, body),
       isForced: (repository) => this.#again.blobs.has(blob.key) && this.#again.repositories.has(repository),
       mountFrom: blob.plain ? undefined : this.#job.known.repositories(registry.host, blob.key)[0],
       onConfirmed: (bytes) => onConfirmed(registry, bytes),
     };
+  }
+
+  /** A layer that is compressed has no digest yet, but the same compressor makes the same bytes of it; the registry compares their digest. */
+  #sessionKey({ key, plain }: ImageBlob, body: ReadableBlob): string | undefined {
+    const { compression, compressionLevel = COMPRESSIONS[compression].defaultLevel } = this.#job.request;
+    if (body.identity) return body.identity.digest;
+    if (key === UNNAMED) return undefined;
+    return plain ? `${key} ${compression} ${compressionLevel}` : key;
   }
 
   /** Notes what was made, and releases its file or leaves it to the cache. */
@@ -156,7 +165,9 @@ export class UploadQueue {
         const diffId = (await made.diffId) ?? blob.key;
         const descriptor = { mediaType: layerMediaType(request.compression), digest, size };
         const secondsToMake = made.times.compressingMs / 1000;
-        this.note({ diffId, descriptor, secondsToMake, ...(fits ? { path: made.file } : {}) });
+        // Not all of it is in one file where the disk is short.
+        const path = fits ? made.file : undefined;
+        this.note({ diffId, descriptor, secondsToMake, ...(path === undefined ? {} : { path }) });
       }
       await made.release(fits);
       return identity;

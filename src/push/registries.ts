@@ -1,12 +1,13 @@
 /** A registry with the repositories that an image goes to there: a blob is sent to it once, and mounted from then on. */
 
 import type { ReadableBlob } from '../blob/blob.ts';
+import type { UploadSessions } from '../cache/upload-sessions.ts';
 import { now } from '../common/async.ts';
 import type { Reference } from '../oci/reference.ts';
 import type { Digest } from '../oci/types.ts';
 import { resolveCredentials } from '../registry/auth/credentials.ts';
 import { Registry } from '../registry/registry.ts';
-import type { BlobOutcome } from '../registry/upload/blob-upload.ts';
+import type { BlobOutcome, UploadOptions } from '../registry/upload/blob-upload.ts';
 import type { BlobFate, Report } from './events.ts';
 import { mountSources } from './known-layers.ts';
 import type { ImageRequest, RequestOptions } from './options.ts';
@@ -21,6 +22,8 @@ export interface BlobUpload {
   readonly mediaType: string;
   readonly diffId: Digest | undefined;
   readonly fromCache: boolean;
+  /** What the blob is called in notes of upload sessions: its digest, or how its bytes are made; undefined for none. */
+  readonly sessionKey: string | undefined;
   /** A repository of this registry that is known to have the blob. */
   readonly mountFrom?: string | undefined;
   /** Whether it is sent there without believing that it is there (the registry denied it when the manifest came). */
@@ -42,6 +45,7 @@ export class TargetRegistry {
   readonly #slots: UploadSlots;
   readonly #report: Report;
   readonly #stats: PushStats;
+  readonly #sessions: UploadSessions | undefined;
 
   constructor(options: {
     registry: Registry;
@@ -49,6 +53,7 @@ export class TargetRegistry {
     slots: UploadSlots;
     report: Report;
     stats: PushStats;
+    sessions?: UploadSessions | undefined;
   }) {
     this.host = options.registry.host;
     this.registry = options.registry;
@@ -56,6 +61,7 @@ export class TargetRegistry {
     this.#slots = options.slots;
     this.#report = options.report;
     this.#stats = options.stats;
+    this.#sessions = options.sessions;
   }
 
   /** The repositories that have not failed. */
@@ -152,8 +158,11 @@ export class TargetRegistry {
       signal,
       label,
       mayExist: !isAbsent,
+      // What is uploaded is hardly ever there: the plan has asked for it, or its digest comes with its last byte.
+      openWhileAsking: true,
       force: source === undefined && upload.isForced(target),
       ...(mountFrom === undefined || mountFrom === repository.name ? {} : { mountFrom }),
+      ...(await this.#session(upload, repository.name)),
       onSent: (end) => {
         isMoving = true;
         progress(end);
@@ -172,6 +181,15 @@ export class TargetRegistry {
     const { fromCache } = upload;
     this.#report({ type: 'blob-end', label, host, digest, size, fate: outcome.what, seconds, retries, fromCache });
     this.#count(upload, outcome, seconds, source === undefined);
+  }
+
+  /** The session of a killed push that goes on, and notes of this one's for the next. */
+  async #session({ sessionKey }: BlobUpload, repository: string): Promise<Pick<UploadOptions, 'resume' | 'onSession'>> {
+    const sessions = this.#sessions;
+    if (!sessions || sessionKey === undefined) return {};
+    const name = `${this.host}/${repository}`;
+    const resume = await sessions.take(name, sessionKey);
+    return { resume, onSession: (session) => sessions.note(name, sessionKey, session) };
   }
 
   #count(upload: BlobUpload, outcome: BlobOutcome, seconds: number, first: boolean): void {
@@ -234,19 +252,28 @@ async function openRegistry(
   { report }: Surroundings,
 ): Promise<RegistryHost> {
   const { credentials, insecure, ca, tlsVerify, chunkSize, maxRetries, maxWait, env, concurrency } = request;
+  // A secret has one owner: the other registries' credentials are found in files.
+  const isOwner = host === request.destinations[0]?.apiHost;
+  const repositories = [...new Set(references.map(({ repository }) => repository))];
   const found = await resolveCredentials({
     registry: host,
-    // A secret has one owner: the other registries' credentials are found in files.
-    ...(host === request.destinations[0]?.apiHost ? credentials : undefined),
+    ...(isOwner ? credentials : undefined),
     env,
-    repositories: [...new Set(references.map(({ repository }) => repository))],
+    repositories,
     onSecret: (value) => report({ type: 'secret', value }),
   });
+  if (credentials !== undefined && !isOwner) {
+    const source = found.credentials === undefined ? 'none were found' : `${found.credentials.source} is used`;
+    const owner = request.destinations[0]?.registry;
+    const text = `The inputs username and password are for ${owner} alone; for ${references[0]?.registry} ${source}`;
+    report({ type: 'info', text });
+  }
   const registry = new Registry({
     host,
     insecure,
     ...(ca === undefined ? {} : { ca }),
-    ...(found === undefined ? {} : { credentials: found }),
+    credentials: found.credentials,
+    credentialProblems: found.problems,
     env,
     chunkSize,
     concurrency,
@@ -255,6 +282,8 @@ async function openRegistry(
     tlsVerify,
     onEvent: (event) => report(event),
   });
+  // One token for all of them: see Registry.connect.
+  for (const name of repositories) registry.repository(name);
   return { registry, slots: new UploadSlots(concurrency) };
 }
 
@@ -262,14 +291,19 @@ async function openRegistry(
 export function targetsOf(
   { destinations }: Pick<ImageRequest, 'destinations'>,
   hosts: ReadonlyMap<string, RegistryHost>,
-  { signal, ...shared }: Surroundings & { readonly stats: PushStats },
+  {
+    signal,
+    report,
+    stats,
+    sessions,
+  }: Surroundings & { readonly stats: PushStats; readonly sessions?: UploadSessions | undefined },
 ): TargetRegistry[] {
   return [...Map.groupBy(destinations, ({ apiHost }) => apiHost)].map(([host, references]) => {
     const { registry, slots } = hosts.get(host)!;
     const repositories = [...Map.groupBy(references, ({ repository }) => repository)].map(
       ([name, group]) => new TargetRepository(registry.repository(name), group, signal),
     );
-    return new TargetRegistry({ ...shared, registry, repositories, slots });
+    return new TargetRegistry({ report, stats, sessions, registry, repositories, slots });
   });
 }
 

@@ -8,7 +8,7 @@ import { findImage } from '../source/find/find.ts';
 import type { FoundImage } from '../source/source.ts';
 import { openEngineStore } from '../source/store/open.ts';
 import { activeRepositories, type PushContext } from './context.ts';
-import { explain } from './error.ts';
+import { explain, PushError } from './error.ts';
 import { blobsOf, type ImageBlob, uncompressedLayer } from './image-blobs.ts';
 import type { TargetRepository } from './target-repository.ts';
 
@@ -74,8 +74,17 @@ export const layersTold = (found: FoundImage): ImageBlob[] =>
 export const knownBlobs = (found: FoundImage, tree: ImageTree | undefined): ImageBlob[] =>
   tree ? blobsOf(tree) : layersTold(found);
 
-/** The part of a tree that is pushed: the platforms asked for, of those that are present. Reports what is left out. */
+/**
+ * The part of a tree that is pushed: the platforms asked for, of those that are present. Reports what is left out. Throws
+ * PushError for annotations on an image that has manifests of its own.
+ */
 export function selected(job: Pick<PushContext, 'request' | 'report'>, tree: ImageTree): ImageTree {
+  if (tree.kind === 'manifests' && Object.keys(job.request.annotations.manifest).length > 0) {
+    const what = 'annotations: the image has a manifest of its own, which is pushed byte for byte';
+    throw new PushError('Input', what, {
+      remedy: 'set annotations where the image is built (docker/build-push-action)',
+    });
+  }
   const selection = selectPlatforms(tree, job.request.platforms);
   for (const text of selection.warnings) job.report({ type: 'warning', text });
   return selection.tree;

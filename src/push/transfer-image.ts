@@ -1,5 +1,6 @@
 /** Brings every blob of an image into every registry: out of a store that is open, else out of its source, which is opened only for what nothing else has. */
 
+import { SpoolShortError } from '../blob/spool-file.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
 import type { Descriptor, Digest } from '../oci/types.ts';
 import type { FoundImage, Source, StoreSource, StreamSource } from '../source/source.ts';
@@ -191,12 +192,13 @@ class Export {
   }
 
   /** The transfer has the whole image; where an engine's own store has given wrong bytes or none, `save` comes next. */
-  async complete(first: Exported, expected: ImageTree | undefined): Promise<Transferred> {
+  async complete(once: Exported, expected: ImageTree | undefined): Promise<Transferred> {
+    const first = await this.#readAgain(once, expected);
     const missing = this.#transfer.missingOf(first.tree);
     const isEngineStore = first.kind === 'store' && this.#found.engine !== undefined;
     if (missing.length === 0 || !isEngineStore) return this.#whole(first);
     const lacks = missing.map(({ key }) => {
-      const cause = this.#transfer.unreadable.get(key);
+      const cause = this.#transfer.whyUnreadable(key);
       const reason = cause === undefined ? 'it is not there' : explain(cause).message;
       return { cause, text: `${first.description} does not give ${key}: ${reason}` };
     });
@@ -206,6 +208,22 @@ class Export {
     }
     for (const { text } of lacks) this.#debug(`${text}; exporting it with save`);
     return this.#whole(await this.run(expected, true));
+  }
+
+  /**
+   * What a full disk could not keep until every registry had it is read again from the source, as often as a request is
+   * repeated: each time a registry had lost its upload session.
+   */
+  async #readAgain(exported: Exported, expected: ImageTree | undefined): Promise<Exported> {
+    let last = exported;
+    for (let left = this.#job.request.maxRetries; left > 0; left--) {
+      const missing = this.#transfer.missingOf(last.tree);
+      const short = missing.find(({ key }) => this.#transfer.whyUnreadable(key) instanceof SpoolShortError);
+      if (!short) break;
+      this.#info(`Reading it again: ${explain(this.#transfer.whyUnreadable(short.key)).message}`);
+      last = await this.run(expected, false);
+    }
+    return last;
   }
 
   #whole({ tree, description }: Exported): Transferred {
@@ -239,7 +257,7 @@ function assertComplete(transfer: Transfer, tree: ImageTree): void {
   const missing = transfer.missingOf(tree);
   const [first] = missing;
   if (!first) return;
-  const reason = transfer.unreadable.get(first.key);
+  const reason = transfer.whyUnreadable(first.key);
   if (reason !== undefined) throw reason;
   const names = missing.map(({ key }) => key).join(', ');
   const what = tree.kind === 'composed' ? 'the image' : 'a manifest of the image';

@@ -49,9 +49,10 @@ export class Transfer {
     return this.#queue.kept;
   }
 
-  /** Blobs that could not be read from their source, with the reason; another source may have them. */
-  get unreadable(): UploadQueue['unreadable'] {
-    return this.#queue.unreadable;
+  /** Why a blob could not be read from its source; undefined when it was, or was not there. Another source may have it. */
+  whyUnreadable(key: Digest): unknown {
+    // A legacy layer has no name until it was read.
+    return this.#queue.unreadable.get(key) ?? this.#queue.unreadable.get(UNNAMED);
   }
 
   /** Whether a blob is in the registry or on its way there. */

@@ -3,6 +3,7 @@ import { type Descriptor, type Digest, digestOf, isDigest, MediaType } from '../
 import { otherBytes } from './blobs.ts';
 import { answerOrTrouble, ask, type Place, transientError } from './host/context.ts';
 import { Patience } from './host/patience.ts';
+import { isPage, noRegistry } from './host/remedies.ts';
 import { errorOf, RegistryError } from './http/error.ts';
 import { type RegistryCode, registryCodes } from './http/error-body.ts';
 import type { RegistryResponse } from './http/response.ts';
@@ -76,6 +77,10 @@ export async function fetchManifest(
     return undefined;
   }
   if (response.status !== 200) throw await errorOf(response, { method: 'GET', step, remedy: response.remedy });
+  if (isPage(response)) {
+    await response.discard();
+    throw noRegistry(response, place, step, 'came with a web page in place of a manifest');
+  }
   const bytes = await response.bytes(LARGEST_MANIFEST);
   const digest = digestOf(bytes);
   const named = isDigest(reference) ? reference : response.headers['docker-content-digest'];
@@ -121,7 +126,7 @@ export interface ConfirmedManifest {
  */
 export async function putManifest(place: Place, put: ManifestPut): Promise<ConfirmedManifest> {
   const digest = digestOf(put.bytes);
-  // serverless-registry stores a manifest under any digest that it is told.
+  // serverless-registry stores a manifest under any digest that it is given.
   if (isDigest(put.reference) && put.reference !== digest)
     throw new Error(`a manifest with the digest ${digest} cannot be put as ${put.reference}`);
   const patience = new Patience(place.context, { label: `manifest ${put.reference}`, signal: put.signal });
@@ -226,7 +231,7 @@ export async function deleteManifest(
 /** A registry of a hundred thousand tags lists them in pages of 100 to 1000; more pages than this are a loop. */
 const MOST_PAGES = 2_000;
 
-/** distribution's default page; Docker Hub and ECR have at most so many in one. */
+/** distribution's default page; Docker Hub and ECR have at most this number in one. */
 const TAGS_A_PAGE = 1_000;
 
 /** All tags of a repository. distribution-spec, "Listing Tags": the next page is named by `Link: <url>; rel="next"`. */

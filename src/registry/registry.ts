@@ -20,6 +20,8 @@ export interface RegistryOptions {
   /** False: any certificate is accepted, with a warning. Default: true. */
   readonly tlsVerify?: boolean | undefined;
   readonly credentials?: Credentials | undefined;
+  /** Sources of credentials that could not be used: named when the registry refuses a request. */
+  readonly credentialProblems?: readonly string[] | undefined;
   /** Connections at the same time, beside one for short requests. Default: 5. */
   readonly concurrency?: number | undefined;
   /** For HTTPS_PROXY, HTTP_PROXY, NO_PROXY and certs.d. */
@@ -51,8 +53,20 @@ export class Registry {
 
   /** Nothing is sent yet. Throws when `ca` or the host can't be read. */
   constructor(options: RegistryOptions) {
-    const { host, insecure, ca, tlsVerify, concurrency, credentials, env, chunkSize, maxRetries, timeouts, clock } =
-      options;
+    const {
+      host,
+      insecure,
+      ca,
+      tlsVerify,
+      concurrency,
+      credentials,
+      credentialProblems,
+      env,
+      chunkSize,
+      maxRetries,
+      timeouts,
+      clock,
+    } = options;
     const maxWait = options.maxWait ?? DEFAULT_MAX_WAIT_MS;
     const onEvent = (event: RegistryEvent): void => options.onEvent(event);
     const backoff = new Backoff({ clock, maxWait });
@@ -64,10 +78,11 @@ export class Registry {
       tlsVerify,
       concurrency,
       credentials,
+      credentialProblems,
       env,
       backoff,
       timeouts,
-      onEvent: (event) => onEvent(told(event)),
+      onEvent: (event) => onEvent(eventOf(event)),
     });
     this.#context = {
       transport: this.#transport,
@@ -117,5 +132,5 @@ export class Registry {
   }
 }
 
-const told = (event: TransportEvent): RegistryEvent =>
+const eventOf = (event: TransportEvent): RegistryEvent =>
   event.type === 'debug' ? { type: 'debug', text: event.line } : event;

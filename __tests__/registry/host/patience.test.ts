@@ -147,11 +147,6 @@ describe('a registry that fails itself', () => {
     expect(await fail([FAILURE])).toMatch(/gave up after 1 failed try \(max-retries: 0\)/);
     expect(waits).toEqual([]);
   });
-
-  it('is what a hang-up means where the task says so', async () => {
-    const { fail } = tried({ task: { hangUpIsFailure: true } });
-    expect(await fail([errorOf({ kind: 'reset' })])).toMatch(/\(max-retries: 3\)/);
-  });
 });
 
 describe('a registry that asks for fewer requests', () => {

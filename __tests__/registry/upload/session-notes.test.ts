@@ -1,8 +1,8 @@
 /** Sessions opened while the blob is asked for, sessions of an earlier process, and sessions that are given up. */
 import { describe, expect, it, onTestFinished } from 'vitest';
+import type { SessionNote } from '../../../src/blob/blob.ts';
 import type { RegistryOptions } from '../../../src/registry/registry.ts';
 import type { Repository } from '../../../src/registry/repository.ts';
-import type { SessionNote } from '../../../src/registry/upload/blob-upload.ts';
 import { gatewayError, hang, registryError, resetBefore, slow } from '../../support/fault-proxy/faults.ts';
 import { type FaultProxy, startFaultProxy } from '../../support/fault-proxy/proxy.ts';
 import type { FaultRule } from '../../support/fault-proxy/rules.ts';

@@ -84,12 +84,12 @@ export class Backoff {
     this.#maxWait = maxWait;
   }
 
-  /** Exponential with jitter over a floor: between a half and the whole of 0.5 s · 2^attempt, at most 30 s. From 0. */
+  /** Exponential with jitter over a floor: between a half and all of 0.5 s · 2^attempt, at most 30 s. From 0. */
   delay(attempt: number): number {
     return this.jittered(Math.min(FIRST_DELAY_MS * 2 ** attempt, LONGEST_DELAY_MS));
   }
 
-  /** Between a half and the whole of a delay, ms. */
+  /** Between a half and all of a delay, ms. */
   jittered(ms: number): number {
     return Math.round(ms * (0.5 + this.clock.random() / 2));
   }

@@ -57,8 +57,7 @@ export class Patience {
   async failed(error: RegistryError): Promise<void> {
     const { backoff, onEvent, host } = this.#context;
     this.#task.signal.throwIfAborted();
-    const isHungUp = error.kind === 'reset' && this.#task.hangUpIsFailure === true;
-    const trouble = isHungUp ? 'failed' : backoff.troubleOf(error);
+    const trouble = backoff.troubleOf(error);
     this.#since ??= backoff.clock.now();
     this.#failures += 1;
     if (trouble === 'failed' || trouble === 'unknown') this.#tries += 1;
@@ -152,6 +151,6 @@ export function gaveUp({ label, remedy: general }: Omit<Task, 'signal'>, after: 
 
 /** A duration (ms) for messages: `45 s`, `10 min`. */
 const seconds = (ms: number): string => {
-  const whole = Math.round(ms / 1000);
-  return whole >= 120 && whole % 60 === 0 ? `${whole / 60} min` : `${whole} s`;
+  const rounded = Math.round(ms / 1000);
+  return rounded >= 120 && rounded % 60 === 0 ? `${rounded / 60} min` : `${rounded} s`;
 };

@@ -165,6 +165,14 @@ describe('an image whose store is at hand', () => {
     expect(asked.opened).toEqual(['store']);
   });
 
+  it('is refused annotations, which its own manifest has no place for', async () => {
+    const { found } = imageOf(readyLayers(1));
+    const { registry, job } = await bench([]);
+    const request = { ...job.request, annotations: { manifest: { a: '1' }, index: {} } };
+    await expect(transferImage({ ...job, request }, found)).rejects.toThrow(/annotations: the image has a manifest of/);
+    expect(registry.blobs(REPOSITORY)).toEqual([]);
+  });
+
   it('gives way to save when it holds other bytes', async () => {
     const layers = readyLayers(2);
     const { found, asked } = imageOf(layers, { stored: [layers[0]!, randomBytes(20 * KB)] });
