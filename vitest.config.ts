@@ -4,8 +4,8 @@ import { LongestFirst } from './__tests__/support/longest-first.ts';
 export default defineConfig({
   test: {
     pool: 'forks',
-    // Much of the time is waiting for engines and registries: three keep two cores busy.
-    maxWorkers: 3,
+    // Much of the time is waiting for engines and registries: four keep two cores busy.
+    maxWorkers: 4,
     sequence: { sequencer: LongestFirst },
     // Time-outs end what hangs; no test may fail because the machine is slow.
     testTimeout: 120_000,

@@ -143,6 +143,18 @@ describe('inputs that can be used', () => {
     });
   });
 
+  it('secrets are read once: neither this environment nor that of children has them afterwards', () => {
+    const request = read(
+      { username: 'me', password: 'hunter2' },
+      { ACTIONS_RUNTIME_TOKEN: 'hunter3', ACTIONS_ID_TOKEN_REQUEST_TOKEN: 'hunter4', AWS_PROFILE: 'team' },
+    );
+    expect(request.credentials).toEqual({ username: 'me', password: 'hunter2' });
+    expect(JSON.stringify(process.env)).not.toContain('hunter2');
+    expect(JSON.stringify(request.env)).not.toMatch(/hunter|INPUT_/);
+    // What a credential helper needs is still there.
+    expect(request.env.AWS_PROFILE).toBe('team');
+  });
+
   it('the folder is the same in every run: the Actions cache keeps files under their paths', () => {
     expect(read({}, { RUNNER_TEMP: '/runner/_temp' }).workDir).toBe('/runner/_temp/chunked-push');
     // Outside of a runner.

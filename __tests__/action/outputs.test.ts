@@ -26,6 +26,8 @@ const PUSHED: ToldResult = {
   digest: DIGEST,
   imageId: IMAGE_ID,
   image: `${REPOSITORY}@${DIGEST}`,
+  digests: { [TAG]: DIGEST },
+  changed: true,
   savePlan: undefined,
   failures: [],
   metadata: {
@@ -187,7 +189,7 @@ describe('a failure', () => {
   it('does not end early at characters that mean something in a log', () => {
     const message = '100%: ::error::nested\r\n::add-mask::x';
     const { errors, masks } = failed({ step: 'Push', message });
-    expect([errors, masks]).toEqual([[`Push: ${message}`], []]);
+    expect([errors, masks]).toEqual([[`Push: ${message.replace('\r', '')}`], []]);
   });
 });
 

@@ -5,6 +5,7 @@
 import { text } from 'node:stream/consumers';
 import { openLog } from '../../src/action/log.ts';
 import { fail, failPartly, writeOutputs } from '../../src/action/outputs.ts';
+import { runPost } from '../../src/action/post.ts';
 import { CancelledError, PushError } from '../../src/push/error.ts';
 import type { PushEvent } from '../../src/push/events.ts';
 import type { PushResult } from '../../src/push/result.ts';
@@ -40,6 +41,7 @@ const resultFrom = ({ failures, ...rest }: ToldResult): PushResult => ({
 
 /** By the names of the parts. */
 const PARTS: Readonly<Record<string, (given: never) => void | Promise<void>>> = {
+  post: runPost,
   outputs: (result: ToldResult) => writeOutputs(resultFrom(result)),
   fail: (error: ToldError) => fail(errorFrom(error)),
   failPartly: (result: ToldResult) => failPartly(resultFrom(result)),

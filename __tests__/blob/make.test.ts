@@ -188,7 +188,7 @@ it('release ends a blob that is not needed any more and removes its file', async
   const input = stuckAfter(bytesOf('random', 6 * MIB));
   const layer = compressLayer(input, { pool: newPool(), spool, signal: never });
   await layer.reach(2 * MIB);
-  expect(existsSync(layer.file)).toBe(true);
+  expect(existsSync(layer.file!)).toBe(true);
   expect(spool.bytesOnDisk).toBeGreaterThanOrEqual(2 * MIB);
   await layer.release();
   await layer.release();

@@ -67,7 +67,7 @@ describeWith(['docker', 'docker-trixie', 'podman', 'docker-registry', 'skopeo'],
     await podman.stop();
   });
 
-  it('is not pulled by Docker 20, as the README says', async () => {
+  it('is not pulled by Docker 20, as docs/usage.md says', async () => {
     // With its own layers gone it has to read ours.
     await engine.run('image', 'rm', '--force', IMAGE);
     await expect(engine.run('pull', '--quiet', reference)).rejects.toThrow(

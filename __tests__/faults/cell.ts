@@ -1,9 +1,12 @@
 /** One cell of the matrix: a push of one small image through the fault proxy, and how it ended. */
 import { MediaType } from '../../src/oci/types.ts';
+import type { Clock } from '../../src/registry/host/backoff.ts';
 import { Registry } from '../../src/registry/registry.ts';
 import { bytesOf, digestOfBytes, knownBody } from '../registry/upload/client.ts';
 import { startFaultProxy } from '../support/fault-proxy/proxy.ts';
+import type { FaultRule, SeenRequest } from '../support/fault-proxy/rules.ts';
 import { TEST_CREDENTIALS } from '../support/registry/profiles.ts';
+import type { Step } from '../support/registry/steps.ts';
 import { quickClock } from './clock.ts';
 import type { FaultKind } from './kinds.ts';
 import { CONFIG_BYTES, LAYER_BYTES, type MatrixStep } from './steps.ts';
@@ -62,16 +65,20 @@ const TIMEOUTS = { silent: 2500, hopeless: 1500, other: 20_000 } as const;
 /** ms; a cell that takes longer hangs, which is an end that must not be. */
 export const CELL_DEADLINE = 60_000;
 
-function clientOf({ target, kind }: Cell, host: string): Registry {
+/** ms of the cell's own clock; where nothing passes by itself each try more costs real time. */
+const HOPELESS_WAIT = 10_000;
+
+function clientOf({ target, kind }: Cell, host: string, clock: Clock): Registry {
   const timeout = TIMEOUTS[kind.hangs ? (kind.times === 'always' ? 'hopeless' : 'silent') : 'other'];
   return new Registry({
     host,
     insecure: true,
     chunkSize: 'auto',
     maxRetries: kind.times === 'always' ? 2 : 3,
+    ...(kind.times === 'always' ? { maxWait: HOPELESS_WAIT } : {}),
     credentials: { source: 'the test', ...TEST_CREDENTIALS },
     timeouts: { header: timeout, idle: timeout },
-    clock: quickClock(),
+    clock,
     onEvent: () => {},
     ...target.client,
   });
@@ -112,18 +119,49 @@ async function endOf(registry: Registry, site: Site, step: MatrixStep): Promise<
   }
 }
 
+/** Every request that a registry gets. */
+const ALL_STEPS: readonly Step[] = [
+  'ping',
+  'token',
+  'blob-head',
+  'upload-post',
+  'upload-mount',
+  'upload-get',
+  'upload-patch',
+  'upload-put',
+  'upload-delete',
+  'manifest-get',
+  'manifest-put',
+];
+
+function ruleOf({ step, kind }: Cell, clock: Clock): FaultRule {
+  const where = step.where ?? (() => true);
+  const { outage } = kind;
+  if (outage === undefined) {
+    const times = kind.times === 'always' ? Number.POSITIVE_INFINITY : 1;
+    return { step: step.step, where, fault: kind.fault(), times };
+  }
+  let since: number | undefined;
+  const isAway = (request: SeenRequest): boolean => {
+    const concerned = typeof step.step === 'string' ? [step.step] : step.step;
+    if (concerned.includes(request.step) && where(request)) since ??= clock.now();
+    return since !== undefined && clock.now() - since < outage * 1000;
+  };
+  return { step: ALL_STEPS, where: isAway, fault: kind.fault(), times: Number.POSITIVE_INFINITY };
+}
+
 /** Runs a cell in a repository of its own, through a proxy of its own. */
 export async function runCell(cell: Cell, running: Running): Promise<Result> {
   const { step, kind } = cell;
   const started = performance.now();
   const site = await running.open(nameOf(cell), step.with === 'token' || kind.needs === 'credentials');
   const proxy = await startFaultProxy({ target: site.url });
-  const registry = clientOf(cell, proxy.host);
+  const clock = quickClock();
+  const registry = clientOf(cell, proxy.host, clock);
   try {
     if (step.with === 'mount') await site.addBlob(BASE, LAYER);
     if (step.before !== undefined) proxy.faults.add(step.before);
-    const times = kind.times === 'always' ? Number.POSITIVE_INFINITY : 1;
-    const rule = proxy.faults.add({ step: step.step, where: step.where ?? (() => true), fault: kind.fault(), times });
+    const rule = proxy.faults.add(ruleOf(cell, clock));
     const end = await endOf(registry, site, step);
     const milliseconds = performance.now() - started;
     return { cell, end, hits: rule.hits, ownRefusals: site.ownRefusals(), milliseconds };

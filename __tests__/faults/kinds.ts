@@ -26,6 +26,8 @@ export interface FaultKind {
   readonly needs?: 'body' | 'session' | 'credentials';
   /** Takes a time-out to notice. */
   readonly hangs?: boolean;
+  /** From the step's first request on all requests end so, for this time (seconds of the cell's clock). */
+  readonly outage?: number;
 }
 
 /** Where a body is cut, bytes: in the middle of the smallest one that the matrix sends, a manifest. */
@@ -45,6 +47,10 @@ const once = (name: string, fault: Fault | (() => Fault), says: RegExp, more: Pa
 });
 
 const always = (kind: FaultKind): FaultKind => ({ ...kind, name: `${kind.name}, always`, times: 'always' });
+
+/** The registry, or what stands in front of it, is away from a step's first request on. */
+const away = (seconds: number, name: string, fault: Fault | (() => Fault), says: RegExp): FaultKind =>
+  once(`away for ${seconds} s, ${name}`, fault, says, { outage: seconds });
 
 const reset = once('reset before it is taken', resetBefore, broken);
 const silent = once('no answer, not taken', hang('before'), /no answer/, { hangs: true });
@@ -73,6 +79,10 @@ export const KINDS: readonly FaultKind[] = [
   once('404', registryError(404, 'BLOB_UPLOAD_UNKNOWN', 'blob upload unknown'), /404 .*BLOB_UPLOAD_UNKNOWN/),
   once('401, token expired', expireToken, /401 /, { needs: 'credentials' }),
   once('403', registryError(403, 'DENIED', 'quota exceeded'), /403 .*DENIED: quota exceeded/),
+  away(5, 'reset', resetBefore, broken),
+  away(20, '502', gatewayError(502), /502 /),
+  away(60, 'reset', resetBefore, broken),
+  away(60, '503', gatewayError(503), /503 /),
   always(reset),
   always(silent),
   always(large),

@@ -3,7 +3,7 @@ import { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import type { ManifestTree } from '../../src/oci/image-tree.ts';
 import { type Descriptor, type Digest, digestOf, type Manifest, MediaType } from '../../src/oci/types.ts';
-import { move } from '../../src/push/move.ts';
+import { transferImage } from '../../src/push/transfer-image.ts';
 import type { FoundImage, StoreSource } from '../../src/source/source.ts';
 import { refusal } from '../support/registry/answer.ts';
 import type { Quirk } from '../support/registry/quirk.ts';
@@ -45,7 +45,8 @@ function imageOf(layers: readonly Buffer[], options: { layerType?: string; store
       const blob = stored[layers.findIndex((layer) => digestOf(layer) === digest)];
       if (!blob) return undefined;
       const read = (start = 0, end = blob.length) => Readable.from([blob.subarray(start, end)]);
-      return { size: blob.length, format: 'gzip', seekable: true, bytes: blob, read };
+      const format = options.layerType === MediaType.ociLayer ? 'tar' : 'gzip';
+      return { size: blob.length, format, seekable: true, bytes: blob, read };
     },
     close: async () => void asked.closed++,
   });
@@ -104,7 +105,7 @@ describe('an image whose store is at hand', () => {
     };
     const { found, config, asked } = imageOf([base, top]);
     const { registry, job, events, phases } = await bench([base, config], [slow]);
-    const moved = await move(job, found);
+    const moved = await transferImage(job, found);
     expect(moved.exported).toBe('the store at hand');
     expect(registry.blobs(REPOSITORY)).toContain(digestOf(top));
     expect(asked).toEqual({ read: [digestOf(top)], closed: 1, opened: [] });
@@ -116,7 +117,7 @@ describe('an image whose store is at hand', () => {
     const layers = readyLayers(3);
     const { found, config } = imageOf(layers);
     const { job, events } = await bench([...layers, config]);
-    await move(job, found);
+    await transferImage(job, found);
     const asked = events.texts('debug').flatMap((line) => /^HEAD .*(sha256:[0-9a-f]+)$/.exec(line)?.[1] ?? []);
     expect(asked).toEqual([config, ...layers.toReversed()].map((bytes) => digestOf(bytes)));
   });
@@ -125,7 +126,7 @@ describe('an image whose store is at hand', () => {
     const layers = [3, 4, 2.5].map((mebibytes) => randomBytes(mebibytes * 2 ** 20));
     const { found, asked } = imageOf(layers);
     const { job } = await bench([]);
-    await move(job, found);
+    await transferImage(job, found);
     expect(asked).toMatchObject({ read: [1, 0, 2].map((index) => digestOf(layers[index]!)), closed: 1, opened: [] });
   });
 
@@ -133,7 +134,7 @@ describe('an image whose store is at hand', () => {
     const layers = readyLayers(3);
     const { found } = imageOf(layers);
     const { registry, job } = await bench(layers.slice(0, 2));
-    await move(job, found);
+    await transferImage(job, found);
     expect(registry.requests.filter(({ step }) => step === 'blob-head')).toHaveLength(4);
   });
 
@@ -141,7 +142,7 @@ describe('an image whose store is at hand', () => {
     const layers = readyLayers(2);
     const { found, config, asked } = imageOf(layers);
     const { registry, job, events, phases } = await bench(layers);
-    expect((await move(job, found)).exported).toBe('nothing');
+    expect((await transferImage(job, found)).exported).toBe('nothing');
     expect(registry.blobs(REPOSITORY)).toContain(digestOf(config));
     expect(asked).toEqual({ read: [], closed: 1, opened: [] });
     expect(events.texts('info')).toEqual(['Nothing to export: the registry and the cache have every layer']);
@@ -152,7 +153,7 @@ describe('an image whose store is at hand', () => {
     const layers = readyLayers(2);
     const { found, config, asked } = imageOf(layers);
     const { job, phases } = await bench([...layers, config]);
-    expect((await move(job, found)).exported).toBe('nothing');
+    expect((await transferImage(job, found)).exported).toBe('nothing');
     expect(asked).toEqual({ read: [], closed: 1, opened: [] });
     expect(phases()).toEqual(['Export', 'Upload']);
   });
@@ -160,15 +161,23 @@ describe('an image whose store is at hand', () => {
   it('leaves an image with a layer to compress to the export', async () => {
     const { found, asked } = imageOf(readyLayers(2), { layerType: MediaType.ociLayer });
     const { job } = await bench([]);
-    expect((await move(job, found)).exported).toBe('the store');
+    expect((await transferImage(job, found)).exported).toBe('the store');
     expect(asked.opened).toEqual(['store']);
+  });
+
+  it('is refused annotations, which its own manifest has no place for', async () => {
+    const { found } = imageOf(readyLayers(1));
+    const { registry, job } = await bench([]);
+    const request = { ...job.request, annotations: { manifest: { a: '1' }, index: {} } };
+    await expect(transferImage({ ...job, request }, found)).rejects.toThrow(/annotations: the image has a manifest of/);
+    expect(registry.blobs(REPOSITORY)).toEqual([]);
   });
 
   it('gives way to save when it holds other bytes', async () => {
     const layers = readyLayers(2);
     const { found, asked } = imageOf(layers, { stored: [layers[0]!, randomBytes(20 * KB)] });
     const { registry, job, events } = await bench([]);
-    expect((await move(job, found)).exported).toBe('what save gives');
+    expect((await transferImage(job, found)).exported).toBe('what save gives');
     expect(asked).toMatchObject({ closed: 1, opened: ['save'] });
     expect(registry.blobs(REPOSITORY)).toEqual(expect.arrayContaining(layers.map((bytes) => digestOf(bytes))));
     expect(events.texts('debug').join('\n')).toContain(`does not give ${digestOf(layers[1]!)}`);
@@ -182,7 +191,7 @@ describe('an image whose store is at hand', () => {
     };
     const { found, asked } = imageOf(readyLayers(3));
     const { job, events } = await bench([], [refuses]);
-    await expect(move(job, found)).rejects.toThrow('not for you');
+    await expect(transferImage(job, found)).rejects.toThrow('not for you');
     expect(asked).toMatchObject({ closed: 1, opened: [] });
     expect(events.texts('info').join()).not.toContain('Nothing to export');
   });

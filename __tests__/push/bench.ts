@@ -9,11 +9,15 @@ import type { StreamedBlob } from '../../src/blob/blob.ts';
 import type { ImageTree } from '../../src/oci/image-tree.ts';
 import { type Descriptor, type Digest, digestOf, type Manifest, MediaType } from '../../src/oci/types.ts';
 import type { PushContext } from '../../src/push/context.ts';
-import { closeContext, openContext } from '../../src/push/context.ts';
+import { closeContext, contextOf, openContext } from '../../src/push/context.ts';
 import type { PushEvent } from '../../src/push/events.ts';
+import { documentsOf } from '../../src/push/image-manifests.ts';
 import type { RawInputs } from '../../src/push/input-values.ts';
 import type { PushRequest } from '../../src/push/options.ts';
 import { parseRequest } from '../../src/push/options.ts';
+import { type Denied, putManifests } from '../../src/push/put-manifests.ts';
+import { moveTags } from '../../src/push/tags.ts';
+import type { TargetRepository } from '../../src/push/target-repository.ts';
 import type { StoreSource, StreamSource } from '../../src/source/source.ts';
 import type { Quirk } from '../support/registry/quirk.ts';
 import { type Registry, type RegistryOptions, startRegistry } from '../support/registry/server.ts';
@@ -60,9 +64,29 @@ export async function jobForTest(raw: RawInputs): Promise<Bench> {
   const events = new Events();
   const cancel = new AbortController();
   const request = await requestForTest({ cache: 'false', ...raw });
-  const job = await openContext(request, events.report, cancel.signal);
-  onTestFinished(() => closeContext(job));
+  const shared = await openContext(request, events.report, cancel.signal);
+  onTestFinished(() => closeContext(shared));
+  const job = contextOf(shared, request.images[0]!);
   return { job, events, request, cancel };
+}
+
+/** Puts the manifests of what was transferred into every repository, then its tags. Resolves to what repositories lack. */
+export async function commitTo(
+  job: PushContext,
+  tree: ImageTree,
+  { compressed }: { compressed: ReadonlyMap<Digest, Descriptor> },
+): Promise<Denied> {
+  const documents = documentsOf(tree, compressed);
+  const targets = job.registries.flatMap(({ repositories }) => repositories);
+  const denied = await putManifests(
+    targets.map((target) => ({ target, documents })),
+    job,
+  );
+  const put = targets.filter((target) => !denied.has(target));
+  const move = (target: TargetRepository) =>
+    target.references.map((reference) => ({ target, reference, root: documents.root, before: undefined }));
+  await moveTags(put.flatMap(move), job);
+  return denied;
 }
 
 /** A layer's plain bytes (no real tar is needed by what these tests ask) and what names it. */

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { type Descriptor, type Digest, digestOf, MediaType } from '../../src/oci/types.ts';
-import { commit, documentsOf } from '../../src/push/commit.ts';
-import { composed, jobForTest, plainLayer, putBlobs, registryForTest } from './bench.ts';
+import { documentsOf } from '../../src/push/image-manifests.ts';
+import { putManifests } from '../../src/push/put-manifests.ts';
+import { commitTo, composed, jobForTest, plainLayer, putBlobs, registryForTest } from './bench.ts';
 
 const LAYERS = [plainLayer(Buffer.from('one')), plainLayer(Buffer.from('two'))];
 const TREE = composed(LAYERS);
@@ -23,6 +24,15 @@ describe('documentsOf', () => {
       size: TREE.config.length,
     });
     expect(root.digest).toBe(digestOf(root.bytes));
+  });
+
+  it('has the annotations that were asked for in a manifest that it makes', async () => {
+    const registry = await registryForTest();
+    const { layers } = await putBlobs(registry, 'team/app', LAYERS);
+    const { root } = documentsOf(TREE, compressedOf(layers), { 'org.opencontainers.image.version': '1.2' });
+    expect(JSON.parse(root.bytes.toString()).annotations).toEqual({ 'org.opencontainers.image.version': '1.2' });
+    const { root: plain } = documentsOf(TREE, compressedOf(layers));
+    expect('annotations' in JSON.parse(plain.bytes.toString())).toBe(false);
   });
 
   it('makes none when a layer has no blob', () => {
@@ -54,13 +64,13 @@ describe('documentsOf', () => {
   });
 });
 
-describe('commit', () => {
+describe('a commit', () => {
   it('names the blobs that each repository lacks, and puts the rest', async () => {
     const registry = await registryForTest();
     const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1,${registry.host}/other/app:v1` });
     const { layers } = await putBlobs(registry, 'team/app', LAYERS);
     await putBlobs(registry, 'other/app', LAYERS.slice(0, 1), TREE.config);
-    const denied = await commit(job, documentsOf(TREE, compressedOf(layers)));
+    const denied = await commitTo(job, TREE, { compressed: compressedOf(layers) });
     expect([...denied].map(([{ repository }, digests]) => [repository.name, digests])).toEqual([
       ['other/app', [layers[1]?.digest]],
     ]);
@@ -75,7 +85,9 @@ describe('commit', () => {
     const { job, cancel } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
     const { layers } = await putBlobs(registry, 'team/app', LAYERS);
     cancel.abort(new Error('enough'));
-    await expect(commit(job, documentsOf(TREE, compressedOf(layers)))).rejects.toThrow('enough');
+    const documents = documentsOf(TREE, compressedOf(layers));
+    const [target] = job.registries[0]?.repositories ?? [];
+    await expect(putManifests([{ target: target!, documents }], job)).rejects.toThrow('enough');
     expect(registry.tags('team/app')).toEqual([]);
   });
 });

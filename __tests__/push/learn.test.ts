@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
 import { type Digest, digestOf, type Manifest, MediaType } from '../../src/oci/types.ts';
-import { readKnownLayers } from '../../src/push/known-layers.ts';
 import { composed, jobForTest, type PlainLayer, plainLayer, putBlobs, registryForTest, Served } from './bench.ts';
 
 const LAYERS = ['one', 'two', 'three'].map((text) => plainLayer(Buffer.from(text.repeat(100))));
@@ -16,7 +15,7 @@ const learn = async (
   const config = (bytes: Buffer) => putBlobs(registry, 'team/app', LAYERS, bytes);
   await prepare({ served, manifest: await putBlobs(registry, 'team/app', LAYERS), config });
   const { job, events } = await jobForTest({ tags: `${registry.host}/team/app:v1`, ...inputs });
-  await readKnownLayers(job.known, job.registries, job.request.cacheFrom, { ...events, signal: job.signal });
+  await job.earlier.read();
   return { job, events, registry, candidates: LAYERS.map(({ diffId }) => job.known.candidates(diffId)) };
 };
 
@@ -148,7 +147,7 @@ describe('an image that lies', () => {
     const { job } = await learn(({ served, manifest }) =>
       served.add('team/app', 'v1', layersWith(manifest, { size: 5 })),
     );
-    const { findExisting } = await import('../../src/push/existing.ts');
+    const { findExisting } = await import('../../src/push/plan.ts');
     const { uncompressedLayer } = await import('../../src/push/image-blobs.ts');
     expect(await findExisting(job, uncompressedLayer(ONE.diffId))).toBeUndefined();
     expect(await findExisting(job, uncompressedLayer(TWO.diffId))).toMatchObject({ size: expect.any(Number) });

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { type Descriptor, type Digest, digestOf, MediaType } from '../../src/oci/types.ts';
-import { findExisting } from '../../src/push/existing.ts';
 import { uncompressedLayer } from '../../src/push/image-blobs.ts';
+import { findExisting } from '../../src/push/plan.ts';
 import { refusal } from '../support/registry/answer.ts';
 import { jobForTest, registryForTest } from './bench.ts';
 

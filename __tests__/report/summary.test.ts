@@ -38,6 +38,8 @@ const result = (metadata: Partial<Metadata> = {}, rest: Partial<PushResult> = {}
   imageId: digest('c'),
   image: `${HOST}/team/app@${digest('d')}`,
   savePlan: undefined,
+  digests: {},
+  changed: true,
   failures: [],
   ...rest,
   metadata: {

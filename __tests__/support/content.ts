@@ -9,7 +9,7 @@ export type Content = 'mixed' | 'text' | 'random';
 
 const BLOCK = 1 << 20;
 /** Pieces come from pools of this size at random places: far more than the 32 KiB in which gzip finds repetitions. */
-const POOL = 32 << 20;
+const POOL = 8 << 20;
 const ZEROS = Buffer.alloc(BLOCK);
 
 /** An endless stream of random-looking bytes from a seed, `take` at most 1 MiB at once. */

@@ -63,3 +63,46 @@ export const readCommands = (log: string): WorkflowCommands => {
 
 /** How @actions/core escapes the value of a command. */
 const unescaped = (text: string): string => text.replaceAll('%0A', '\n').replaceAll('%0D', '\r').replaceAll('%25', '%');
+
+/** A command as the runner takes it from a line of a log. */
+export interface RunnerCommand {
+  readonly syntax: '::' | '##[';
+  readonly name: string;
+  readonly line: string;
+}
+
+/** What actions/runner registers: src/Runner.Worker/ActionCommandManager.cs and the extensions that it loads. Compared without case. */
+const REGISTERED = new Set(
+  (
+    'set-env set-output save-state add-mask add-path add-matcher remove-matcher stop-commands ' +
+    'debug warning error notice group endgroup echo internal-set-repo-path'
+  ).split(' '),
+);
+
+/** Characters without a weight of their own: .NET's StartsWith and IndexOf compare by culture, and do not see them. */
+const WEIGHTLESS = /[\p{Cf}\p{Default_Ignorable_Code_Point}\u0000]/gu;
+
+/**
+ * The commands that the runner would execute, by the rules of src/Runner.Common/ActionCommand.cs: lines end at LF, CRLF and CR; after
+ * white space `::name props::data`, else `##[name props]data` at the first `##[` of the line.
+ */
+export const runnerCommands = (log: string): readonly RunnerCommand[] =>
+  log.split(/\r\n|\r|\n/).flatMap((written): RunnerCommand[] => {
+    const line = written.replace(WEIGHTLESS, '');
+    const name = commandName(line.replace(/^[\s\u0085]+/u, ''), '::', '::', true);
+    if (name !== undefined) return [{ syntax: '::', name, line: written }];
+    const older = commandName(line, '##[', ']', false);
+    return older === undefined ? [] : [{ syntax: '##[', name: older, line: written }];
+  });
+
+function commandName(line: string, prefix: string, end: string, atStart: boolean): string | undefined {
+  const start = line.indexOf(prefix);
+  if (start === -1 || (atStart && start > 0)) return undefined;
+  const stop = line.indexOf(end, start + prefix.length);
+  if (stop === -1) return undefined;
+  const name = line
+    .slice(start + prefix.length, stop)
+    .split(' ', 1)[0]!
+    .toLowerCase();
+  return REGISTERED.has(name) ? name : undefined;
+}

@@ -26,7 +26,7 @@ export interface RunActionOptions {
   readonly onOutput?: (text: string, signal: (name: NodeJS.Signals) => void) => void;
   /** Milliseconds until the process is killed; five minutes unless told. */
   readonly timeout?: number;
-  /** Who runs it, when not whoever runs the tests: see real/hosted-user.ts. */
+  /** The user who runs it, the one of this process unless told: see real/hosted-user.ts. */
   readonly user?: RunUser;
   /** What the process is started by, such as strace: a command that takes another one as its last arguments. */
   readonly prefix?: readonly string[];
@@ -67,7 +67,7 @@ export interface Runner {
   remove(): void;
 }
 
-/** Makes a file or folder the user's own; that of whoever runs the tests already is. */
+/** Makes a file or folder the user's own; without a user it stays that of this process's user. */
 const giveTo = (user: RunUser | undefined, path: string): void => {
   if (user !== undefined) chownSync(path, user.uid, user.gid);
 };

@@ -11,7 +11,7 @@ export interface CommandOptions {
   readonly env: Readonly<Record<string, string | undefined>> & { readonly HOME: string };
   /** What comes on standard input, which then ends. */
   readonly input?: string;
-  /** Who runs it, when not whoever runs the tests: see real/hosted-user.ts. */
+  /** The user who runs it, the one of this process unless told: see real/hosted-user.ts. */
   readonly user?: RunUser;
   /** Called with each piece of what is printed, and with ways to answer it. */
   readonly onOutput?: (text: string, reply: { signal(name: NodeJS.Signals): void; type(keys: string): void }) => void;

@@ -1,8 +1,9 @@
-/** Writes what a push tells into the job's log: a group a phase, lines inside, secrets masked before anything else. */
+/** Writes the events of a push into the job's log: a group for each phase, lines inside it; secrets are masked before anything else. */
 
 import * as core from '@actions/core';
 import type { PushEvent, Report } from '../push/events.ts';
-import { type Line, LineTeller } from '../report/lines.ts';
+import { LineTeller } from '../report/lines.ts';
+import { print } from './commands.ts';
 
 export interface Log {
   readonly report: Report;
@@ -10,7 +11,7 @@ export interface Log {
   close(): void;
 }
 
-/** `showHost`: several registries are pushed to, so each line says which. */
+/** `showHost`: each line names its registry, for a push to several. */
 export function openLog(options: { showHost: boolean }): Log {
   const teller = new LineTeller(options);
   let group: string | undefined;
@@ -25,13 +26,7 @@ export function openLog(options: { showHost: boolean }): Log {
       core.startGroup(event.phase);
       group = event.phase;
     }
-    for (const line of teller.tell(event)) write(line);
+    for (const { level, text } of teller.tell(event)) print(level, text);
   };
   return { report, close };
-}
-
-const WRITERS = { debug: core.debug, info: core.info, notice: core.notice, warning: core.warning };
-
-function write({ level, text }: Line): void {
-  WRITERS[level](text);
 }

@@ -2,63 +2,88 @@
 
 import { appendFileSync } from 'node:fs';
 import * as core from '@actions/core';
+import { oneLine } from '../common/printable.ts';
 import { CancelledError, explainLine } from '../push/error.ts';
 import type { PushResult } from '../push/result.ts';
 import { summaryOf } from '../report/summary.ts';
+import { print, printFailure } from './commands.ts';
+
+/** TODO(front): part of PushResult */
+interface Handed {
+  readonly digests?: Readonly<Record<string, string>>;
+  readonly changed?: boolean;
+}
 
 /** The state's name under which the main step leaves the post step what to save. */
 export const SAVE_PLAN = 'save-plan';
 
 /**
- * Sets the outputs. `digest` and `image` only when every destination has confirmed the manifest; `metadata` always,
- * since it tells which ones did.
+ * Sets the outputs. Those that name what was pushed only when every destination has confirmed the manifest; `metadata` always, since it
+ * says which of them did.
  */
-export function writeOutputs(result: PushResult): void {
-  const { digest, image, imageId, metadata, failures, savePlan } = result;
+export function writeOutputs(result: PushResult & Handed): void {
+  const { digest, digests, changed, image, imageId, metadata, failures, savePlan } = result;
   core.setOutput('metadata', JSON.stringify(metadata));
   core.setOutput('imageid', imageId);
-  for (const tag of metadata.tags) if (tag.digest) core.info(`${tag.reference}: ${tag.digest}`);
+  for (const tag of metadata.tags) if (tag.digest) print('info', `${tag.reference}: ${tag.digest}`);
   if (digest && image && failures.length === 0) {
     core.setOutput('digest', digest);
     core.setOutput('image', image);
-    core.info(`Pushed ${image}`);
+    if (digests) core.setOutput('digests', JSON.stringify(digests));
+    if (changed !== undefined) core.setOutput('changed', String(changed));
+    writeArtifacts(result);
+    print('info', `Pushed ${image}`);
   }
   if (savePlan) core.saveState(SAVE_PLAN, JSON.stringify(savePlan));
   writeSummary(result);
 }
 
-/** A runner without summaries (an old one, another CI's emulation) is no reason to fail. */
-function writeSummary(result: PushResult): void {
-  const { GITHUB_STEP_SUMMARY: file } = process.env;
+/**
+ * A line for each pushed reference in the file of $GITHUB_ARTIFACTS (https://github.com/actions/runner/pull/4527), from which
+ * `actions/attest` takes its subjects. Runners without it do not set the variable.
+ */
+function writeArtifacts({ digests = {} }: Handed): void {
+  const lines = Object.entries(digests).map(([reference, digest]) => `oci://${reference}@${digest}\n`);
+  append('GITHUB_ARTIFACTS', lines.join(''), 'list of artifacts');
+}
+
+const writeSummary = (result: PushResult): void =>
+  append('GITHUB_STEP_SUMMARY', `${summaryOf(result)}\n`, 'job summary');
+
+/**
+ * Appends to the file that a variable names, as @actions/core writes outputs; its summary takes four times as long. A runner without
+ * the variable (an old one, another CI's emulation) is no reason to fail.
+ */
+function append(variable: string, text: string, what: string): void {
+  const file = process.env[variable];
   if (!file) return;
   try {
-    // As core writes the outputs; its summary takes a thread four times to do it.
-    appendFileSync(file, `${summaryOf(result)}\n`);
+    appendFileSync(file, text);
   } catch (error) {
-    core.warning(`The job summary could not be written: ${(error as Error).message}`);
+    print('warning', `The ${what} could not be written: ${(error as Error).message}`);
   }
 }
 
-/** The push failed: one error whose first line says it all, and the causes beneath it. */
+/** The push failed: one error whose first line has all that matters, and the causes beneath it. */
 export function fail(error: unknown): void {
-  core.setFailed([explainLine(error), ...causesOf(error)].join('\n'));
+  printFailure([explainLine(error), ...causesOf(error)].join('\n'));
 }
 
 /** Some destinations failed (or all of several): one error that names them, and says whether others are done. */
 export function failPartly({ failures, metadata }: PushResult): void {
   const lines = failures.map(({ destination, error }) => `${destination}: ${explainLine(error)}`);
   const someDone = metadata.tags.some(({ digest }) => digest !== undefined);
-  core.setFailed(
+  printFailure(
     [...lines, ...(someDone ? ['The other destinations were pushed: see the metadata output'] : [])].join('\n'),
   );
 }
 
 function causesOf(error: unknown): string[] {
-  // Whatever broke while everything was being torn down is no news.
+  // What broke while everything was being closed adds nothing.
   if (error instanceof CancelledError) return [];
   const causes: string[] = [];
   for (let cause = (error as Error)?.cause; cause instanceof Error && causes.length < 5; cause = cause.cause) {
-    causes.push(`  caused by: ${cause.message.split('\n', 1)[0]}`);
+    causes.push(`  caused by: ${oneLine(cause.message.split('\n', 1)[0] ?? '')}`);
   }
   return causes;
 }

@@ -1,15 +1,16 @@
 /** The action's main step: inputs, push, outputs. */
 
 import { endingSignals } from '../common/platform.ts';
-import type { MergeRequest, PushRequest } from '../push/options.ts';
 import { push } from '../push/push.ts';
+import { captureConsole } from './commands.ts';
 import { readRequest } from './inputs.ts';
 import { openLog } from './log.ts';
 import { fail, failPartly, writeOutputs } from './outputs.ts';
 
-/** Runs the step to its end; a failure is told in the log and by the exit code. */
+/** Runs the step to its end; a failure is reported in the log and by the exit code. */
 export async function runStep(): Promise<void> {
-  // An error that nobody awaited is a bug, but the log must tell it as it tells every other failure.
+  captureConsole();
+  // An error that is awaited nowhere is a bug, and has to be in the log as every other failure.
   process.once('uncaughtException', (error) => {
     fail(error);
     process.exit();
@@ -20,26 +21,19 @@ export async function runStep(): Promise<void> {
 async function step(): Promise<void> {
   const cancel = cancelSignal();
   const request = readRequest();
-  const result = await pushWithLog(request, cancel);
+  const log = openLog({ showHost: new Set(request.destinations.map(({ registry }) => registry)).size > 1 });
+  const result = await push(request, log.report, cancel).finally(() => log.close());
   writeOutputs(result);
   if (result.failures.length > 0) failPartly(result);
 }
 
-async function pushWithLog(request: PushRequest | MergeRequest, cancel: AbortSignal) {
-  const log = openLog({ showHost: new Set(request.destinations.map(({ registry }) => registry)).size > 1 });
-  try {
-    return await push(request, log.report, cancel);
-  } finally {
-    log.close();
-  }
-}
-
-/** The runner's cancel: SIGINT, after 7.5 s SIGTERM, 2.5 s later the process is killed. */
-
-/** What is left of the runner's patience for sessions to be deleted and files to be removed, with room to spare. Milliseconds. */
+/**
+ * The runner cancels by SIGINT, 7.5 s later by SIGTERM, and kills the process after another 2.5 s. Sessions are deleted and files
+ * removed within this time of the first signal, milliseconds.
+ */
 const CLEAN_UP_MS = 4500;
 
-/** A signal that is aborted at the first SIGINT or SIGTERM; if the clean-up hangs, the process ends all the same. */
+/** A signal that is aborted at the first SIGINT or SIGTERM. The process ends after CLEAN_UP_MS even if the clean-up hangs. */
 export function cancelSignal(): AbortSignal {
   const controller = new AbortController();
   const cancel = (signal: NodeJS.Signals) => {

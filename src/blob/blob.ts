@@ -28,10 +28,21 @@ export interface ByteRange {
   readonly end: number;
 }
 
+/** An upload session as a later process can go on with it. Holds no credentials; the location may be signed: not for logs. */
+export interface SessionNote {
+  readonly location: string;
+  /** Bytes that the registry has confirmed. */
+  readonly offset: number;
+  /** The size (bytes) of all chunks so far; undefined before the first. */
+  readonly chunkSize?: number | undefined;
+}
+
 /** What an upload reads: bytes at any offset, as often as a request is repeated, perhaps while later ones are still being made. */
 export interface ReadableBlob {
   /** Set from the start when the blob is known before its bytes are read, and from its end on when it is made. */
   readonly identity: BlobIdentity | undefined;
+  /** The most bytes that one request should ask for, where the disk has no room for more; a registry's minimum comes first. */
+  readonly maxChunk?: number;
   /**
    * Resolves as soon as `bytes` exist or the blob has ended. Rejects with LayerError when the making failed, or when the bytes of
    * a blob that was known beforehand turned out to be others.
@@ -48,10 +59,13 @@ export interface StreamingBlob extends ReadableBlob {
   read(start: number, end: number): Readable;
   /** Of a compressed layer: the sha256 of its uncompressed bytes, known when the input has ended. */
   readonly diffId?: Promise<Digest>;
-  /** The absolute path of the spool file. */
-  readonly file: string;
+  /** The absolute path of the spool file; undefined when not all bytes are in it, because the disk is short. */
+  readonly file: string | undefined;
   readonly times: { readonly waitingForInputMs: number; readonly compressingMs: number; readonly heldBackMs: number };
-  /** The first `bytes` are in every registry: the spool may let the maker go on. */
+  /**
+   * The first `bytes` are in every registry: the spool may let the maker go on, and where the disk is short remove them. When a registry
+   * then loses its upload session (fewer bytes than before), all that wait are rejected with SpoolShortError: the blob has to be made again.
+   */
   confirmed(bytes: number): void;
   /** Nothing reads the blob any more: ends its making if need be, and deletes its file unless the cache keeps a complete one. */
   release(keep?: boolean): Promise<void>;

@@ -101,7 +101,8 @@ export function fileStream(path: string, start: number, end: number): BlockStrea
   return blockStream(blocksOfPath(path, start, end));
 }
 
-async function* blocksOfPath(path: string, start: number, end: number): AsyncGenerator<Buffer> {
+/** The bytes [start, end) of the file at a path, in blocks. Throws as `blocksOfFile` does. */
+export async function* blocksOfPath(path: string, start: number, end: number): AsyncGenerator<Buffer> {
   const fd = await openFile(path, 'r');
   try {
     yield* blocksOfFile(fd, start, end);

@@ -9,6 +9,7 @@ import { OrderedCompressor } from './compress/ordered.ts';
 import type { CompressorPool } from './compress/pool.ts';
 import type { Input } from './input.ts';
 import type { Spool } from './spool.ts';
+import { SpoolShortError } from './spool-file.ts';
 import { BlobWriter } from './writer.ts';
 
 /** A layer that is compressed here. */
@@ -97,14 +98,20 @@ export function spoolBlob(input: Input, options: SpoolOptions): StreamingBlob {
 }
 
 class Made implements StreamingBlob {
-  readonly file: string;
   readonly times: StreamingBlob['times'];
   readonly #maker: BlobWriter;
 
   constructor(maker: BlobWriter) {
     this.#maker = maker;
-    this.file = maker.file.path;
     this.times = maker.times;
+  }
+
+  get maxChunk(): number {
+    return this.#maker.file.maxChunk;
+  }
+
+  get file(): string | undefined {
+    return this.#maker.file.isWhole ? this.#maker.file.path : undefined;
   }
 
   get identity(): BlobIdentity | undefined {
@@ -125,11 +132,13 @@ class Made implements StreamingBlob {
   }
 
   confirmed(bytes: number): void {
-    this.#maker.file.confirm(bytes);
+    const { file, name } = this.#maker;
+    if (bytes < file.firstByte) this.#maker.lose(new SpoolShortError(name));
+    else file.confirm(bytes);
   }
 
   async release(keep = false): Promise<void> {
-    if (keep && this.identity) this.#maker.file.keep();
+    if (keep && this.identity && this.file) this.#maker.file.keep();
     this.#maker.stop(new LayerError(`${this.#maker.name} is not needed any more`));
     await this.#maker.file.remove();
   }

@@ -5,7 +5,7 @@ import { now } from '../common/async.ts';
 import type { BlobIdentity, Reach } from './blob.ts';
 import { LayerError, layerError } from './compress/error.ts';
 import { Gatherer, type Input } from './input.ts';
-import type { SpoolFile } from './spool.ts';
+import type { SpoolFile } from './spool-file.ts';
 
 export interface BlobWriterOptions {
   /** What messages call it: "layer sha256:…". */
@@ -63,8 +63,14 @@ export class BlobWriter {
     if (this.growth.settled) return;
     this.growth.fail(error);
     this.#input.destroy();
-    // Whoever waits for room goes on, and finds that it is over.
+    // A maker that waits for room goes on, and finds that it is over.
     this.file.want(Number.POSITIVE_INFINITY);
+  }
+
+  /** Bytes that an upload needs again are gone: rejects all that wait, also when the blob was complete. */
+  lose(error: Error): void {
+    if (this.growth.identity) this.growth.lose(error);
+    else this.stop(error);
   }
 
   /** The input in blocks as long as those that `take` gives, but for the last one. No empty block. */
@@ -157,6 +163,12 @@ export class Growth {
     for (const waiter of this.#waiters.splice(0)) waiter.reject(cause);
   }
 
+  /** Bytes that were there are gone: as `fail`, also after the end. */
+  lose(cause: unknown): void {
+    this.#identity = undefined;
+    this.fail(cause);
+  }
+
   /** Resolves as soon as `bytes` exist or the blob has ended; rejects when it failed. */
   reach(bytes: number): Promise<Reach> {
     if (this.#failure) return Promise.reject(this.#failure.cause);
@@ -167,7 +179,7 @@ export class Growth {
 
   /** Resolves at the blob's end; rejects when it failed. */
   completed(): Promise<BlobIdentity> {
-    return this.#completed.promise;
+    return this.#failure ? Promise.reject(this.#failure.cause) : this.#completed.promise;
   }
 
   #tell(): void {

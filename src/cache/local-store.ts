@@ -5,11 +5,14 @@
  *     v1/<compression>-<level>/known/<diffID>.json          which blob stands for a layer
  *     v1/<compression>-<level>/layers/<diffID>-<digest>     the blob
  *     tmp/<process>/                                        what is being made, restored or read by one process
+ *
+ * All of it is readable by its owner alone: layers hold source code, and sometimes secrets.
  */
 
 import { randomUUID } from 'node:crypto';
-import { copyFile, link, mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, link, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { makePrivateFolder, ownName, PRIVATE_FILE, removeAbandoned } from '../blob/private-folder.ts';
 import type { Digest } from '../oci/types.ts';
 import {
   formatKnownLayers,
@@ -20,9 +23,6 @@ import {
   parseKnownLayers,
 } from './known-layers.ts';
 
-/** A process's folder is left behind when it is killed; no push takes longer. Milliseconds. */
-const ABANDONED_AFTER = 24 * 60 * 60 * 1000;
-
 /** Small files that are read at once: their reading is what the first moment of a warm push waits for. */
 const READS_AT_ONCE = 64;
 
@@ -31,33 +31,38 @@ const hexOf = (digest: Digest): string => digest.slice('sha256:'.length);
 export class LocalStore {
   /** The folder of this process, on the same file system as the rest. */
   readonly session: string;
+  readonly #dir: string;
   readonly #known: string;
   readonly #layers: string;
-  readonly #abandoned: string;
+  readonly #sessions: string;
   #made: Promise<void> | undefined;
 
   /** Nothing is made yet: a push that has nothing to keep leaves no folder behind. */
   constructor(dir: string, format: LayerFormat) {
+    this.#dir = dir;
     const root = join(dir, 'v1', formatName(format));
     this.#known = join(root, 'known');
     this.#layers = join(root, 'layers');
-    this.#abandoned = join(dir, 'tmp');
-    this.session = join(this.#abandoned, randomUUID());
+    this.#sessions = join(dir, 'tmp');
+    this.session = join(this.#sessions, ownName());
   }
 
-  /** Makes the folders, once, and removes what dead processes left. Throws what the file system throws. */
+  /** Makes the folders, once, and removes what killed processes left. Throws LayerError for a folder that is not safe, and what the file system throws. */
   make(): Promise<void> {
     this.#made ??= this.#make();
     return this.#made;
   }
 
   async #make(): Promise<void> {
-    await Promise.all([this.#known, this.#layers, this.session].map((path) => mkdir(path, { recursive: true })));
-    await removeAbandoned(this.#abandoned);
+    await makePrivateFolder(this.#dir);
+    for (const path of [this.#known, this.#layers, this.session]) await makePrivateFolder(path);
+    await removeAbandoned(this.#sessions);
   }
 
-  /** Every layer that a push from this machine has noted, the newest first. */
+  /** Every layer that a push from this machine has noted, the newest first. Throws LayerError for a folder that is not safe. */
   async known(): Promise<KnownLayer[]> {
+    if (!(await stat(this.#dir).catch(() => undefined))) return [];
+    await makePrivateFolder(this.#dir);
     const files = (await listByAge(this.#known)).reverse();
     for (const { path } of files.splice(MAX_KNOWN_LAYERS)) await rm(path, { force: true });
     const layers: KnownLayer[] = [];
@@ -77,7 +82,7 @@ export class LocalStore {
   async write(path: string, text: string): Promise<void> {
     await this.make();
     const part = join(this.session, randomUUID());
-    await writeFile(part, text);
+    await writeFile(part, text, { mode: PRIVATE_FILE });
     await rename(part, path);
   }
 
@@ -144,6 +149,7 @@ export async function linkOrCopy(from: string, to: string): Promise<void> {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw error;
     await copyFile(from, to);
+    await chmod(to, PRIVATE_FILE);
   }
 }
 
@@ -153,6 +159,7 @@ async function move(from: string, to: string, part: string): Promise<void> {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EXDEV') throw error;
     await copyFile(from, part);
+    await chmod(part, PRIVATE_FILE);
     await rename(part, to);
     await rm(from, { force: true });
   }
@@ -175,12 +182,4 @@ async function listByAge(folder: string): Promise<AgedFile[]> {
     }),
   );
   return files.flat().sort((a, b) => a.used - b.used);
-}
-
-async function removeAbandoned(folder: string): Promise<void> {
-  for (const name of await readdir(folder)) {
-    const path = join(folder, name);
-    const found = await stat(path).catch(() => undefined);
-    if (found && Date.now() - found.mtimeMs > ABANDONED_AFTER) await rm(path, { recursive: true, force: true });
-  }
 }

@@ -8,6 +8,9 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import { isFeatureAvailable, restoreCache, saveCache } from '@actions/cache';
 import { ENTRIES, type ServiceAnswer, type ServiceReady, type ServiceRequest } from './service-messages.ts';
 
+// Layers hold source code and sometimes secrets: what tar unpacks here is for this user alone.
+process.umask(0o077);
+
 /** The lines of the request in whose name something is written. */
 const log = new AsyncLocalStorage<string[]>();
 

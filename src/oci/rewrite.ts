@@ -18,13 +18,18 @@ type Plain = Pick<Descriptor, 'mediaType' | 'digest' | 'size' | 'urls'>;
  * The canonical bytes of an OCI manifest: no white space, no annotations, keys in the order of manifest.md. The same
  * config and layers give the same bytes whichever way the image came.
  */
-export function composeManifest(config: Descriptor, layers: readonly Descriptor[]): Buffer {
+export function composeManifest(
+  config: Descriptor,
+  layers: readonly Descriptor[],
+  annotations: Readonly<Record<string, string>> = {},
+): Buffer {
   return Buffer.from(
     JSON.stringify({
       schemaVersion: 2,
       mediaType: MediaType.ociManifest,
       config: plain({ ...config, mediaType: ociType(config.mediaType) }),
       layers: layers.map((layer) => plain({ ...layer, mediaType: ociType(layer.mediaType) })),
+      ...(Object.keys(annotations).length > 0 ? { annotations } : {}),
     }),
   );
 }

@@ -1,125 +1,76 @@
-/** Commits an image: its manifests by digest from the leaves up, then the root under every tag. */
+/**
+ * Commits images that were transferred: every manifest by digest in every repository, blobs that registries then deny sent
+ * again, and only then the tags.
+ */
 
-import type { ImageTree } from '../oci/image-tree.ts';
-import { composeManifest, rewriteTree } from '../oci/rewrite.ts';
-import { type Descriptor, type Digest, digestOf, MediaType } from '../oci/types.ts';
-import { walk } from '../oci/walk.ts';
-import { BlobUnknownError, type ConfirmedManifest } from '../registry/manifests.ts';
+import type { Descriptor, Digest } from '../oci/types.ts';
 import type { FoundImage } from '../source/source.ts';
-import { activeRegistries, type PushContext } from './context.ts';
-import { PushError } from './error.ts';
-import type { Report } from './events.ts';
+import { activeRepositories, type PushContext, type SharedContext } from './context.ts';
+import { explain, PushError } from './error.ts';
 import { blobsOf } from './image-blobs.ts';
-import { type Moved, move } from './move.ts';
-import { listReferrers, type Referrer, referrersOf } from './referrers.ts';
-import type { TargetRepository } from './target-repository.ts';
-import type { KeptLayer } from './upload-queue.ts';
+import { documentsOf } from './image-manifests.ts';
+import { type Denied, type ManifestPut, putManifests } from './put-manifests.ts';
+import type { KeptLayer } from './queue.ts';
+import { tagsBefore } from './resolve.ts';
+import { isMoving, moveAllTags, moveTags, type TagMove } from './tags.ts';
+import { type Transferred, transferImage } from './transfer-image.ts';
 
-/** One manifest or index, ready to be put. */
-interface Document {
-  readonly digest: Digest;
-  readonly mediaType: string;
-  readonly bytes: Buffer;
+/** An image on its way: found, and transferred. */
+export interface TransferredImage {
+  readonly job: PushContext;
+  readonly found: FoundImage;
+  transferred: Transferred;
 }
 
-/** The documents of a push in the order to put them: children before parents, referrers after the root, which the tags name. */
-export interface Documents {
-  readonly all: readonly Document[];
-  readonly root: Document;
-  /** Those of them that speak about another manifest (`subject`), by their digests. */
-  readonly referrers: ReadonlyMap<Digest, Referrer>;
+/** What is committed of one image to one repository. */
+interface RepositoryCommit extends ManifestPut {
+  readonly image: TransferredImage;
+  /** Its tags, those too that name the root already. */
+  readonly moves: readonly TagMove[];
+}
+
+/** What a commit came to. */
+export interface Committed {
+  /** Whether a tag names another digest now than before. */
+  readonly changed: boolean;
 }
 
 /**
- * Makes the documents that are pushed: a manifest for an image that has none, the image's own byte for byte when all
- * of its layers came compressed, and rewritten ones where plain layers were compressed. `compressed` maps diffIDs.
+ * Commits images. One image alone: a repository or tag that refuses fails alone. Several: all tags move or none, and the first
+ * failure is thrown.
  */
-export function documentsOf(tree: ImageTree, compressed: ReadonlyMap<Digest, Descriptor>): Documents {
-  if (tree.kind === 'composed') {
-    const config = { mediaType: MediaType.ociConfig, digest: digestOf(tree.config), size: tree.config.length };
-    const bytes = composeManifest(
-      config,
-      tree.diffIds.map((diffId) => descriptorOf(compressed, diffId)),
-    );
-    const root = { digest: digestOf(bytes), mediaType: MediaType.ociManifest, bytes };
-    return { all: [root], root, referrers: new Map() };
+export async function commit(
+  images: readonly TransferredImage[],
+  shared: SharedContext,
+  { byDigest }: { byDigest: boolean },
+): Promise<Committed> {
+  const allOrNothing = images.length > 1;
+  const commits = await putWithHealing(images, shared, byDigest);
+  if (allOrNothing) throwFirstFailure(images);
+  const active = commits.filter(({ target }) => target.isActive);
+  if (byDigest) {
+    for (const { target, documents } of active)
+      for (const reference of target.references) target.confirm(reference, documents.root.digest);
+    return { changed: false };
   }
-  const walked = walk(rewriteTree(tree, compressed));
-  const all = walked.documents.map(({ descriptor, bytes }) => ({ ...descriptor, bytes }));
-  const root = all.find(({ digest }) => digest === walked.root.descriptor.digest) as Document;
-  return { all, root, referrers: referrersOf(walked) };
+  for (const { target, tag } of active) if (tag) target.confirm(tag.reference, tag.root.digest);
+  const left = active.flatMap(({ moves, tag }) => moves.filter((move) => move !== tag));
+  if (allOrNothing) await moveAllTags(left, shared);
+  else await moveTags(left, shared);
+  const moves = active.flatMap((one) => one.moves);
+  return { changed: moves.some((move) => isMoving(move) && move.target.digestOf(move.reference) !== undefined) };
 }
 
-function descriptorOf(compressed: ReadonlyMap<Digest, Descriptor>, diffId: Digest): Descriptor {
-  const descriptor = compressed.get(diffId);
-  if (!descriptor) throw new Error(`no compressed blob is known for layer ${diffId}`);
-  return descriptor;
+/** Throws the first failure of any repository, named. */
+export function throwFirstFailure(images: readonly Pick<TransferredImage, 'job'>[]): void {
+  const registries = images.flatMap(({ job }) => job.registries);
+  const [first] = registries.flatMap(({ repositories }) => repositories).flatMap(({ failures }) => failures);
+  if (!first) return;
+  const { destination, error } = first;
+  const { step, message, remedy } = explain(error);
+  const what = `${destination}: ${message}; no tag has moved`;
+  throw new PushError(step, what, { cause: error, ...(remedy === undefined ? {} : { remedy }) });
 }
-
-/** Blobs that repositories say they lack, when a manifest that names them comes. */
-export type Denied = ReadonlyMap<TargetRepository, readonly Digest[]>;
-
-/**
- * Puts the documents into every living repository. One that refuses them fails alone; digests that repositories say they
- * lack after all are given back, so that those blobs can be sent again.
- */
-export async function commit(job: PushContext, documents: Documents): Promise<Denied> {
-  const denied = new Map<TargetRepository, readonly Digest[]>();
-  const destinations = activeRegistries(job).flatMap(({ active: living }) => living);
-  await Promise.all(
-    destinations.map(async (destination) => {
-      try {
-        await putAll(destination, documents, job.report);
-      } catch (error) {
-        if (error instanceof BlobUnknownError && error.digests.length > 0) denied.set(destination, error.digests);
-        else destination.fail(error);
-      }
-    }),
-  );
-  job.signal.throwIfAborted();
-  return denied;
-}
-
-/** Puts the children first, then the root, then what speaks about them, and lists that where the registry does not. */
-async function putAll(destination: TargetRepository, documents: Documents, report: Report): Promise<void> {
-  const unlisted: Referrer[] = [];
-  for (const document of documents.all) {
-    const put =
-      document === documents.root
-        ? await putRoot(destination, document)
-        : await putDocument(destination, document, document.digest);
-    if (!put) return;
-    const referrer = documents.referrers.get(document.digest);
-    if (referrer && put.subject === undefined) unlisted.push(referrer);
-  }
-  await listReferrers(destination, unlisted, report);
-}
-
-const putDocument = (
-  { repository, signal }: TargetRepository,
-  { bytes, mediaType }: Document,
-  reference: string,
-): Promise<ConfirmedManifest> => repository.putManifest(bytes, mediaType, reference, signal);
-
-/**
- * Puts the root under each tag. A tag that is refused (some are immutable) leaves the others. Gives the answer to the last one
- * that was taken; undefined when none was: the destination has failed.
- */
-async function putRoot(destination: TargetRepository, root: Document): Promise<ConfirmedManifest | undefined> {
-  let taken: ConfirmedManifest | undefined;
-  for (const reference of destination.references) {
-    try {
-      taken = await putDocument(destination, root, reference.tag ?? 'latest');
-      destination.confirm(reference, root.digest);
-    } catch (error) {
-      if (error instanceof BlobUnknownError) throw error;
-      destination.refuse(reference, error);
-    }
-  }
-  return destination.isActive ? taken : undefined;
-}
-
-/** Commits what was moved, and sends again what registries then deny. */
 
 /**
  * Rounds of sending again. In the first only what was named is sent; serverless-registry names one blob at a time, so after
@@ -128,55 +79,91 @@ async function putRoot(destination: TargetRepository, root: Document): Promise<C
 const ROUNDS = 2;
 
 /**
- * Puts the manifests of what was moved. Blobs that a repository then denies are sent again without believing its HEAD:
- * some answer HEAD from a fallback or for a blob that is being deleted. Gives what was moved in the end. Only the
- * repositories that denied something can fail by this.
+ * Puts the manifests. Blobs that a repository then denies are sent again without believing its HEAD: some answer HEAD from a
+ * fallback or for a blob that is being deleted. Only the repositories that denied something can fail by this.
  */
-export async function commitMoved(job: PushContext, found: FoundImage, first: Moved): Promise<Moved> {
-  let moved = first;
-  let denied = await commit(job, documentsOf(moved.tree, moved.compressed));
+async function putWithHealing(
+  images: readonly TransferredImage[],
+  shared: SharedContext,
+  byDigest: boolean,
+): Promise<readonly RepositoryCommit[]> {
+  let commits = await commitsOf(images, byDigest);
+  let denied = await putManifests(commits, shared);
   const sent = new Set<Digest>();
   for (let round = 1; round <= ROUNDS && denied.size > 0; round += 1) {
     failTwiceDenied(denied, sent);
-    const wanted = new Set(round === 1 ? [...denied.values()].flat() : digestsOf(moved));
-    for (const digest of sent) wanted.delete(digest);
-    if (![...denied.keys()].some(({ isActive: alive }) => alive)) return moved;
+    if (![...denied.keys()].some(({ isActive }) => isActive)) return commits;
     const names = [...denied.values()].flat().join(', ');
-    job.report({ type: 'notice', text: `The registry lacks ${names} after all: sending it again` });
+    shared.report({ type: 'notice', text: `The registry lacks ${names} after all: sending it again` });
     try {
-      moved = await moveAgain(job, found, moved, wanted, denied);
-      for (const digest of wanted) sent.add(digest);
-      denied = await commit(job, documentsOf(moved.tree, moved.compressed));
+      const before = commits;
+      for (const image of images) await transferAgain(image, denied, sent, round);
+      shared.report({ type: 'phase', phase: 'Manifest' });
+      commits = await commitsOf(images, byDigest);
+      denied = await putManifests(commits.filter(isToPut(before, denied)), shared);
     } catch (error) {
-      job.signal.throwIfAborted();
-      for (const destination of denied.keys()) destination.fail(error);
-      return moved;
+      shared.signal.throwIfAborted();
+      for (const target of denied.keys()) target.fail(error);
+      return commits;
     }
   }
   failTwiceDenied(denied, sent);
-  return moved;
+  return commits;
 }
 
-async function moveAgain(
-  job: PushContext,
-  found: FoundImage,
-  before: Moved,
-  digests: ReadonlySet<Digest>,
-  denied: Denied,
-): Promise<Moved> {
-  const force = { pieces: keysOf(digests, before.compressed), destinations: new Set(denied.keys()) };
-  const again = await move(job, found, force);
-  job.report({ type: 'phase', phase: 'Manifest' });
+/** What is put again: where something was denied, and where the root is another one now. */
+const isToPut = (before: readonly RepositoryCommit[], denied: Denied) => (now: RepositoryCommit) =>
+  denied.has(now.target) ||
+  before.find(({ target }) => target === now.target)?.documents.root.digest !== now.documents.root.digest;
+
+/** What is to be put for each image and repository. */
+async function commitsOf(images: readonly TransferredImage[], byDigest: boolean): Promise<RepositoryCommit[]> {
+  const repositories = images.flatMap(({ job }) => job.registries.flatMap((registry) => registry.repositories));
+  const isAlone = repositories.length === 1;
+  const commits = await Promise.all(
+    images.map(async (image) => {
+      const { tree, compressed } = image.transferred;
+      const documents = documentsOf(tree, compressed, image.job.request.annotations.manifest);
+      return Promise.all(
+        activeRepositories(image.job).map(async (target): Promise<RepositoryCommit> => {
+          const before = byDigest ? undefined : await tagsBefore(image.job, target);
+          const moves = target.references.flatMap((reference): TagMove[] =>
+            before === undefined
+              ? []
+              : [{ target, reference, root: documents.root, before: before.get(reference.tag!) }],
+          );
+          // The root can't be there without all that it names, unless a blob was missing.
+          const hasRoot = moves.some((move) => !isMoving(move)) && !target.hasReceived;
+          const [only] = moves;
+          const isDirect = isAlone && moves.length === 1 && only !== undefined && isMoving(only);
+          return { image, target, documents, moves, hasRoot, tag: isDirect ? only : undefined };
+        }),
+      );
+    }),
+  );
+  return commits.flat();
+}
+
+/** Transfers the blobs of an image again that its repositories deny. */
+async function transferAgain(image: TransferredImage, denied: Denied, sent: Set<Digest>, round: number): Promise<void> {
+  const { job, found, transferred: before } = image;
+  const repositories = new Set(activeRepositories(job).filter((target) => denied.has(target)));
+  if (repositories.size === 0) return;
+  const named = [...repositories].flatMap((target) => denied.get(target) ?? []);
+  const wanted = new Set(round === 1 ? named : digestsOf(before));
+  for (const digest of sent) wanted.delete(digest);
+  const again = await transferImage(job, found, { blobs: keysOf(wanted, before.compressed), repositories });
   const exported = again.exported === 'nothing' ? before.exported : again.exported;
-  return { ...again, exported, kept: keptOfBoth(before.kept, again.kept) };
+  image.transferred = { ...again, exported, kept: keptOfBoth(before.kept, again.kept) };
+  for (const digest of wanted) sent.add(digest);
 }
 
-/** Every blob of what was moved. */
-function digestsOf({ tree, compressed }: Moved): Digest[] {
+/** Every blob of what was transferred. */
+function digestsOf({ tree, compressed }: Transferred): Digest[] {
   return blobsOf(tree).map(({ key, plain }) => (plain ? (compressed.get(key)?.digest ?? key) : key));
 }
 
-/** The pieces that blobs stand for: a compressed layer is known to its source by its diffID. */
+/** The keys of blobs: a compressed layer is known to its source by its diffID. */
 function keysOf(digests: ReadonlySet<Digest>, compressed: ReadonlyMap<Digest, Descriptor>): ReadonlySet<Digest> {
   const plain = [...compressed].filter(([, { digest }]) => digests.has(digest)).map(([diffId]) => diffId);
   return new Set([...digests, ...plain]);
@@ -192,11 +179,11 @@ function keptOfBoth(first: readonly KeptLayer[], again: readonly KeptLayer[]): K
 }
 
 function failTwiceDenied(denied: Denied, sent: ReadonlySet<Digest>): void {
-  for (const [destination, digests] of denied) {
+  for (const [target, digests] of denied) {
     const lost = digests.filter((digest) => sent.has(digest));
     if (lost.length === 0) continue;
-    const what = `${destination.name} took ${lost.join(', ')} and then says that it is unknown, twice`;
+    const what = `${target.name} took ${lost.join(', ')} and then says that it is unknown, twice`;
     const remedy = 'look at the registry and its storage: it loses blobs that it has confirmed';
-    destination.fail(new PushError('Manifest', what, { remedy }));
+    target.fail(new PushError('Manifest', what, { remedy }));
   }
 }

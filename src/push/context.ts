@@ -1,39 +1,58 @@
-/** What the steps of one push share. */
+/** What the steps of a push share: registries, compressor, spool, cache, what is known of layers. */
 
 import { join } from 'node:path';
 import { COMPRESSIONS } from '../blob/compress/compression.ts';
 import { CompressorPool } from '../blob/compress/pool.ts';
-import { Spool } from '../blob/spool.ts';
+import { expectOwnFolder, ownName } from '../blob/private-folder.ts';
+import { SPOOL_PREFIX, Spool } from '../blob/spool.ts';
 import { LayerCache } from '../cache/layer-cache.ts';
+import { UploadSessions, uploadSessionsFolder } from '../cache/upload-sessions.ts';
+import type { Reference } from '../oci/reference.ts';
+import { RegistryDocuments } from './documents.ts';
 import type { Report } from './events.ts';
-import { KnownLayers, readKnownLayers } from './known-layers.ts';
-import type { PushRequest, RequestOptions } from './options.ts';
-import { closeRegistries, openRegistries, type TargetRegistry } from './registries.ts';
+import { EarlierImages, KnownLayers } from './known-layers.ts';
+import type { ImageRequest, RequestOptions } from './options.ts';
+import { closeRegistries, openRegistries, type RegistryHost, type TargetRegistry, targetsOf } from './registries.ts';
 import { PushStats } from './stats.ts';
 
-export interface PushContext {
-  readonly request: PushRequest;
+/** What all images of a push (or a merge) share. */
+export interface SharedContext<Request extends RequestOptions = RequestOptions> {
+  readonly request: Request;
   readonly report: Report;
   readonly signal: AbortSignal;
-  readonly registries: readonly TargetRegistry[];
+  /** By API host. */
+  readonly hosts: ReadonlyMap<string, RegistryHost>;
+  readonly documents: RegistryDocuments;
   readonly known: KnownLayers;
-  /** Adds to the known layers what images pushed earlier tell of them: asked for once, and for plain layers alone. Never rejects. */
-  readKnownLayers(): Promise<void>;
   readonly stats: PushStats;
   readonly cache: OnDemand<LayerCache> | undefined;
   readonly spool: OnDemand<Spool>;
+  /** Upload sessions that a later push may go on with; undefined where none would find them. */
+  readonly sessions: UploadSessions | undefined;
   readonly pool: OnDemand<CompressorPool>;
 }
 
-/** The targets that have not failed. Throws the first failure when none is left: there is nobody to push for. */
-export function activeRegistries(job: Pick<PushContext, 'registries' | 'signal'>): readonly TargetRegistry[] {
-  job.signal.throwIfAborted();
-  const living = job.registries.filter((target) => target.isActive);
-  if (living.length === 0) throw job.registries[0]?.failure;
-  return living;
+/** What the steps of one image's push share. */
+export interface PushContext extends SharedContext {
+  readonly image: ImageRequest;
+  /** Where this image goes. */
+  readonly registries: readonly TargetRegistry[];
+  readonly earlier: EarlierImages;
 }
 
-/** What only some pushes need: made by the first who asks for it, and closed only if somebody did. */
+/** The repositories of an image that have not failed. */
+export const activeRepositories = ({ registries }: Pick<PushContext, 'registries'>) =>
+  registries.flatMap(({ active }) => active);
+
+/** The registries that have not failed. Throws the first failure when none is left, or the signal's reason. */
+export function activeRegistries(job: Pick<PushContext, 'registries' | 'signal'>): readonly TargetRegistry[] {
+  job.signal.throwIfAborted();
+  const active = job.registries.filter(({ isActive }) => isActive);
+  if (active.length === 0) throw job.registries[0]?.failure;
+  return active;
+}
+
+/** What only some pushes need: made when it is first asked for, and closed only if it was. */
 export class OnDemand<T extends { close(): Promise<void> }> {
   readonly #make: () => Promise<T>;
   #making: Promise<T> | undefined;
@@ -44,7 +63,7 @@ export class OnDemand<T extends { close(): Promise<void> }> {
     this.#make = make;
   }
 
-  /** The same for all. Rejects as its making does, and after `close`: nobody would close it any more. */
+  /** The same one each time. Rejects as its making does, and after `close`. */
   async get(): Promise<T> {
     if (this.#closed) throw new Error('the push is over');
     this.#making ??= this.#make();
@@ -52,7 +71,7 @@ export class OnDemand<T extends { close(): Promise<void> }> {
     return this.#made;
   }
 
-  /** What was made, if anybody has asked for it. */
+  /** What was made, if it was asked for. */
   get made(): T | undefined {
     return this.#made;
   }
@@ -63,58 +82,48 @@ export class OnDemand<T extends { close(): Promise<void> }> {
   }
 }
 
-/** Opens and closes what one push needs: registries, compressor, spool, cache. */
-
-/** Opens everything that each push needs, and lays out what some do; no byte of an image is sent yet. The caller closes it. Throws for unusable credentials. */
-export async function openContext(request: PushRequest, report: Report, signal: AbortSignal): Promise<PushContext> {
+/**
+ * Opens what every push needs, and prepares what some do; nothing has been sent yet. The caller closes it. Throws for
+ * unusable credentials, and LayerError for a work folder that another user may have made.
+ */
+export async function openContext<Request extends RequestOptions>(
+  request: Request,
+  report: Report,
+  signal: AbortSignal,
+): Promise<SharedContext<Request>> {
   const { compression, workDir } = request;
   const level = request.compressionLevel ?? COMPRESSIONS[compression].defaultLevel;
-  const ledger = new PushStats();
-  const targets = await openRegistries(request, { report, signal, ledger });
-  for (const { registry } of targets) registry.connect();
-  const spool = new OnDemand(async () => {
-    return Spool.open(join(workDir, `spool-${process.pid}`));
-  });
-  const pool = new OnDemand(async () => {
-    return new CompressorPool({ compression, level });
-  });
-  const cache = request.cache ? cacheFor(request, level, targets, report, signal) : undefined;
-  const known = new KnownLayers(compression);
-  const lessons = once(async () => {
-    await readKnownLayers(known, targets, request.cacheFrom, { report, signal });
-  });
+  await expectOwnFolder(workDir);
+  const hosts = await openRegistries(request, { report, signal });
+  for (const { registry } of hosts.values()) registry.connect();
   return {
     request,
     report,
     signal,
-    registries: targets,
-    stats: ledger,
-    known,
-    readKnownLayers: lessons,
-    cache,
-    spool,
-    pool,
+    hosts,
+    documents: new RegistryDocuments(),
+    known: new KnownLayers(compression),
+    stats: new PushStats(),
+    cache: request.cache ? cacheFor(request, level, report, signal) : undefined,
+    spool: new OnDemand(() => Spool.open(join(workDir, ownName(SPOOL_PREFIX)), { uploads: request.concurrency })),
+    sessions: sessionsFor(request),
+    pool: new OnDemand(async () => new CompressorPool({ compression, level })),
   };
 }
 
-function once(work: () => Promise<void>): () => Promise<void> {
-  let working: Promise<void> | undefined;
-  return () => (working ??= work());
+/** The context of one image. */
+export function contextOf(shared: SharedContext, image: ImageRequest): PushContext {
+  const registries = targetsOf(image, shared.hosts, shared);
+  return { ...shared, image, registries, earlier: new EarlierImages(shared, registries) };
 }
 
-function cacheFor(
-  request: RequestOptions,
-  level: number,
-  targets: readonly TargetRegistry[],
-  report: Report,
-  signal: AbortSignal,
-): OnDemand<LayerCache> {
+function cacheFor(request: RequestOptions, level: number, report: Report, signal: AbortSignal): OnDemand<LayerCache> {
   return new OnDemand(async () => {
     return new LayerCache({
       dir: request.workDir,
       compression: request.compression,
       level,
-      repositories: targets.flatMap(({ repositories: destinations }) => destinations.map(({ name }) => name)),
+      repositories: [...new Set(request.destinations.map(repositoryName))],
       remote: request.remoteCache,
       maxSize: request.cacheMaxSize,
       concurrency: request.concurrency,
@@ -124,8 +133,16 @@ function cacheFor(
   });
 }
 
+function sessionsFor({ dryRun, workDir, remoteCache, env }: RequestOptions): UploadSessions | undefined {
+  const folder = dryRun ? undefined : uploadSessionsFolder({ workDir, isAction: remoteCache, env });
+  return folder === undefined ? undefined : new UploadSessions(folder);
+}
+
+const repositoryName = ({ registry, repository }: Reference): string => `${registry}/${repository}`;
+
 /** Ends upload sessions, connections and threads, and removes the spool and what the cache does not keep. */
-export async function closeContext({ registries: targets, pool, spool, cache }: PushContext): Promise<void> {
-  await Promise.allSettled([closeRegistries(targets), pool.close()]);
+export async function closeContext({ hosts, pool, spool, cache, sessions }: SharedContext): Promise<void> {
+  await Promise.allSettled([closeRegistries(hosts), pool.close()]);
+  sessions?.close();
   await Promise.allSettled([spool.close(), cache?.close()]);
 }

@@ -1,5 +1,6 @@
 /** The engine's own push, where the chunked one failed and the user asked for it. As cog does: never after a cancel. */
 import { formatReference, type Reference } from '../oci/reference.ts';
+import { withTemporaryLogin } from '../registry/auth/temporary-login.ts';
 import type { FoundImage } from '../source/source.ts';
 import type { PushContext } from './context.ts';
 import { explainLine } from './error.ts';
@@ -20,7 +21,7 @@ export function mayFallBack(job: PushContext, found: FoundImage, failure: unknow
 
 /** Pushes by the engine what failed for a reason that allows it, and says why. A tag that fails again keeps its first failure. */
 export async function pushByEngine(job: PushContext, found: FoundImage): Promise<void> {
-  for (const destination of job.registries.flatMap(({ repositories: destinations }) => destinations)) {
+  for (const destination of job.registries.flatMap(({ repositories }) => repositories)) {
     const failed = destination.unpushed.filter((reference) => {
       const error = destination.errorOf(reference);
       return error !== undefined && mayFallBack(job, found, error);
@@ -34,13 +35,20 @@ export async function pushByEngine(job: PushContext, found: FoundImage): Promise
 }
 
 async function pushTag(job: PushContext, found: FoundImage, to: TargetRepository, reference: Reference): Promise<void> {
+  const { credentials, destinations, insecure, tlsVerify, env } = job.request;
   const options = {
-    insecure: job.request.insecure,
+    insecure: insecure || !tlsVerify,
     signal: job.signal,
     debug: (text: string) => job.report({ type: 'debug', text }),
   };
+  const byEngine = (env?: NodeJS.ProcessEnv) => found.push?.(formatReference(reference), { ...options, env });
+  // The inputs belong to the registry of the first tag. The engine finds all others where we do.
+  const isOwner = reference.apiHost === destinations[0]?.apiHost;
   try {
-    const digest = await found.push?.(formatReference(reference), options);
+    const digest =
+      credentials === undefined || !isOwner
+        ? await byEngine()
+        : await withTemporaryLogin({ registry: reference.registry, ...credentials, env }, async (env) => byEngine(env));
     if (digest) to.confirm(reference, digest);
   } catch (error) {
     job.signal.throwIfAborted();

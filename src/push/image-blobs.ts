@@ -1,4 +1,4 @@
-/** What an image consists of, as pieces that each move or don't: every blob once, by the digest it has in the tree. */
+/** The blobs of an image: every one once, by the digest it has in the tree. */
 
 import type { ImageTree } from '../oci/image-tree.ts';
 import { type Descriptor, type Digest, digestOf, isForeignLayer, MediaType } from '../oci/types.ts';
@@ -8,7 +8,7 @@ import type { TargetRepository } from './target-repository.ts';
 export interface ImageBlob {
   /** The digest that the tree names: of the blob itself, or for a plain layer its diffID. */
   readonly key: Digest;
-  /** A container image's layer that nobody has compressed: what is pushed is its compressed form. */
+  /** An uncompressed layer of a container image: what is pushed is its compressed form. */
   readonly plain: boolean;
   readonly mediaType: string;
   /** Bytes, of the blob as the tree names it; undefined when only reading tells. */
@@ -24,8 +24,8 @@ export const shortDigest = (digest: Digest): string => digest.slice('sha256:'.le
 
 /** Every blob that a tree needs in the registry, each once: layers in order, configs after them. Foreign layers stay where they are. */
 export function blobsOf(tree: ImageTree): ImageBlob[] {
-  const pieces = tree.kind === 'composed' ? composedPieces(tree.config, tree.diffIds) : manifestPieces(tree);
-  return [...new Map(pieces.map((piece) => [piece.key, piece])).values()];
+  const blobs = tree.kind === 'composed' ? composedBlobs(tree.config, tree.diffIds) : manifestBlobs(tree);
+  return [...new Map(blobs.map((blob) => [blob.key, blob])).values()];
 }
 
 /** The blobs of a tree that are in memory already, by digest: configs, attestations, small artifacts. */
@@ -33,7 +33,7 @@ export function documentsInMemory(tree: ImageTree): ReadonlyMap<Digest, Buffer> 
   return tree.kind === 'composed' ? new Map([[digestOf(tree.config), tree.config]]) : tree.documents;
 }
 
-function composedPieces(config: Buffer, diffIds: readonly Digest[]): ImageBlob[] {
+function composedBlobs(config: Buffer, diffIds: readonly Digest[]): ImageBlob[] {
   const layers = diffIds.map((diffId) => uncompressedLayer(diffId));
   return [
     ...layers,
@@ -41,33 +41,32 @@ function composedPieces(config: Buffer, diffIds: readonly Digest[]): ImageBlob[]
   ];
 }
 
-/** The piece of a layer of which only the diffID is known. */
+/** A layer of which only the diffID is known. */
 export function uncompressedLayer(diffId: Digest, size?: number): ImageBlob {
   return { key: diffId, plain: true, mediaType: MediaType.ociLayer, size, diffId };
 }
 
-function manifestPieces(tree: Extract<ImageTree, { kind: 'manifests' }>): ImageBlob[] {
+function manifestBlobs(tree: Extract<ImageTree, { kind: 'manifests' }>): ImageBlob[] {
   return walk(tree).manifests.flatMap((one) => {
     const { manifest, diffIds } = one;
     const layers = manifest.layers.flatMap((layer, position): ImageBlob[] =>
-      isForeignLayer(layer) ? [] : [layerPiece(layer, isUncompressedLayer(one, position), diffIds?.[position])],
+      isForeignLayer(layer) ? [] : [layerBlob(layer, isUncompressedLayer(one, position), diffIds?.[position])],
     );
     const { digest, mediaType, size } = manifest.config;
     return [...layers, { key: digest, plain: false, mediaType, size, diffId: undefined }];
   });
 }
 
-function layerPiece({ digest, mediaType, size }: Descriptor, plain: boolean, diffId: Digest | undefined): ImageBlob {
+function layerBlob({ digest, mediaType, size }: Descriptor, plain: boolean, diffId: Digest | undefined): ImageBlob {
   return { key: digest, plain, mediaType, size, diffId: plain ? digest : diffId };
 }
 
-/** Blobs that are sent although a registry says that it has them: it denied them when a manifest came. */
-
-export interface ForcedBlobs {
+/** Blobs that are uploaded although a registry says that it has them: it denied them when a manifest came. */
+export interface UploadAgain {
   /** By their keys. */
-  readonly pieces: ReadonlySet<Digest>;
+  readonly blobs: ReadonlySet<Digest>;
   /** The repositories that denied some of them. */
-  readonly destinations: ReadonlySet<TargetRepository>;
+  readonly repositories: ReadonlySet<TargetRepository>;
 }
 
-export const NO_FORCED_BLOBS: ForcedBlobs = { pieces: new Set(), destinations: new Set() };
+export const NOTHING_AGAIN: UploadAgain = { blobs: new Set(), repositories: new Set() };

@@ -1,9 +1,8 @@
 /**
- * Known layers: which compressed blob stands for a diffID. Learnt from this machine's spool, the Actions cache, and
- * from images pushed earlier (learn.ts). All of it is a hint: a blob counts as there only after the registry said so.
+ * Known layers: which compressed blob stands for a diffID, as this push, the caches, and images pushed earlier say. All of
+ * it is a hint: a blob counts as there only after the registry said so.
  */
 import { layerMediaType } from '../blob/compress/compression.ts';
-import type { Reference } from '../oci/reference.ts';
 import {
   type Descriptor,
   type Digest,
@@ -17,14 +16,13 @@ import {
   type Manifest,
 } from '../oci/types.ts';
 import type { Repository } from '../registry/repository.ts';
+import type { SharedContext } from './context.ts';
 import { explain } from './error.ts';
-import type { Report } from './events.ts';
 import type { TargetRegistry } from './registries.ts';
 
 export class KnownLayers {
   readonly #byDiffId = new Map<Digest, Descriptor[]>();
   readonly #repositories = new Map<string, Set<string>>();
-  readonly #diffIdsByConfig = new Map<Digest, readonly Digest[]>();
   readonly #compression: 'gzip' | 'zstd';
 
   constructor(compression: 'gzip' | 'zstd') {
@@ -40,16 +38,6 @@ export class KnownLayers {
       list.push({ mediaType: layerMediaType(this.#compression), digest: layer.digest, size: layer.size });
     }
     this.#byDiffId.set(diffId, list);
-  }
-
-  /** Notes the diffIDs of a config that need not be fetched: that of the image itself. */
-  addConfig(digest: Digest, diffIds: readonly Digest[]): void {
-    this.#diffIdsByConfig.set(digest, diffIds);
-  }
-
-  /** The diffIDs of a config; undefined when only its bytes tell. */
-  diffIdsOf(config: Digest): readonly Digest[] | undefined {
-    return this.#diffIdsByConfig.get(config);
   }
 
   /** Notes that a repository of a registry is likely to have a blob, so that it can be mounted from there. */
@@ -69,37 +57,11 @@ export class KnownLayers {
   }
 }
 
-/**
- * Learns known layers from images pushed earlier, whose config and manifest pair diffIDs with blobs position by
- * position. Whatever can't be read teaches nothing.
- */
-
-/** Configs larger than this are not read for a hint, bytes. Real ones are a few KiB. */
-const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
-
 /** Platforms of one index that are looked at: each costs two requests. */
 const MAX_CHILDREN = 8;
 
-/**
- * Adds what images pushed earlier tell: all are asked at once, and what the first ones say comes first, so that two runs
- * choose the same blobs. Never rejects.
- */
-export async function readKnownLayers(
-  known: KnownLayers,
-  targets: readonly TargetRegistry[],
-  cacheFrom: readonly Reference[] | undefined,
-  options: { report: Report; signal: AbortSignal },
-): Promise<void> {
-  const teachers = targets.flatMap((target) => teachersOf(target, cacheFrom, options));
-  const lessons = await Promise.all(teachers.map((teacher) => lessonOf(teacher, known, options.report)));
-  for (const { host, repository, layers, blobs } of lessons) {
-    for (const digest of blobs) known.addRepository(host, digest, repository);
-    for (const [diffId, layer] of layers) known.add(diffId, layer);
-  }
-}
-
-/** An image that may teach. */
-interface CacheImage {
+/** An image pushed earlier. */
+interface EarlierImage {
   readonly host: string;
   readonly repository: Repository;
   /** A tag or a digest. */
@@ -107,90 +69,139 @@ interface CacheImage {
   readonly signal: AbortSignal;
 }
 
-/** What an image taught. */
-interface KnownPairs {
+/** What an earlier image says. */
+interface EarlierLayers {
   readonly host: string;
   readonly repository: string;
   readonly layers: [Digest, Descriptor][];
   readonly blobs: Digest[];
 }
 
-function teachersOf(
-  { host, registry, repositories: destinations }: TargetRegistry,
-  cacheFrom: readonly Reference[] | undefined,
-  { report, signal }: { report: Report; signal: AbortSignal },
-): CacheImage[] {
-  if (cacheFrom === undefined) {
-    return destinations.flatMap((destination) => {
-      const tags = [...destination.references.map(({ tag }) => tag ?? 'latest'), 'latest'];
-      const { repository, signal } = destination;
-      return [...new Set(tags)].map((reference) => ({ host, repository, reference, signal }));
+/** An image whose config and diffIDs the engine has told. */
+export interface KnownConfig {
+  readonly digest: Digest;
+  readonly diffIds: readonly Digest[];
+}
+
+/**
+ * Reads known layers out of images pushed earlier, whose config and manifest pair diffIDs with blobs position by position.
+ * What can't be read says nothing.
+ */
+export class EarlierImages {
+  readonly #shared: SharedContext;
+  readonly #registries: readonly TargetRegistry[];
+  #reading: Promise<EarlierLayers>[] | undefined;
+  #read: Promise<void> | undefined;
+  /** Of the image that is pushed: an earlier image with this config need not be asked for its diffIDs. */
+  config: KnownConfig | undefined;
+
+  constructor(shared: SharedContext, registries: readonly TargetRegistry[]) {
+    this.#shared = shared;
+    this.#registries = registries;
+  }
+
+  /** Whether the blobs of images in other repositories are of use: they can be mounted. */
+  get areElsewhere(): boolean {
+    const repositories = this.#registries.flatMap((registry) => registry.repositories);
+    return this.#shared.request.cacheFrom !== undefined || repositories.length > 1;
+  }
+
+  /** Sends the requests for the images themselves; what else they need follows by itself. */
+  ask(): void {
+    this.#reading ??= this.#images().map((image) => this.#layersOf(image));
+  }
+
+  /**
+   * Adds what the images say to the known layers. All are asked at once, and what the first ones say comes first, so that two
+   * runs choose the same blobs; when they explain every layer, the others are not waited for. Never rejects.
+   */
+  read(): Promise<void> {
+    this.#read ??= this.#readInOrder();
+    return this.#read;
+  }
+
+  async #readInOrder(): Promise<void> {
+    const { known } = this.#shared;
+    this.ask();
+    for (const reading of this.#reading ?? []) {
+      const { host, repository, layers, blobs } = await reading;
+      for (const digest of blobs) known.addRepository(host, digest, repository);
+      for (const [diffId, layer] of layers) known.add(diffId, layer);
+      if (this.config?.diffIds.every((diffId) => known.candidates(diffId).length > 0) && !this.areElsewhere) return;
+    }
+  }
+
+  #images(): EarlierImage[] {
+    const { request, report, signal } = this.#shared;
+    return this.#registries.flatMap(({ host, registry, repositories }) => {
+      if (request.cacheFrom === undefined) {
+        return repositories.flatMap(({ references, repository, signal }) => {
+          const tags = [...references.map(({ tag }) => tag ?? 'latest'), 'latest'];
+          return [...new Set(tags)].map((reference) => ({ host, repository, reference, signal }));
+        });
+      }
+      const here = request.cacheFrom.filter((reference) => reference.apiHost === host);
+      if (here.length === 0 && request.cacheFrom.length > 0) {
+        report({ type: 'debug', text: `cache-from names no image in ${host}: no layer is known from there` });
+      }
+      return here.map(({ repository, digest, tag }) => ({
+        host,
+        repository: registry.repository(repository),
+        reference: digest ?? tag ?? 'latest',
+        signal,
+      }));
     });
   }
-  const here = cacheFrom.filter((reference) => reference.apiHost === host);
-  if (here.length === 0 && cacheFrom.length > 0) {
-    report({ type: 'debug', text: `cache-from names no image in ${host}: nothing is learnt from it` });
+
+  async #layersOf(image: EarlierImage): Promise<EarlierLayers> {
+    const { host, repository, reference, signal } = image;
+    const found: EarlierLayers = { host, repository: repository.name, layers: [], blobs: [] };
+    try {
+      for (const manifest of await this.#manifestsOf(image)) await this.#addLayers(image, manifest, found);
+    } catch (error) {
+      const text = `cache-from ${repository.name}:${reference}: ${explain(error).message}`;
+      if (!signal.aborted) this.#shared.report({ type: 'debug', text });
+    }
+    return found;
   }
-  return here.map(({ repository, digest, tag }) => ({
-    host,
-    repository: registry.repository(repository),
-    reference: digest ?? tag ?? 'latest',
-    signal,
-  }));
-}
 
-async function lessonOf(teacher: CacheImage, known: KnownLayers, report: Report): Promise<KnownPairs> {
-  const { host, repository, reference, signal } = teacher;
-  const lesson: KnownPairs = { host, repository: repository.name, layers: [], blobs: [] };
-  try {
-    for (const manifest of await manifestsOf(teacher)) await learnFromManifest(teacher, known, manifest, lesson);
-  } catch (error) {
-    const text = `cache-from ${repository.name}:${reference}: ${explain(error).message}`;
-    if (!signal.aborted) report({ type: 'debug', text });
+  /** The manifest, or those that an index names. Indexes in an index say nothing: they could name each other without end. */
+  async #manifestsOf({ repository, reference, signal }: EarlierImage): Promise<Manifest[]> {
+    const { documents } = this.#shared;
+    const root = await documents.manifest(repository, reference, signal);
+    if (!root) return [];
+    const document: unknown = JSON.parse(root.bytes.toString('utf8'));
+    if (isManifestType(root.descriptor.mediaType)) return [document as Manifest];
+    if (!isIndexType(root.descriptor.mediaType)) return [];
+    const named = (document as Index).manifests.filter(({ mediaType }) => isManifestType(mediaType));
+    const children = await Promise.all(
+      named.slice(0, MAX_CHILDREN).map(({ digest }) => documents.manifest(repository, digest, signal)),
+    );
+    return children
+      .filter((child) => child !== undefined && isManifestType(child.descriptor.mediaType))
+      .map((child) => JSON.parse(child?.bytes.toString('utf8') ?? '') as Manifest);
   }
-  return lesson;
-}
 
-/** The manifest, or those that an index names. Indexes in an index teach nothing: they could name each other without end. */
-async function manifestsOf({ repository, reference, signal }: CacheImage): Promise<Manifest[]> {
-  const root = await repository.getManifest(reference, signal);
-  if (!root) return [];
-  const document: unknown = JSON.parse(root.bytes.toString('utf8'));
-  if (isManifestType(root.descriptor.mediaType)) return [document as Manifest];
-  if (!isIndexType(root.descriptor.mediaType)) return [];
-  const named = (document as Index).manifests.filter(({ mediaType }) => isManifestType(mediaType));
-  const children = await Promise.all(
-    named.slice(0, MAX_CHILDREN).map(({ digest }) => repository.getManifest(digest, signal)),
-  );
-  return children
-    .filter((child) => child !== undefined && isManifestType(child.descriptor.mediaType))
-    .map((child) => JSON.parse(child?.bytes.toString('utf8') ?? '') as Manifest);
-}
+  async #addLayers(image: EarlierImage, { config, layers }: Manifest, found: EarlierLayers): Promise<void> {
+    found.blobs.push(...layers.map(({ digest }) => digest).filter(isDigest));
+    if (!isImageConfigType(config.mediaType)) return;
+    const diffIds = await this.#diffIdsOf(image, config.digest);
+    // Not one to one: the config is not that of these layers, and nothing can be said of any of them.
+    if (diffIds?.length !== layers.length) return;
+    for (const [position, layer] of layers.entries()) {
+      const diffId = diffIds[position];
+      if (isDigest(diffId) && isLayer(layer)) found.layers.push([diffId, layer]);
+    }
+  }
 
-async function learnFromManifest(
-  teacher: CacheImage,
-  known: KnownLayers,
-  { config, layers }: Manifest,
-  lesson: KnownPairs,
-): Promise<void> {
-  lesson.blobs.push(...layers.map(({ digest }) => digest).filter(isDigest));
-  if (!isImageConfigType(config.mediaType)) return;
-  const diffIds = known.diffIdsOf(config.digest) ?? (await fetchDiffIds(teacher, config.digest));
-  // Not one to one: the config is not that of these layers, and nothing can be said of any of them.
-  if (diffIds?.length !== layers.length) return;
-  for (const [position, layer] of layers.entries()) {
-    const diffId = diffIds[position];
-    if (isDigest(diffId) && isLayer(layer)) lesson.layers.push([diffId, layer]);
+  async #diffIdsOf({ repository, signal }: EarlierImage, config: Digest): Promise<readonly unknown[] | undefined> {
+    if (config === this.config?.digest) return this.config.diffIds;
+    const bytes = await this.#shared.documents.blob(repository, config, signal);
+    return bytes && ((JSON.parse(bytes.toString('utf8')) as Partial<ImageConfig>).rootfs?.diff_ids ?? []);
   }
 }
 
-/** The diffIDs of a config in the registry; undefined when it is not there. */
-async function fetchDiffIds(teacher: CacheImage, config: Digest): Promise<readonly Digest[] | undefined> {
-  const bytes = await teacher.repository.getBlob(config, { maxBytes: MAX_CONFIG_BYTES, signal: teacher.signal });
-  return bytes && ((JSON.parse(bytes.toString('utf8')) as Partial<ImageConfig>).rootfs?.diff_ids ?? []);
-}
-
-/** Whether a row of somebody's manifest is what it should be. */
+/** Whether a row of a foreign manifest is what it should be. */
 const isLayer = ({ mediaType, digest, size }: Descriptor): boolean =>
   typeof mediaType === 'string' && isDigest(digest) && Number.isSafeInteger(size) && size > 0;
 

@@ -155,7 +155,7 @@ function optionsOf(
   return {
     destinations,
     notices,
-    credentials: credentials(text('username'), raw.password ?? ''),
+    credentials: credentials(text('username'), (raw.password ?? '').replace(/\r?\n$/, '')),
     engine: choiceOf('engine', text('engine'), ['auto', 'docker', 'podman']),
     export: choiceOf('export', text('export'), ['auto', 'save', 'store']),
     platforms: listOf(text('platforms')).map(platform),
@@ -218,7 +218,10 @@ function imagesOf(images: readonly string[], tags: readonly string[], byDigest: 
       const problem = `image names ${others.length + 1} images, and each goes where its own name says`;
       throw new InputError('tags', problem, 'leave tags out (docker tag names an image), or push one image a step');
     }
-    return [image, ...others].map((one) => ({ image: one, destinations: [destination('image', one, byDigest)] }));
+    const named = [image, ...others].map((one) => ({ image: one, destination: destination('image', one, byDigest) }));
+    // `app` and `app:latest` are one.
+    const each = new Map(named.map((one) => [formatReference(one.destination), one]));
+    return [...each.values()].map(({ image, destination }) => ({ image, destinations: [destination] }));
   }
   const [name, texts] = tags.length === 0 ? (['image', [image]] as const) : (['tags', tags] as const);
   return [{ image, destinations: eachOnce(texts.map((text) => destination(name, text, byDigest))) }];

@@ -1,72 +1,131 @@
-/** What can be known of an engine's image without its export, so that an image that is there is never exported. */
+/** Where each blob of an image comes from: it exists in every registry, or is mounted, or lies in memory, in the cache, in the source. */
 
-import { MAX_DOCUMENT_BYTES, readConfig } from '../oci/documents.ts';
+import type { LayerCache } from '../cache/layer-cache.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
-import { type Descriptor, type Digest, type Index, isIndexType, isManifestType } from '../oci/types.ts';
-import type { Repository } from '../registry/repository.ts';
-import type { FoundImage } from '../source/source.ts';
-import type { PushContext } from './context.ts';
-import { explain } from './error.ts';
+import type { Descriptor, Digest } from '../oci/types.ts';
+import { activeRegistries, activeRepositories, type PushContext } from './context.ts';
+import type { BlobFate } from './events.ts';
+import { documentsInMemory, type ImageBlob, shortDigest, type UploadAgain } from './image-blobs.ts';
+import type { TargetRegistry } from './registries.ts';
 
-/** The tree of an engine's image as the engine's own store tells it, else as the registry has it; undefined when neither does. */
-export const treeWithoutExport = async (job: PushContext, found: FoundImage): Promise<ImageTree | undefined> =>
-  (await found.documents?.(job.signal)) ?? (await treeFromRegistry(job, found));
+export type BlobPlace =
+  /** Every active registry has it, or took it by a mount. */
+  | { readonly at: 'registry'; readonly descriptor: Descriptor }
+  | { readonly at: 'memory'; readonly bytes: Buffer }
+  /** A verified file. */
+  | { readonly at: 'cache'; readonly descriptor: Descriptor; readonly path: string }
+  | { readonly at: 'source' };
 
-/**
- * The tree of an engine's image out of the first target's own documents: under its manifest's or index's digest
- * (containerd image store), or composed from its config (classic stores). Undefined when the registry lacks them.
- */
-export async function treeFromRegistry(job: PushContext, found: FoundImage): Promise<ImageTree | undefined> {
-  const destination = job.registries.find((target) => target.isActive)?.active[0];
-  if (!destination) return undefined;
-  const { repository, signal } = destination;
-  try {
-    // Only what the digest is: docker-registry 2.8 answers 500 when it is asked for a manifest and has a config of that digest.
-    if (found.root === undefined) return await composedTree(repository, found, signal);
-    return await manifestTree(repository, found.root, signal);
-  } catch (error) {
-    job.signal.throwIfAborted();
-    job.report({ type: 'debug', text: `the registry's own documents could not be read: ${explain(error).message}` });
-    return undefined;
+export class Plan {
+  readonly #job: PushContext;
+  readonly #again: UploadAgain;
+  readonly #places = new Map<Digest, Promise<BlobPlace>>();
+  #documents: ReadonlyMap<Digest, Buffer> = new Map();
+
+  constructor(job: PushContext, again: UploadAgain) {
+    this.#job = job;
+    this.#again = again;
+  }
+
+  /** The tree is known now: its documents are in memory. */
+  know(tree: ImageTree): void {
+    this.#documents = documentsInMemory(tree);
+  }
+
+  /** Where a blob comes from. Registries and caches are asked once for each. Throws when no registry is left. */
+  locate(blob: ImageBlob): Promise<BlobPlace> {
+    const known = this.#places.get(blob.key);
+    if (known) return known.then((place) => (place.at === 'source' ? this.#atHand(blob) : place));
+    const place = this.#locate(blob);
+    place.catch(() => {});
+    this.#places.set(blob.key, place);
+    return place;
+  }
+
+  async #locate(blob: ImageBlob): Promise<BlobPlace> {
+    const mayExist = !this.#again.blobs.has(blob.key);
+    const descriptor = mayExist ? await findExisting(this.#job, blob) : undefined;
+    if (descriptor) return { at: 'registry', descriptor };
+    if (blob.plain && this.#job.cache) return this.#fromCache(blob, await this.#job.cache.get(), mayExist);
+    return this.#atHand(blob);
+  }
+
+  /**
+   * The caches are only asked for plain layers that the registry's own images did not explain: on a fresh runner their service
+   * takes about half a second to answer, as long as all the rest of a push that has nothing to move.
+   */
+  async #fromCache(blob: ImageBlob, cache: LayerCache, mayExist: boolean): Promise<BlobPlace> {
+    const { known, signal } = this.#job;
+    for (const [diffId, descriptor] of await cache.known()) known.add(diffId, descriptor);
+    const existing = mayExist ? await findExisting(this.#job, blob) : undefined;
+    if (existing) return { at: 'registry', descriptor: existing };
+    const restored = await cache.restore(blob.key);
+    signal.throwIfAborted();
+    return restored ? { at: 'cache', ...restored } : { at: 'source' };
+  }
+
+  #atHand(blob: ImageBlob): BlobPlace {
+    const bytes = blob.plain ? undefined : this.#documents.get(blob.key);
+    return bytes ? { at: 'memory', bytes } : { at: 'source' };
   }
 }
 
-async function composedTree(
-  repository: Repository,
-  found: FoundImage,
-  signal: AbortSignal,
-): Promise<ImageTree | undefined> {
-  if (!found.diffIds) return undefined;
-  const config = await repository.getBlob(found.imageId, { maxBytes: MAX_DOCUMENT_BYTES, signal });
-  if (!config) return undefined;
-  const { diff_ids: diffIds } = readConfig(config, `the config ${found.imageId}`).rootfs;
-  return { kind: 'composed', config, diffIds };
+/**
+ * The blob that stands for an image's blob, if every active registry has it (by HEAD) or takes it by a mount; undefined when it
+ * must be sent. What every repository has said just now that it lacks is not asked for again. A registry that can't be asked
+ * has failed; throws when none is left.
+ */
+export async function findExisting(job: PushContext, blob: ImageBlob): Promise<Descriptor | undefined> {
+  for (const candidate of await candidatesOf(job, blob)) {
+    const registries = activeRegistries(job);
+    if (activeRepositories(job).every((repository) => repository.lacks(candidate.digest))) continue;
+    const answers = await Promise.all(
+      registries.map(async (registry) => {
+        const from = job.known.repositories(registry.host, candidate.digest);
+        return {
+          registry,
+          presence: await registry.existsOrMount(candidate.digest, from, candidate.size || undefined),
+        };
+      }),
+    );
+    activeRegistries(job);
+    const active = answers.filter(({ registry }) => registry.isActive);
+    const isThere = ({ presence }: (typeof answers)[number]) => presence && isThatBlob(blob, candidate, presence);
+    if (!active.every(isThere)) continue;
+    for (const { registry, presence } of active) note(job, registry, blob, candidate, presence?.fate ?? 'exists');
+    return candidate;
+  }
+  return undefined;
 }
 
-async function manifestTree(
-  repository: Repository,
-  digest: Digest,
-  signal: AbortSignal,
-): Promise<ImageTree | undefined> {
-  const documents = new Map<Digest, Buffer>();
-  const asked = new Map<Digest, Promise<Descriptor | undefined>>();
-  // Each document once, however many indexes name it.
-  const collect = (wanted: Digest): Promise<Descriptor | undefined> => {
-    const known = asked.get(wanted) ?? fetchAll(wanted);
-    asked.set(wanted, known);
-    return known;
-  };
-  /** Fetches a manifest, or an index with all that it names. Undefined when any part is missing. */
-  const fetchAll = async (wanted: Digest): Promise<Descriptor | undefined> => {
-    const found = await repository.getManifest(wanted, signal);
-    if (!found) return undefined;
-    documents.set(wanted, found.bytes);
-    if (!isIndexType(found.descriptor.mediaType))
-      return isManifestType(found.descriptor.mediaType) ? found.descriptor : undefined;
-    const { manifests } = JSON.parse(found.bytes.toString('utf8')) as Index;
-    const children = await Promise.all(manifests.map((child) => collect(child.digest)));
-    return children.every((child) => child !== undefined) ? found.descriptor : undefined;
-  };
-  const root = await collect(digest);
-  return root ? { kind: 'manifests', root, documents, absent: [] } : undefined;
+/** The blobs that may stand for one: itself, or for a plain layer what is known of compressed ones. */
+export async function candidatesOf(job: PushContext, blob: ImageBlob): Promise<readonly Descriptor[]> {
+  const { key, mediaType, size } = blob;
+  if (!blob.plain) return [{ mediaType, digest: key, size: size ?? 0 }];
+  await job.earlier.read();
+  return job.known.candidates(key);
+}
+
+/** A hint that names another size than the registry does is wrong about something: it is not used. */
+function isThatBlob(blob: ImageBlob, candidate: Descriptor, presence: { size?: number }): boolean {
+  return !blob.plain || presence.size === undefined || presence.size === candidate.size;
+}
+
+function note(job: PushContext, target: TargetRegistry, blob: ImageBlob, found: Descriptor, fate: BlobFate): void {
+  const { digest, size, mediaType } = found;
+  const what = { fate, fromCache: false, retries: 0, seconds: 0 };
+  job.report({ type: 'blob-end', label: shortDigest(blob.key), host: target.host, digest, size, ...what });
+  job.stats.enter({
+    digest,
+    size,
+    mediaType,
+    ...(blob.diffId === undefined ? {} : { diffId: blob.diffId }),
+    registry: target.host,
+    what: fate,
+    fromCache: false,
+    bytesSent: 0,
+    bytesResent: 0,
+    retries: 0,
+    seconds: 0,
+  });
 }

@@ -1,30 +1,33 @@
-/** One registry with the repositories that the image goes to there: a blob is sent to it once, and mounted from then on. */
+/** A registry with the repositories that an image goes to there: a blob is sent to it once, and mounted from then on. */
 
-import pLimit, { type LimitFunction } from 'p-limit';
 import type { ReadableBlob } from '../blob/blob.ts';
+import type { UploadSessions } from '../cache/upload-sessions.ts';
 import { now } from '../common/async.ts';
 import type { Reference } from '../oci/reference.ts';
 import type { Digest } from '../oci/types.ts';
 import { resolveCredentials } from '../registry/auth/credentials.ts';
 import { Registry } from '../registry/registry.ts';
-import type { BlobOutcome } from '../registry/upload/blob-upload.ts';
+import type { BlobOutcome, UploadOptions } from '../registry/upload/blob-upload.ts';
 import type { BlobFate, Report } from './events.ts';
 import { mountSources } from './known-layers.ts';
-import type { RequestOptions } from './options.ts';
+import type { ImageRequest, RequestOptions } from './options.ts';
+import { UploadSlots } from './slots.ts';
 import type { PushStats } from './stats.ts';
 import { TargetRepository } from './target-repository.ts';
 
-/** What a delivery is about, for the log and the books. */
+/** One blob's upload to one registry: its bytes, and what the log and the statistics say of it. */
 export interface BlobUpload {
   readonly body: ReadableBlob;
   readonly label: string;
   readonly mediaType: string;
   readonly diffId: Digest | undefined;
   readonly fromCache: boolean;
+  /** What the blob is called in notes of upload sessions: its digest, or how its bytes are made; undefined for none. */
+  readonly sessionKey: string | undefined;
   /** A repository of this registry that is known to have the blob. */
   readonly mountFrom?: string | undefined;
-  /** Where it is sent without believing that it is there (the registry denied it when the manifest came). */
-  isForced(destination: TargetRepository): boolean;
+  /** Whether it is sent there without believing that it is there (the registry denied it when the manifest came). */
+  isForced(repository: TargetRepository): boolean;
   /** Bytes that this registry has confirmed. */
   onConfirmed(bytes: number): void;
 }
@@ -39,28 +42,31 @@ export class TargetRegistry {
   readonly host: string;
   readonly registry: Registry;
   readonly repositories: readonly TargetRepository[];
-  readonly #limit: LimitFunction;
+  readonly #slots: UploadSlots;
   readonly #report: Report;
-  readonly #ledger: PushStats;
+  readonly #stats: PushStats;
+  readonly #sessions: UploadSessions | undefined;
 
   constructor(options: {
     registry: Registry;
-    destinations: readonly TargetRepository[];
-    concurrency: number;
+    repositories: readonly TargetRepository[];
+    slots: UploadSlots;
     report: Report;
-    ledger: PushStats;
+    stats: PushStats;
+    sessions?: UploadSessions | undefined;
   }) {
     this.host = options.registry.host;
     this.registry = options.registry;
-    this.repositories = options.destinations;
-    this.#limit = pLimit(options.concurrency);
+    this.repositories = options.repositories;
+    this.#slots = options.slots;
     this.#report = options.report;
-    this.#ledger = options.ledger;
+    this.#stats = options.stats;
+    this.#sessions = options.sessions;
   }
 
   /** The repositories that have not failed. */
   get active(): readonly TargetRepository[] {
-    return this.repositories.filter(({ isActive: alive }) => alive);
+    return this.repositories.filter(({ isActive }) => isActive);
   }
 
   get isActive(): boolean {
@@ -68,26 +74,26 @@ export class TargetRegistry {
   }
 
   get failure(): unknown {
-    return this.repositories.find(({ isActive: alive }) => !alive)?.failure;
+    return this.repositories.find(({ isActive }) => !isActive)?.failure;
   }
 
-  /** Gives every repository up that is not through. */
+  /** Gives up every repository that has not confirmed all of its tags. */
   fail(reason: unknown): void {
-    for (const destination of this.active) if (destination.unpushed.length > 0) destination.fail(reason);
+    for (const repository of this.active) if (repository.unpushed.length > 0) repository.fail(reason);
   }
 
   /**
-   * Whether every living repository has the blob without a byte being sent, by HEAD or by a mount from `mountFrom`;
+   * Whether every active repository has the blob without a byte being sent, by HEAD or by a mount from `mountFrom`;
    * undefined when it must be sent. A repository that can't be asked has failed.
    */
   async existsOrMount(digest: Digest, mountFrom: readonly string[], size?: number): Promise<Presence | undefined> {
     let presence: Presence = { fate: 'exists' };
     let isMissing = false;
     const from = [...mountFrom];
-    for (const destination of this.active) {
-      const found = await this.#hasOne(destination, digest, from, size).catch((error) => destination.fail(error));
-      if (!destination.isActive) continue;
-      if (found) from.unshift(destination.repository.name);
+    for (const target of this.active) {
+      const found = await this.#existsOrMountIn(target, digest, from, size).catch((error) => target.fail(error));
+      if (!target.isActive) continue;
+      if (found) from.unshift(target.repository.name);
       if (found?.fate === 'mounted') presence = { ...presence, fate: 'mounted' };
       if (found?.size !== undefined) presence = { size: found.size, fate: presence.fate };
       isMissing ||= !found;
@@ -95,52 +101,55 @@ export class TargetRegistry {
     return isMissing || !this.isActive ? undefined : presence;
   }
 
-  async #hasOne(
-    destination: TargetRepository,
+  async #existsOrMountIn(
+    target: TargetRepository,
     digest: Digest,
     from: readonly string[],
     size: number | undefined,
   ): Promise<Presence | undefined> {
-    const { repository, signal } = destination;
+    const { repository, signal } = target;
     const head = await repository.headBlob(digest, signal);
     if (head.state === 'present')
       return head.size === undefined ? { fate: 'exists' } : { fate: 'exists', size: head.size };
     for (const source of mountSources([...new Set(from)], repository.name, size)) {
-      if ((await repository.mountBlob(digest, source, signal)) === 'mounted') return { fate: 'mounted' };
+      if ((await repository.mountBlob(digest, source, signal)) === 'mounted') {
+        target.noteReceived();
+        return { fate: 'mounted' };
+      }
     }
-    if (head.state === 'absent') destination.noteAbsent(digest);
+    if (head.state === 'absent') target.noteAbsent(digest);
     return undefined;
   }
 
   /**
-   * Brings a blob into every living repository: sent to the first, mounted (else sent) into the others. Never rejects: a
-   * repository that does not take it has failed. At most `concurrency` deliveries at once.
+   * Brings a blob into every active repository: sent to the first, mounted (else sent) into the others. Never rejects: a
+   * repository that does not take it has failed. At most `concurrency` uploads at once.
    */
-  async deliver(parcel: BlobUpload): Promise<void> {
-    await this.#limit(async () => {
+  async upload(upload: BlobUpload): Promise<void> {
+    await this.#slots.run(upload.body.identity?.size, async () => {
       let source: string | undefined;
-      for (const destination of this.active) {
+      for (const target of this.active) {
         try {
-          await this.#send(destination, parcel, source);
-          source ??= destination.repository.name;
+          await this.#uploadTo(target, upload, source);
+          source ??= target.repository.name;
         } catch (error) {
-          // Bytes that can't be made are no fault of this registry: another source may give them.
-          if (await isSpoiled(parcel.body)) return;
-          destination.fail(error);
+          // Bytes that can't be made are no fault of this registry: another source may have them.
+          if (await isUnreadable(upload.body)) return;
+          target.fail(error);
         }
       }
     });
   }
 
-  async #send(destination: TargetRepository, parcel: BlobUpload, source: string | undefined): Promise<void> {
-    const { body, label } = parcel;
-    const { repository, signal } = destination;
+  async #uploadTo(target: TargetRepository, upload: BlobUpload, source: string | undefined): Promise<void> {
+    const { body, label } = upload;
+    const { repository, signal } = target;
     const host = this.host;
     const began = now();
-    const isAbsent = body.identity !== undefined && destination.lacks(body.identity.digest);
-    if (body.identity) destination.sending(body.identity.digest);
+    const isAbsent = body.identity !== undefined && target.lacks(body.identity.digest);
+    if (body.identity) target.sending(body.identity.digest);
     this.#report({ type: 'blob-start', label, host, size: body.identity?.size });
-    const mountFrom = source ?? parcel.mountFrom;
+    const mountFrom = source ?? upload.mountFrom;
     let confirmed = 0;
     let isMoving = false;
     const progress = (sent: number) =>
@@ -149,38 +158,51 @@ export class TargetRegistry {
       signal,
       label,
       mayExist: !isAbsent,
-      force: source === undefined && parcel.isForced(destination),
+      // What is uploaded is hardly ever there: the plan has asked for it, or its digest comes with its last byte.
+      openWhileAsking: true,
+      force: source === undefined && upload.isForced(target),
       ...(mountFrom === undefined || mountFrom === repository.name ? {} : { mountFrom }),
+      ...(await this.#session(upload, repository.name)),
       onSent: (end) => {
         isMoving = true;
         progress(end);
       },
       onProgress: (bytes) => {
         confirmed = bytes;
-        parcel.onConfirmed(bytes);
+        upload.onConfirmed(bytes);
         // A blob that is there or was mounted is confirmed without having moved.
         if (isMoving) progress(bytes);
       },
     });
+    if (outcome.what !== 'exists') target.noteReceived();
     const seconds = (now() - began) / 1000;
     const { digest, size } = outcome.identity;
     const { retries } = outcome;
-    const { fromCache } = parcel;
+    const { fromCache } = upload;
     this.#report({ type: 'blob-end', label, host, digest, size, fate: outcome.what, seconds, retries, fromCache });
-    this.#enter(parcel, outcome, seconds, source === undefined);
+    this.#count(upload, outcome, seconds, source === undefined);
   }
 
-  #enter(parcel: BlobUpload, outcome: BlobOutcome, seconds: number, first: boolean): void {
-    this.#ledger.addSending(outcome);
-    // A blob is one line of the books: what the first repository took. The mounts beside it cost nothing.
+  /** The session of a killed push that goes on, and notes of this one's for the next. */
+  async #session({ sessionKey }: BlobUpload, repository: string): Promise<Pick<UploadOptions, 'resume' | 'onSession'>> {
+    const sessions = this.#sessions;
+    if (!sessions || sessionKey === undefined) return {};
+    const name = `${this.host}/${repository}`;
+    const resume = await sessions.take(name, sessionKey);
+    return { resume, onSession: (session) => sessions.note(name, sessionKey, session) };
+  }
+
+  #count(upload: BlobUpload, outcome: BlobOutcome, seconds: number, first: boolean): void {
+    this.#stats.addSending(outcome);
+    // A blob has one record a registry: what the first repository took. The mounts beside it cost nothing.
     if (!first && outcome.bytesSent === 0) return;
-    this.#ledger.enter({
+    this.#stats.enter({
       ...outcome.identity,
-      mediaType: parcel.mediaType,
-      ...(parcel.diffId === undefined ? {} : { diffId: parcel.diffId }),
+      mediaType: upload.mediaType,
+      ...(upload.diffId === undefined ? {} : { diffId: upload.diffId }),
       registry: this.host,
       what: outcome.what,
-      fromCache: parcel.fromCache,
+      fromCache: upload.fromCache,
       bytesSent: outcome.bytesSent,
       bytesResent: outcome.bytesResent,
       retries: outcome.retries,
@@ -190,7 +212,7 @@ export class TargetRegistry {
 }
 
 /** Whether the making of a blob has failed, as far as is known now. */
-const isSpoiled = (body: ReadableBlob): Promise<boolean> =>
+const isUnreadable = (body: ReadableBlob): Promise<boolean> =>
   Promise.race([
     body.completed().then(
       () => false,
@@ -199,56 +221,90 @@ const isSpoiled = (body: ReadableBlob): Promise<boolean> =>
     new Promise<boolean>((resolve) => setImmediate(resolve, false)),
   ]);
 
-/** Opens the targets: one for each registry, with its repositories and their tags. */
+/** A registry that the push goes to, shared by all images of it. */
+export interface RegistryHost {
+  readonly registry: Registry;
+  /** The uploads to it, of all images together. */
+  readonly slots: UploadSlots;
+}
 
-interface Context {
+interface Surroundings {
   readonly report: Report;
   readonly signal: AbortSignal;
-  readonly ledger: PushStats;
 }
 
-/** One target a registry, in the order of the request's destinations. Nothing is sent yet. Throws for unusable credentials. */
-export async function openRegistries(request: RequestOptions, context: Context): Promise<TargetRegistry[]> {
+/** The registries of all destinations, by API host. Nothing is sent yet. Throws for unusable credentials. */
+export async function openRegistries(
+  request: RequestOptions,
+  surroundings: Surroundings,
+): Promise<ReadonlyMap<string, RegistryHost>> {
   const byHost = Map.groupBy(request.destinations, ({ apiHost }) => apiHost);
-  return Promise.all([...byHost].map(([host, references]) => openTarget(request, host, references, context)));
+  const opened = await Promise.all(
+    [...byHost].map(async ([host, references]) => [host, await openRegistry(request, host, references, surroundings)]),
+  );
+  return new Map(opened as [string, RegistryHost][]);
 }
 
-async function openTarget(
+async function openRegistry(
   request: RequestOptions,
   host: string,
   references: readonly Reference[],
-  context: Context,
-): Promise<TargetRegistry> {
+  { report }: Surroundings,
+): Promise<RegistryHost> {
   const { credentials, insecure, ca, tlsVerify, chunkSize, maxRetries, maxWait, env, concurrency } = request;
-  const byRepository = Map.groupBy(references, ({ repository }) => repository);
+  // A secret has one owner: the other registries' credentials are found in files.
+  const isOwner = host === request.destinations[0]?.apiHost;
   const found = await resolveCredentials({
     registry: host,
-    // A secret has one owner: the other registries' credentials are found in files.
-    ...(host === request.destinations[0]?.apiHost ? credentials : undefined),
+    ...(isOwner ? credentials : undefined),
     env,
-    repositories: [...byRepository.keys()],
-    onSecret: (value) => context.report({ type: 'secret', value }),
+    repositories: [...new Set(references.map(({ repository }) => repository))],
+    onSecret: (value) => report({ type: 'secret', value }),
   });
+  if (credentials !== undefined && !isOwner) {
+    const source = found.credentials === undefined ? 'none were found' : `${found.credentials.source} is used`;
+    const owner = request.destinations[0]?.registry;
+    const text = `The inputs username and password are for ${owner} alone; for ${references[0]?.registry} ${source}`;
+    report({ type: 'info', text });
+  }
   const registry = new Registry({
     host,
     insecure,
     ...(ca === undefined ? {} : { ca }),
-    ...(found === undefined ? {} : { credentials: found }),
+    credentials: found.credentials,
+    credentialProblems: found.problems,
     env,
     chunkSize,
     concurrency,
     maxRetries,
     maxWait,
     tlsVerify,
-    onEvent: (event) => context.report(event),
+    onEvent: (event) => report(event),
   });
-  const destinations = [...byRepository].map(
-    ([name, group]) => new TargetRepository(registry.repository(name), group, context.signal),
-  );
-  return new TargetRegistry({ ...context, registry, destinations, concurrency });
+  return { registry, slots: new UploadSlots(concurrency) };
 }
 
-/** Ends the open upload sessions and the connections of every target. */
-export async function closeRegistries(targets: readonly TargetRegistry[]): Promise<void> {
-  await Promise.all(targets.map(({ registry }) => registry.close()));
+/** The registries and repositories of one image, in the order of its destinations. */
+export function targetsOf(
+  { destinations }: Pick<ImageRequest, 'destinations'>,
+  hosts: ReadonlyMap<string, RegistryHost>,
+  {
+    signal,
+    report,
+    stats,
+    sessions,
+  }: Surroundings & { readonly stats: PushStats; readonly sessions?: UploadSessions | undefined },
+): TargetRegistry[] {
+  return [...Map.groupBy(destinations, ({ apiHost }) => apiHost)].map(([host, references]) => {
+    const { registry, slots } = hosts.get(host)!;
+    const repositories = [...Map.groupBy(references, ({ repository }) => repository)].map(
+      ([name, group]) => new TargetRepository(registry.repository(name), group, signal),
+    );
+    return new TargetRegistry({ report, stats, sessions, registry, repositories, slots });
+  });
+}
+
+/** Ends the open upload sessions and the connections of every registry. */
+export async function closeRegistries(hosts: ReadonlyMap<string, RegistryHost>): Promise<void> {
+  await Promise.all([...hosts.values()].map(({ registry }) => registry.close()));
 }

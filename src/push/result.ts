@@ -1,6 +1,8 @@
 import type { SavePlan } from '../cache/save.ts';
-import { formatReference } from '../oci/reference.ts';
+import { formatReference, withTarget } from '../oci/reference.ts';
 import type { Digest } from '../oci/types.ts';
+import type { FoundImage } from '../source/source.ts';
+import type { PushContext, SharedContext } from './context.ts';
 import { explainLine } from './error.ts';
 import type { TargetRegistry } from './registries.ts';
 import type { BlobRecord, PushStats, Seconds } from './stats.ts';
@@ -35,6 +37,10 @@ export interface PushResult {
   readonly imageId: Digest;
   /** `registry/repository@digest` of the first tag. */
   readonly image: string | undefined;
+  /** Every reference that was pushed, with its digest; the repositories where no tag was to move. */
+  readonly digests: Readonly<Record<string, Digest>>;
+  /** Whether a tag names another digest than before. */
+  readonly changed: boolean;
   readonly metadata: Metadata;
   /** What the post step saves in the Actions cache. */
   readonly savePlan: SavePlan | undefined;
@@ -43,39 +49,66 @@ export interface PushResult {
 }
 
 /** One line a tag: the digest that it has now, or why it was not pushed. */
-export function tagRecords(targets: readonly TargetRegistry[]): TagRecord[] {
-  return targets
-    .flatMap(({ repositories: destinations }) => destinations)
-    .flatMap((destination) =>
-      destination.references.map((written): TagRecord => {
+export function tagRecords(registries: readonly TargetRegistry[]): TagRecord[] {
+  return registries
+    .flatMap(({ repositories }) => repositories)
+    .flatMap((target) =>
+      target.references.map((written): TagRecord => {
         const reference = formatReference(written);
-        const digest = destination.digestOf(written);
+        const digest = target.digestOf(written);
         if (digest) return { reference, digest };
-        const error = destination.errorOf(written);
+        const error = target.errorOf(written);
         return error === undefined ? { reference } : { reference, error: explainLine(error) };
       }),
     );
 }
 
-/** Closes the books into the `metadata` output. */
-export function metadataOf(options: {
-  targets: readonly TargetRegistry[];
-  ledger: PushStats;
-  exported: string;
-  spoolPeak: number;
-}): Metadata {
-  const { targets, ledger } = options;
-  const limits = targets.flatMap(({ host, registry }) =>
+/**
+ * The result of a push. Throws the failure of a push of one image to one repository only: there is nothing else to report.
+ */
+export function resultOf(
+  { request, stats, spool }: SharedContext,
+  images: readonly { readonly job: PushContext; readonly found: FoundImage }[],
+  { exported, changed, savePlan }: { exported: string; changed: boolean; savePlan?: SavePlan | undefined },
+): PushResult {
+  const registries = images.flatMap(({ job }) => job.registries);
+  const targets = registries.flatMap((registry) => registry.repositories);
+  const failures = targets.flatMap((target) => target.failures);
+  const [first] = failures;
+  if (first && targets.length === 1 && !registries[0]?.isActive) throw first.error;
+  const pushed = request.destinations.flatMap((reference) => {
+    const digest = targets.map((target) => target.digestOf(reference)).find((one) => one !== undefined);
+    return digest ? [{ reference, digest }] : [];
+  });
+  const [head] = pushed;
+  return {
+    digest: head?.digest,
+    imageId: images[0]!.found.imageId,
+    image: head && formatReference(withTarget(head.reference, { digest: head.digest })),
+    digests: Object.fromEntries(pushed.map(({ reference, digest }) => [formatReference(reference), digest])),
+    changed,
+    metadata: metadataOf(registries, stats, { exported, spoolPeak: spool.made?.peakBytes ?? 0 }),
+    savePlan,
+    failures,
+  };
+}
+
+function metadataOf(
+  registries: readonly TargetRegistry[],
+  stats: PushStats,
+  { exported, spoolPeak }: { exported: string; spoolPeak: number },
+): Metadata {
+  const limits = registries.flatMap(({ host, registry }) =>
     registry.limitFound === undefined ? [] : [[host, registry.limitFound] as const],
   );
   return {
-    tags: tagRecords(targets),
-    blobs: ledger.blobs,
-    bytesSent: ledger.blobs.reduce((sum, { bytesSent }) => sum + bytesSent, 0),
-    bytesResent: ledger.blobs.reduce((sum, { bytesResent }) => sum + bytesResent, 0),
-    export: options.exported,
+    tags: tagRecords(registries),
+    blobs: stats.blobs,
+    bytesSent: stats.blobs.reduce((sum, { bytesSent }) => sum + bytesSent, 0),
+    bytesResent: stats.blobs.reduce((sum, { bytesResent }) => sum + bytesResent, 0),
+    export: exported,
     limits: Object.fromEntries(limits),
-    spoolPeak: options.spoolPeak,
-    seconds: ledger.close(),
+    spoolPeak,
+    seconds: stats.close(),
   };
 }

@@ -1,4 +1,4 @@
-/** One repository at a registry, with the tags that the image gets there. Fails alone: the others are finished. */
+/** A repository with the tags that one image gets there. Fails alone: the others are finished. */
 import { now } from '../common/async.ts';
 import { formatReference, type Reference } from '../oci/reference.ts';
 import type { Digest } from '../oci/types.ts';
@@ -25,6 +25,7 @@ export class TargetRepository {
   readonly #committed = new Map<Reference, Digest>();
   readonly #refused = new Map<Reference, unknown>();
   readonly #absent = new Map<Digest, number>();
+  #hasReceived = false;
   #failure: unknown;
 
   constructor(repository: Repository, references: readonly Reference[], signal: AbortSignal) {
@@ -49,6 +50,15 @@ export class TargetRepository {
     this.#ended.abort(reason);
   }
 
+  /** Whether this push has brought a blob here, by an upload or a mount. */
+  get hasReceived(): boolean {
+    return this.#hasReceived;
+  }
+
+  noteReceived(): void {
+    this.#hasReceived = true;
+  }
+
   /** Notes that the registry has just said that it lacks a blob. */
   noteAbsent(digest: Digest): void {
     this.#absent.set(digest, now());
@@ -69,6 +79,11 @@ export class TargetRepository {
     this.#committed.set(reference, digest);
     this.#refused.delete(reference);
     if (this.unpushed.length === 0) this.#failure = undefined;
+  }
+
+  /** Notes that a tag was moved back, or never moved, because another one was refused. */
+  withdraw(reference: Reference): void {
+    this.#committed.delete(reference);
   }
 
   /** Notes that a tag was refused. A repository that refuses all of its tags has failed. */

@@ -1,169 +1,169 @@
 /**
- * Moves the pieces of an image into every target: what is there stays, what the cache has is sent from it, the rest is
- * made from the source while it is read, and sent while it is made.
+ * Carries a plan out: what is in the registry stays, what is in memory or in the cache is sent from there, the rest is read
+ * from the source, compressed while it is read, and sent while it is compressed.
  */
 
-import pLimit, { type LimitFunction } from 'p-limit';
+import pLimit from 'p-limit';
 import type { StoredBlob, StreamedBlob, StreamingBlob } from '../blob/blob.ts';
 import { layerMediaType } from '../blob/compress/compression.ts';
 import { cachedBlob, memoryBlob, readyBlob } from '../blob/ready.ts';
+import type { ImageTree } from '../oci/image-tree.ts';
 import { type Digest, MediaType } from '../oci/types.ts';
 import type { StoreSource, StreamSource } from '../source/source.ts';
 import { activeRegistries, type PushContext } from './context.ts';
 import { PushError } from './error.ts';
-import { findExisting } from './existing.ts';
-import type { ForcedBlobs, ImageBlob } from './image-blobs.ts';
-import { LayerBuilder, type QueuedBlob, UNNAMED, UploadQueue } from './upload-queue.ts';
+import { blobsOf, type ImageBlob, type UploadAgain } from './image-blobs.ts';
+import { LayerBuilder } from './layer-builder.ts';
+import { type BlobPlace, Plan } from './plan.ts';
+import { type QueuedBlob, UNNAMED, UploadQueue } from './queue.ts';
+import { SMALL_BLOB, UploadSlots } from './slots.ts';
 
 export class Transfer {
   readonly #job: PushContext;
-  readonly #force: ForcedBlobs;
-  readonly #deliveries: UploadQueue;
+  readonly #plan: Plan;
+  readonly #queue: UploadQueue;
   readonly #held: QueuedBlob[] = [];
   readonly #making = pLimit(MAKERS);
-  /** For pieces of stores. A slot is held until its piece is delivered, so that a slow registry holds back reading and compressing too. */
-  readonly #slots: LimitFunction;
-  #workshop: Promise<LayerBuilder> | undefined;
+  /** For blobs of stores. A slot is held until its blob is in every registry, so that a slow one holds back reading too. */
+  readonly #slots: UploadSlots;
+  readonly #onFirstUpload: () => void;
+  #hasBegun = false;
+  #builder: Promise<LayerBuilder> | undefined;
 
-  constructor(job: PushContext, force: ForcedBlobs) {
+  /** `onFirstUpload` is called before the first blob is sent. */
+  constructor(job: PushContext, again: UploadAgain, onFirstUpload: () => void = () => {}) {
     this.#job = job;
-    this.#force = force;
-    this.#deliveries = new UploadQueue(job, force);
-    this.#slots = pLimit(job.request.concurrency);
+    this.#onFirstUpload = onFirstUpload;
+    this.#plan = new Plan(job, again);
+    this.#queue = new UploadQueue(job, again);
+    this.#slots = new UploadSlots(job.request.concurrency);
   }
 
   /** For each plain layer (by diffID) the compressed blob that stands for it. */
   get compressed(): UploadQueue['compressed'] {
-    return this.#deliveries.compressed;
+    return this.#queue.compressed;
   }
 
   /** What the cache may keep of this transfer. */
   get kept(): UploadQueue['kept'] {
-    return this.#deliveries.kept;
+    return this.#queue.kept;
   }
 
-  /** Pieces whose source gave wrong bytes or none, with the reason; another source may do better. */
-  get spoiled(): UploadQueue['spoiled'] {
-    return this.#deliveries.spoiled;
+  /** Why a blob could not be read from its source; undefined when it was, or was not there. Another source may have it. */
+  whyUnreadable(key: Digest): unknown {
+    // A legacy layer has no name until it was read.
+    return this.#queue.unreadable.get(key) ?? this.#queue.unreadable.get(UNNAMED);
   }
 
+  /** Whether a blob is in the registry or on its way there. */
   isTaken(key: Digest): boolean {
-    return this.#deliveries.isTaken(key);
+    return this.#queue.isTaken(key);
   }
 
-  /** Takes the pieces that every target has already (by HEAD or mount), all at once; `missing` hears of each of the others. */
-  async settle(pieces: readonly ImageBlob[], missing: (piece: ImageBlob) => void = () => {}): Promise<void> {
-    await Promise.all(
-      pieces.map(async (piece) => {
-        if (!(await this.#settle(piece))) missing(piece);
-      }),
-    );
+  /** The tree is known now: its documents need no source. */
+  know(tree: ImageTree): void {
+    this.#plan.know(tree);
   }
 
   /**
-   * Asks again whenever a piece's turn comes, for somebody else may have pushed it meanwhile; but not what every registry has
-   * just denied.
+   * Sends or leaves the blobs that need no source, all registries asked at once. Resolves to those that only the source has;
+   * `missing` is called for each as soon as that is known. Throws when no registry is left.
    */
-  async #settle(piece: ImageBlob): Promise<boolean> {
-    if (this.isTaken(piece.key)) return true;
-    if (this.#force.pieces.has(piece.key) || this.#isLacking(piece)) return false;
-    const descriptor = await findExisting(this.#job, piece);
-    if (!descriptor) return false;
-    if (piece.plain) this.#deliveries.note({ diffId: piece.key, descriptor });
-    else this.#deliveries.take(piece.key);
-    return true;
-  }
-
-  /** Whether every registry has just said that it lacks all that may stand for a piece. */
-  #isLacking(piece: ImageBlob): boolean {
-    const { registries: targets, known } = this.#job;
-    const candidates = piece.plain ? known.candidates(piece.key).map(({ digest }) => digest) : [piece.key];
-    const living = targets.flatMap((target) => target.active);
-    if (candidates.length === 0 || living.length === 0) return false;
-    return candidates.every((digest) => living.every((one) => one.lacks(digest)));
-  }
-
-  /** Sends the plain layers that the cache has in compressed form; the others stay for the source. */
-  async fromCache(pieces: readonly ImageBlob[]): Promise<void> {
-    const { signal } = this.#job;
-    const missing = pieces.filter(({ key, plain }) => plain && !this.isTaken(key));
-    const cache = missing.length > 0 ? await this.#job.cache?.get() : undefined;
-    if (!cache) return;
-    await Promise.all(
-      missing.map(async (piece) => {
-        const found = await cache.restore(piece.key);
-        signal.throwIfAborted();
-        if (!found || this.isTaken(piece.key)) return;
-        const { descriptor, path } = found;
-        this.#deliveries.note({ diffId: piece.key, descriptor, path });
-        const body = await cachedBlob(path, descriptor.digest);
-        void this.#deliveries.ship({ piece, body, mediaType: descriptor.mediaType, fromCache: true });
+  async locate(blobs: readonly ImageBlob[], missing: () => void = () => {}): Promise<readonly ImageBlob[]> {
+    const needed = await Promise.all(
+      blobs.map(async (blob) => {
+        const isNeeded = await this.#needsSource(blob);
+        if (isNeeded) missing();
+        return isNeeded;
       }),
     );
+    return blobs.filter((_, index) => needed[index]);
   }
 
-  /** Sends documents and small blobs that are in memory. */
-  fromMemory(pieces: readonly ImageBlob[], documents: ReadonlyMap<Digest, Buffer>): void {
-    for (const piece of pieces) {
-      const bytes = documents.get(piece.key);
-      if (!bytes || this.isTaken(piece.key) || piece.plain) continue;
-      this.#deliveries.take(piece.key);
-      void this.#deliveries.ship({
-        piece,
-        body: memoryBlob(bytes, piece.key),
-        mediaType: piece.mediaType,
-        fromCache: false,
-      });
+  async #needsSource(blob: ImageBlob): Promise<boolean> {
+    if (this.isTaken(blob.key)) return false;
+    const place = await this.#plan.locate(blob);
+    // Two entries of a stream may be the same layer.
+    if (this.isTaken(blob.key)) return false;
+    if (place.at === 'source') return true;
+    await this.#take(blob, place);
+    return false;
+  }
+
+  async #take(blob: ImageBlob, place: Exclude<BlobPlace, { at: 'source' }>): Promise<void> {
+    const { mediaType } = blob;
+    if (place.at === 'registry') {
+      if (blob.plain) this.#queue.note({ diffId: blob.key, descriptor: place.descriptor });
+      else this.#queue.take(blob.key);
+    } else if (place.at === 'memory') {
+      this.#queue.take(blob.key);
+      void this.#add({ blob, body: memoryBlob(place.bytes, blob.key), mediaType, fromCache: false });
+    } else {
+      const { descriptor, path } = place;
+      this.#queue.note({ diffId: blob.key, descriptor, path });
+      const body = await cachedBlob(path, descriptor.digest);
+      void this.#add({ blob, body, mediaType: descriptor.mediaType, fromCache: true });
     }
   }
 
-  /** Moves what is missing out of a store: several pieces at once, the largest first. Never reads what is there. */
-  async fromStore(source: StoreSource, pieces: readonly ImageBlob[]): Promise<void> {
-    const bySize = [...pieces].sort((a, b) => (b.size ?? 0) - (a.size ?? 0));
-    await Promise.all(
-      bySize.map((piece) =>
-        this.#slots(async () => {
-          activeRegistries(this.#job);
-          if (await this.#settle(piece)) return;
-          this.#deliveries.take(piece.key);
-          await this.#fromStored(source, piece);
-        }),
-      ),
-    );
+  /**
+   * Moves what is missing out of a store: small blobs as soon as they are known to be missing, then the largest first. Nothing
+   * is read of what is there. `onRead` is called before the first blob is opened.
+   */
+  async fromStore(source: StoreSource, blobs: readonly ImageBlob[], onRead: () => void = () => {}): Promise<void> {
+    const located = new Map(blobs.map((blob) => [blob, this.#needsSource(blob)]));
+    const send = async (blob: ImageBlob): Promise<void> => {
+      if (!(await located.get(blob))) return;
+      await this.#slots.run(blob.size, async () => {
+        activeRegistries(this.#job);
+        if (this.isTaken(blob.key)) return;
+        this.#queue.take(blob.key);
+        onRead();
+        await this.#fromStored(source, blob);
+      });
+    };
+    const isSmall = ({ size }: ImageBlob) => size !== undefined && size <= SMALL_BLOB;
+    const small = Promise.allSettled(blobs.filter(isSmall).map(send));
+    // Of large blobs the largest goes first, and it must be known which that is.
+    await Promise.allSettled(located.values());
+    const large = blobs
+      .filter((blob) => !isSmall(blob))
+      .sort((a, b) => (b.size ?? Infinity) - (a.size ?? Infinity) || 0);
+    const sent = [...(await Promise.allSettled(large.map(send))), ...(await small)];
+    // Every reading has ended: the store can be closed.
+    const failed = sent.find(({ status }) => status === 'rejected');
+    if (failed?.status === 'rejected') throw failed.reason;
   }
 
-  async #fromStored(source: StoreSource, piece: ImageBlob): Promise<void> {
+  async #fromStored(source: StoreSource, blob: ImageBlob): Promise<void> {
+    const { key, plain, mediaType } = blob;
     try {
-      const stored = await source.open(piece.key);
+      const stored = await source.open(key);
       if (!stored) {
-        this.#deliveries.leave(piece.key);
+        this.#queue.leave(key);
         return;
       }
-      assertAsDescribed(stored, piece);
-      const body = piece.plain ? undefined : readyBlob(stored, piece.key, this.#job);
-      if (piece.plain) {
-        await this.#shipWhileMade(piece, (workshop) => workshop.compress(stored.read(), piece.key));
-      } else if (body) {
-        await this.#deliveries.ship({ piece, body, mediaType: piece.mediaType, fromCache: false });
-      } else {
-        await this.#shipWhileMade(piece, (workshop) => workshop.passThrough(stored.read(), piece.key));
-      }
+      assertAsDescribed(stored, blob);
+      const body = plain ? undefined : readyBlob(stored, key, this.#job);
+      if (body) await this.#add({ blob, body, mediaType, fromCache: false });
+      else if (plain) await this.#sendWhileMade(blob, (builder) => builder.compress(stored.read(), key));
+      else await this.#sendWhileMade(blob, (builder) => builder.passThrough(stored.read(), key));
     } catch (error) {
-      this.#deliveries.spoil(piece.key, error);
+      this.#queue.markUnreadable(key, error);
     }
   }
 
   /** Sends a blob while it is made; the next one is begun when this one is made, sent or not. */
-  async #shipWhileMade(piece: ImageBlob, make: (workshop: LayerBuilder) => StreamingBlob): Promise<void> {
-    const workshop = await this.#openWorkshop();
-    const { shipped } = await this.#making(async () => {
-      const made = make(workshop);
-      const shipped = this.#deliveries.ship(this.#madeShipment(piece, made));
-      // A failure is the shipment's to tell; here it only frees the place.
-      await Promise.race([made.completed().catch(() => {}), shipped]);
-      return { shipped };
+  async #sendWhileMade(blob: ImageBlob, make: (builder: LayerBuilder) => StreamingBlob): Promise<void> {
+    const builder = await this.#openBuilder();
+    const { sent } = await this.#making(async () => {
+      const made = make(builder);
+      const sent = this.#add(this.#madeBlob(blob, made));
+      // A failure is reported by the queue; here it only ends the waiting.
+      await Promise.race([made.completed().catch(() => {}), sent]);
+      return { sent };
     });
-    await shipped;
+    await sent;
   }
 
   /**
@@ -175,58 +175,69 @@ export class Transfer {
     source: StreamSource,
     options: { isWanted(key: Digest): boolean; isComplete(): boolean; hold: boolean },
   ): Promise<void> {
-    // Before there is an entry: one that breaks must find somebody who listens.
-    const workshop = await this.#openWorkshop();
-    for await (const entry of entriesUntil(source.blobs(), this.#deliveries.abandoned)) {
+    // Before there is an entry: one that breaks must find a listener.
+    const builder = await this.#openBuilder();
+    for await (const entry of entriesUntil(source.blobs(), this.#queue.abandoned)) {
       activeRegistries(this.#job);
       if (options.isComplete()) break;
-      const piece = blobOfEntry(entry);
-      if (piece && !(options.isWanted(piece.key) && !(await this.#settle(piece)))) {
+      const blob = blobOfEntry(entry);
+      if (blob && !(options.isWanted(blob.key) && (await this.#needsSource(blob)))) {
         entry.body.destroy();
         continue;
       }
-      const shipment = this.#shipmentOf(entry, piece, workshop);
-      if (options.hold) this.#hold(shipment);
-      else void this.#deliveries.ship(shipment);
+      const queued = this.#queuedOf(entry, blob, builder);
+      if (options.hold) this.#hold(queued);
+      else void this.#add(queued);
     }
     activeRegistries(this.#job);
   }
 
-  #shipmentOf(entry: StreamedBlob, piece: ImageBlob | undefined, workshop: LayerBuilder): QueuedBlob {
-    if (piece) this.#deliveries.take(piece.key);
-    const plain = piece ? piece.plain : entry.format === 'tar';
-    const made = plain ? workshop.compress(entry.body, piece?.key) : workshop.passThrough(entry.body, piece?.key);
-    return this.#madeShipment(piece ?? unnamedLayer(entry), made);
+  #queuedOf(entry: StreamedBlob, blob: ImageBlob | undefined, builder: LayerBuilder): QueuedBlob {
+    if (blob) this.#queue.take(blob.key);
+    const plain = blob ? blob.plain : entry.format === 'tar';
+    const made = plain ? builder.compress(entry.body, blob?.key) : builder.passThrough(entry.body, blob?.key);
+    return this.#madeBlob(blob ?? unnamedLayer(entry), made);
   }
 
-  /** Keeps a blob back until the tree is known. It is made to its end: nothing could be let go to make room for it. */
-  #hold(shipment: QueuedBlob): void {
-    shipment.body.reach(Number.POSITIVE_INFINITY).catch(() => {});
-    this.#held.push(shipment);
+  /** Keeps a blob back until the tree is known. It is made to its end: nothing could be sent to make room for it. */
+  #hold(queued: QueuedBlob): void {
+    queued.body.reach(Number.POSITIVE_INFINITY).catch(() => {});
+    this.#held.push(queued);
   }
 
   /** Sends what was held until the tree was known, and drops what it does not name. */
   async releaseHeld(isWanted: (key: Digest) => boolean): Promise<void> {
-    for (const shipment of this.#held.splice(0)) {
-      if (isWanted(shipment.piece.key)) void this.#deliveries.ship(shipment);
-      else await shipment.made?.release();
+    for (const queued of this.#held.splice(0)) {
+      if (isWanted(queued.blob.key)) void this.#add(queued);
+      else await queued.made?.release();
     }
   }
 
   /** Loaded and opened for the first blob that is made. */
-  #openWorkshop(): Promise<LayerBuilder> {
-    this.#workshop ??= LayerBuilder.open(this.#job);
-    return this.#workshop;
+  #openBuilder(): Promise<LayerBuilder> {
+    this.#builder ??= LayerBuilder.open(this.#job);
+    return this.#builder;
   }
 
-  #madeShipment(piece: ImageBlob, made: StreamingBlob): QueuedBlob {
-    const mediaType = piece.plain ? layerMediaType(this.#job.request.compression) : piece.mediaType;
-    return { piece, body: made, made, mediaType, fromCache: false };
+  #madeBlob(blob: ImageBlob, made: StreamingBlob): QueuedBlob {
+    const mediaType = blob.plain ? layerMediaType(this.#job.request.compression) : blob.mediaType;
+    return { blob, body: made, made, mediaType, fromCache: false };
   }
 
-  /** Waits until every delivery has ended, well or not. Throws when no target is left. */
-  delivered(): Promise<void> {
-    return this.#deliveries.ended();
+  #add(queued: QueuedBlob): Promise<void> {
+    if (!this.#hasBegun) this.#onFirstUpload();
+    this.#hasBegun = true;
+    return this.#queue.add(queued);
+  }
+
+  /** Waits until every upload has ended, well or not. Throws when no registry is left. */
+  finished(): Promise<void> {
+    return this.#queue.finished();
+  }
+
+  /** The blobs of a tree that neither a registry has nor an upload brings. */
+  missingOf(tree: ImageTree): readonly ImageBlob[] {
+    return blobsOf(tree).filter(({ key }) => !this.isTaken(key));
   }
 }
 
@@ -237,13 +248,8 @@ export class Transfer {
 function assertAsDescribed({ format, size }: StoredBlob, { key, plain, size: described }: ImageBlob): void {
   const remedy = 'the image is damaged where it is kept: build, pull or save it again';
   if (plain && format !== 'tar' && format !== 'other') {
-    throw new PushError(
-      'Export',
-      `the layer ${key} is compressed (${format}), and the image's config says that it is not`,
-      {
-        remedy,
-      },
-    );
+    const what = `the layer ${key} is compressed (${format}), and the image's config says that it is not`;
+    throw new PushError('Export', what, { remedy });
   }
   if (plain || size === undefined || described === undefined || size === described) return;
   throw new PushError('Export', `the blob ${key} has ${size} bytes where its descriptor says ${described}`, { remedy });
@@ -255,11 +261,9 @@ function assertAsDescribed({ format, size }: StoredBlob, { key, plain, size: des
  */
 const MAKERS = 2;
 
-/** The entries of a stream: as long as somebody wants them, and as the pieces that they are. */
-
 /**
- * Gives what `source` gives until `abandoned` resolves. A tool that exports may take its time over the rest of a large
- * entry, or stand still: whoever has nobody left to send to does not wait for it.
+ * Yields what `source` yields until `abandoned` resolves. A tool that exports may take its time over the rest of a large
+ * entry, or stand still: when no registry is left, it is not waited for.
  */
 export async function* entriesUntil<T>(source: AsyncIterable<T>, abandoned: Promise<void>): AsyncGenerator<T> {
   const iterator = source[Symbol.asyncIterator]();
@@ -279,27 +283,18 @@ export async function* entriesUntil<T>(source: AsyncIterable<T>, abandoned: Prom
   }
 }
 
-/** The piece that an entry is by its name and first bytes; undefined for the legacy form, which does not tell. */
+/** The blob that an entry is by its name and first bytes; undefined for the legacy form, which does not tell. */
 export function blobOfEntry(entry: StreamedBlob): ImageBlob | undefined {
   if (!entry.digest) return undefined;
   const plain = entry.format === 'tar';
-  const mediaType = plain
-    ? MediaType.ociLayer
-    : entry.format === 'zstd'
-      ? MediaType.ociLayerZstd
-      : MediaType.ociLayerGzip;
+  const compressed = entry.format === 'zstd' ? MediaType.ociLayerZstd : MediaType.ociLayerGzip;
+  const mediaType = plain ? MediaType.ociLayer : compressed;
   return { key: entry.digest, plain, mediaType, size: entry.size, diffId: plain ? entry.digest : undefined };
 }
 
-/** The piece of a legacy `<id>/layer.tar`, whose diffID only its bytes will tell. */
+/** The layer of a legacy `<id>/layer.tar`, whose diffID only its bytes will tell. */
 export function unnamedLayer({ name, size }: StreamedBlob): ImageBlob {
   // `<id>/layer.tar`: the ID of the old form tells the layers apart, though it is no digest of theirs.
-  return {
-    key: UNNAMED,
-    plain: true,
-    mediaType: MediaType.ociLayer,
-    size,
-    diffId: undefined,
-    label: name.slice(0, 12),
-  };
+  const label = name.slice(0, 12);
+  return { key: UNNAMED, plain: true, mediaType: MediaType.ociLayer, size, diffId: undefined, label };
 }

@@ -121,7 +121,7 @@ export interface ConfirmedManifest {
  */
 export async function putManifest(place: Place, put: ManifestPut): Promise<ConfirmedManifest> {
   const digest = digestOf(put.bytes);
-  // serverless-registry stores a manifest under any digest that it is told.
+  // serverless-registry stores a manifest under any digest that it is given.
   if (isDigest(put.reference) && put.reference !== digest)
     throw new Error(`a manifest with the digest ${digest} cannot be put as ${put.reference}`);
   const patience = new Patience(place.context, { label: `manifest ${put.reference}`, signal: put.signal });
@@ -226,7 +226,7 @@ export async function deleteManifest(
 /** A registry of a hundred thousand tags lists them in pages of 100 to 1000; more pages than this are a loop. */
 const MOST_PAGES = 2_000;
 
-/** distribution's default page; Docker Hub and ECR have at most so many in one. */
+/** distribution's default page; Docker Hub and ECR have at most this number in one. */
 const TAGS_A_PAGE = 1_000;
 
 /** All tags of a repository. distribution-spec, "Listing Tags": the next page is named by `Link: <url>; rel="next"`. */

@@ -20,6 +20,8 @@ export interface RegistryOptions {
   /** False: any certificate is accepted, with a warning. Default: true. */
   readonly tlsVerify?: boolean | undefined;
   readonly credentials?: Credentials | undefined;
+  /** Sources of credentials that could not be used: named when the registry refuses a request. */
+  readonly credentialProblems?: readonly string[] | undefined;
   /** Connections at the same time, beside one for short requests. Default: 5. */
   readonly concurrency?: number | undefined;
   /** For HTTPS_PROXY, HTTP_PROXY, NO_PROXY and certs.d. */
@@ -51,8 +53,20 @@ export class Registry {
 
   /** Nothing is sent yet. Throws when `ca` or the host can't be read. */
   constructor(options: RegistryOptions) {
-    const { host, insecure, ca, tlsVerify, concurrency, credentials, env, chunkSize, maxRetries, timeouts, clock } =
-      options;
+    const {
+      host,
+      insecure,
+      ca,
+      tlsVerify,
+      concurrency,
+      credentials,
+      credentialProblems,
+      env,
+      chunkSize,
+      maxRetries,
+      timeouts,
+      clock,
+    } = options;
     const maxWait = options.maxWait ?? DEFAULT_MAX_WAIT_MS;
     const onEvent = (event: RegistryEvent): void => options.onEvent(event);
     const backoff = new Backoff({ clock, maxWait });
@@ -64,10 +78,11 @@ export class Registry {
       tlsVerify,
       concurrency,
       credentials,
+      credentialProblems,
       env,
       backoff,
       timeouts,
-      onEvent: (event) => onEvent(told(event)),
+      onEvent: (event) => onEvent(eventOf(event)),
     });
     this.#context = {
       transport: this.#transport,
@@ -95,11 +110,11 @@ export class Registry {
 
   /**
    * Opens `concurrency` connections, which requests then find ready; sends nothing. With a bearer challenge one token is asked for
-   * the repositories that `repository` was called for (pull and push) and for those of `pull`, to read and mount from.
+   * the repositories that `repository` was called for and for those of `pull`, to read and mount from.
    */
   connect(pull: readonly string[] = []): void {
-    const push = [...this.#repositories.keys()].map((name) => `repository:${name}:pull,push`);
-    this.#transport.connect([...push, ...pull.map((name) => `repository:${name}:pull`)]);
+    const known = [...this.#repositories.values()].flatMap(({ scopes }) => scopes);
+    this.#transport.connect([...known, ...pull.map((name) => `repository:${name}:pull`)]);
   }
 
   /** The largest body (bytes) that this host was found, or announced, to take; undefined when nothing is known. */
@@ -117,5 +132,5 @@ export class Registry {
   }
 }
 
-const told = (event: TransportEvent): RegistryEvent =>
+const eventOf = (event: TransportEvent): RegistryEvent =>
   event.type === 'debug' ? { type: 'debug', text: event.line } : event;

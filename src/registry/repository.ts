@@ -21,6 +21,8 @@ import { run } from './upload/upload.ts';
 
 export class Repository {
   readonly name: string;
+  /** The bearer scopes of its requests. */
+  readonly scopes: readonly string[];
   readonly #place: Place;
   readonly #sessions: OpenSessions;
   /** Sessions that a refused mount opened: they wait for the upload of that blob. */
@@ -29,11 +31,12 @@ export class Repository {
   /** `access`: what its tokens ask for; token servers may refuse `push` to users who may only read. */
   constructor(name: string, context: HostContext, sessions: OpenSessions, access: 'pull' | 'pull,push' = 'pull,push') {
     this.name = name;
+    this.scopes = [`repository:${name}:${access}`];
     this.#sessions = sessions;
     this.#place = {
       context,
       name,
-      scopes: [`repository:${name}:${access}`],
+      scopes: this.scopes,
       url: (path) => new URL(`/v2/${name}/${path}`, context.transport.origin),
     };
   }

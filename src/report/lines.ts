@@ -1,5 +1,6 @@
 /** A push told line by line, for logs: a line when the first bytes of a blob go, at most one progress line every few seconds, a line when it ends. */
 import { now as clock } from '../common/async.ts';
+import { printable } from '../common/printable.ts';
 import type { PushEvent } from '../push/events.ts';
 import { formatBytes, formatSeconds, plural } from './format.ts';
 import { Progress } from './progress.ts';
@@ -35,7 +36,8 @@ export class LineTeller {
   tell(event: PushEvent): Line[] {
     this.#progress.note(event);
     const line = this.#lineOf(event) ?? this.#startLine(event);
-    if (line) return [line];
+    // The words of registries, archives and helpers are among them.
+    if (line) return [{ level: line.level, text: printable(line.text) }];
     return event.type === 'blob-progress' || event.type === 'made' ? this.#progressLine() : [];
   }
 

@@ -18,16 +18,24 @@ export type Compression = Exclude<BlobFormat, 'tar' | 'other'>;
 
 /**
  * The format of content from its first HEAD_BYTES (all there are, if fewer). `ustar` at 257 is POSIX.1-2017 pax, "ustar Header
- * Block"; gzip RFC 1952; zstd RFC 8878, whose skippable frames may come first (pzstd writes one before each frame).
+ * Block"; older tars and volume labels (tar -V) have no magic and a checksum; gzip RFC 1952; zstd RFC 8878, whose skippable frames may come first (pzstd writes one before each frame).
  */
 export function blobFormat(head: Buffer): BlobFormat {
   if (head[0] === 0x1f && head[1] === 0x8b) return 'gzip';
   if (head.length >= 4 && (head.readUInt32LE(0) === ZSTD_MAGIC || isSkippable(head.readUInt32LE(0)))) return 'zstd';
   if (head.subarray(0, 6).equals(XZ_MAGIC)) return 'xz';
   if (/^BZh[1-9](1AY&SY|\x17rE8P\x90)/.test(head.toString('latin1', 0, 10))) return 'bzip2';
-  if (head.toString('latin1', MAGIC_OFFSET, MAGIC_OFFSET + 5) === 'ustar') return 'tar';
+  if (head.toString('latin1', MAGIC_OFFSET, MAGIC_OFFSET + 5) === 'ustar' || hasTarChecksum(head)) return 'tar';
   // A layer without a file is nothing but the end-of-archive mark.
   return head.length >= HEAD_BYTES && head.every((byte) => byte === 0) ? 'tar' : 'other';
+}
+
+/** The sum of all bytes of a tar header, those of the sum itself (8 at 148) taken as spaces. */
+function hasTarChecksum(head: Buffer): boolean {
+  const written = /^ *([0-7]+)[ \0]/.exec(head.toString('latin1', 148, 156))?.[1];
+  if (head.length < HEAD_BYTES || written === undefined) return false;
+  const sum = head.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 0x20 : byte), 0);
+  return sum === Number.parseInt(written, 8);
 }
 
 /** Whether a format is that of compressed content. */
@@ -125,7 +133,7 @@ async function* throughTool(packed: Packed, format: 'xz' | 'bzip2'): AsyncGenera
     const [code, signal] = await ended;
     await feeding;
     if (broken !== undefined) throw broken;
-    if (code !== 0) throw new Error(`${command}: ${complaint.trim() || `ended with ${signal ?? `exit code ${code}`}`}`);
+    if (code !== 0) throw new Error(complaint.trim() || `${command} ended with ${signal ?? `exit code ${code}`}`);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
     throw new ImageError('Archive', `${format} is decompressed by the program ${command}: ${messageOf(error)}`, {

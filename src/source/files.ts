@@ -149,7 +149,11 @@ export class FolderFiles implements Files {
   }
 
   async size(path: string): Promise<number | undefined> {
-    return this.#found(path, async () => (await stat(join(this.#folder, path))).size);
+    return this.#found(path, async () => {
+      const found = await stat(join(this.#folder, path));
+      if (found.isFile()) return found.size;
+      throw new NotRegularError(path, 'something else');
+    });
   }
 
   async close(): Promise<void> {

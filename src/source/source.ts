@@ -40,6 +40,8 @@ export interface FoundImage {
 export interface EnginePush {
   /** Plain HTTP or an unknown certificate is fine. */
   readonly insecure: boolean;
+  /** Variables for the engine's command in place of its own: where the credentials are. */
+  readonly env?: NodeJS.ProcessEnv | undefined;
   readonly signal: AbortSignal;
   readonly debug: (line: string) => void;
 }

@@ -2,6 +2,7 @@
 
 import cliProgress, { type MultiBar, type SingleBar } from 'cli-progress';
 import { now } from '../common/async.ts';
+import { printable } from '../common/printable.ts';
 import type { PushEvent } from '../push/events.ts';
 import { formatBytes, formatPercent, formatSeconds } from '../report/format.ts';
 import { type Line, LineTeller } from '../report/lines.ts';
@@ -87,7 +88,7 @@ export class Bars {
     const { moving } = this.#progress;
     const blob = moving.find((one) => keyOf(one) === key);
     const until = this.#pauses.get(key);
-    if (blob) return blobRow(blob, this.#name(blob), until && until - now(), columns);
+    if (blob) return blobRow(blob, printable(this.#name(blob)), until && until - now(), columns);
     const hidden = moving.length - this.#rows.size;
     return totalRow(this.#progress, hidden > 0 ? `total (${hidden} more)` : 'total'.padEnd(12), columns);
   }

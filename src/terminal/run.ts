@@ -1,6 +1,8 @@
 /** One run of the command: flags, push, output, exit code. */
+
 import manifest from '../../package.json' with { type: 'json' };
 import { cacheFolder, endingSignals } from '../common/platform.ts';
+import { printable, printableJson } from '../common/printable.ts';
 import { CancelledError, explainLine } from '../push/error.ts';
 import type { PushEvent, Report } from '../push/events.ts';
 import { InputError } from '../push/input-values.ts';
@@ -13,19 +15,22 @@ import { type Command, parseFlags, USAGE, UsageError } from './flags.ts';
 
 const EXIT = { done: 0, failed: 1, usage: 2, cancelled: 130 } as const;
 
-/** Runs the command. Gives the exit code; nothing is thrown. */
+/** The version of this build, out of package.json. */
+export const VERSION: string = manifest.version;
+
+/** Runs the command. Returns the exit code; throws nothing. */
 export async function runTerminal(args: readonly string[], process: NodeJS.Process): Promise<number> {
   try {
     const command = parseFlags(args);
     if (command.show) return show(command.show, process);
-    // Standard output is for the result alone; @actions/io tells it about folders in PATH that it may not enter.
+    // Standard output is for the result alone; @actions/io writes there about folders in PATH that it may not enter.
     console.log = command.verbose ? console.error : () => {};
     const password = command.passwordFromStdin ? await readPassword(process.stdin) : '';
     const request = parseRequest(
       { ...command.inputs, password },
       { env: process.env, workDir: cacheFolder(process.env), remoteCache: false },
     );
-    return await pushAndTell(request, command, process);
+    return await pushAndReport(request, command, process);
   } catch (error) {
     return complain(error, process);
   }
@@ -36,7 +41,7 @@ function show(what: 'usage' | 'version', process: NodeJS.Process): number {
   return EXIT.done;
 }
 
-async function pushAndTell(
+async function pushAndReport(
   request: PushRequest | MergeRequest,
   command: Command,
   process: NodeJS.Process,
@@ -44,24 +49,28 @@ async function pushAndTell(
   const cancel = new AbortController();
   const stop = () => cancel.abort(new Error('interrupted'));
   for (const signal of endingSignals()) process.once(signal, stop);
-  const teller = openTeller(request, command, process);
-  let result: PushResult;
-  try {
-    result = await push(request, teller.report, cancel.signal);
-  } finally {
-    teller.close();
-  }
-  const { digest, imageId, image, metadata, failures } = result;
-  if (command.json) process.stdout.write(`${JSON.stringify({ digest, imageid: imageId, image, metadata })}\n`);
-  else if (image && failures.length === 0) process.stdout.write(`${image}\n`);
+  const display = openDisplay(request, command, process);
+  const result = await push(request, display.report, cancel.signal).finally(() => display.close());
+  writeResult(result, command, process);
+  return result.failures.length > 0 ? EXIT.failed : EXIT.done;
+}
+
+/** What names the pushed image is printed only when every destination has confirmed it; `metadata` says which of them did. */
+function writeResult(result: PushResult, { json }: Command, { stdout, stderr }: NodeJS.Process): void {
+  const { imageId, image, metadata, failures } = result;
+  const isDone = failures.length === 0;
+  const { digest, digests, changed } = result as PushResult & { digests?: object; changed?: boolean };
+  if (json) {
+    const pushed = isDone ? { digest, image, digests, changed } : {};
+    stdout.write(`${printableJson({ ...pushed, imageid: imageId, metadata })}\n`);
+  } else if (image && isDone) stdout.write(`${image}\n`);
   for (const { destination, error } of failures) {
-    process.stderr.write(`error: ${destination}: ${explainLine(error)}\n`);
+    stderr.write(`error: ${printable(`${destination}: ${explainLine(error)}`)}\n`);
   }
-  return failures.length > 0 ? EXIT.failed : EXIT.done;
 }
 
 /** Bars where a person looks on, lines everywhere else. Both on standard error: standard output is for the result. */
-function openTeller(
+function openDisplay(
   request: PushRequest | MergeRequest,
   { verbose }: Command,
   { stderr }: NodeJS.Process,
@@ -82,7 +91,8 @@ function openTeller(
 }
 
 function complain(error: unknown, process: NodeJS.Process): number {
-  process.stderr.write(`error: ${error instanceof UsageError ? error.message : explainLine(error)}\n`);
+  const text = printable(error instanceof UsageError ? error.message : explainLine(error));
+  process.stderr.write(`error: ${text}\n`);
   if (error instanceof UsageError) process.stderr.write('Run chunked-push --help for the usage.\n');
   if (error instanceof UsageError || error instanceof InputError) return EXIT.usage;
   return error instanceof CancelledError ? EXIT.cancelled : EXIT.failed;
@@ -96,7 +106,3 @@ async function readPassword(stdin: NodeJS.ReadStream): Promise<string> {
     .toString('utf8')
     .replace(/\r?\n$/, '');
 }
-
-/** The version of this build, out of package.json. */
-
-export const VERSION: string = manifest.version;

@@ -2,7 +2,7 @@ import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { CredentialsError, resolveCredentials } from '../../../src/registry/auth/credentials.ts';
+import { resolveCredentials } from '../../../src/registry/auth/credentials.ts';
 
 const base64 = (text: string): string => Buffer.from(text).toString('base64');
 
@@ -32,12 +32,17 @@ async function helper(name: string, script: string): Promise<void> {
   await chmod(await write(`bin/docker-credential-${name}`, `#!/bin/sh\nread -r server\n${script}\n`), 0o755);
 }
 
-const find = (registry: string, more: object = {}, env: NodeJS.ProcessEnv = {}) =>
+const search = (registry: string, more: object = {}, env: NodeJS.ProcessEnv = {}) =>
   resolveCredentials({
     registry,
     env: { HOME: home, PATH: process.env.PATH, XDG_RUNTIME_DIR: join(home, 'run'), ...env },
     ...more,
   });
+
+const find = async (...query: Parameters<typeof search>) => (await search(...query)).credentials;
+
+/** What could not be used on the way. */
+const problems = async (...query: Parameters<typeof search>) => (await search(...query)).problems.join('; ');
 
 describe('inputs', () => {
   it('come before everything else', async () => {
@@ -82,9 +87,7 @@ describe("Docker's config file", () => {
   it('may be the content of DOCKER_AUTH_CONFIG', async () => {
     const config = JSON.stringify({ auths: { 'r.test': { auth: base64('env:p') } } });
     expect(await find('r.test', {}, { DOCKER_AUTH_CONFIG: config })).toMatchObject({ username: 'env' });
-    await expect(find('r.test', {}, { DOCKER_AUTH_CONFIG: '{' })).rejects.toThrow(
-      'DOCKER_AUTH_CONFIG is not valid JSON',
-    );
+    expect(await problems('r.test', {}, { DOCKER_AUTH_CONFIG: '{' })).toContain('DOCKER_AUTH_CONFIG is not valid JSON');
   });
 
   it('has identity and registry tokens', async () => {
@@ -152,21 +155,69 @@ describe("Docker's config file", () => {
     ['{"auths": {"r.test": {"auth": 7}}}', 'has an "auth" for r.test that is not base64 of user:password'],
     ['{"credHelpers": {"r.test": 7}}', 'has a "credHelpers"'],
     ['{"credsStore": {}}', 'has a "credsStore"'],
-  ])('that is broken is an error that names it and gives nothing away: %s', async (text, words) => {
+  ])('that is broken is named, gives nothing away, and does not end the search: %s', async (text, words) => {
     const file = await docker(text);
-    const error = await find('r.test').then(
-      () => expect.unreachable(),
-      (caught: unknown) => caught as CredentialsError,
-    );
-    expect(error).toBeInstanceOf(CredentialsError);
-    expect(error.message).toContain(`${file} ${words}`);
-    expect(error.remedy).toContain('set username and password');
-    expect(`${error.message}${error.stack}${String(error.cause)}`).not.toContain('c2VjcmV0');
+    await write('.config/containers/auth.json', { auths: { 'r.test': { auth: base64('next:x') } } });
+    const { credentials, problems } = await search('r.test');
+    expect(credentials).toMatchObject({ username: 'next' });
+    expect(problems).toHaveLength(1);
+    expect(problems[0]).toContain(`${file} ${words}`);
+    expect(problems[0]).not.toContain('c2VjcmV0');
   });
 
-  it('that can not be read is an error that names it', async () => {
+  it.each([
+    ['null entries', { auths: { 'a.test': null, 'r.test': { auth: base64('bob:x') } } }],
+    [
+      'entries of other registries that are no base64',
+      { auths: { 'a.test': { auth: '%%%' }, 'r.test': { auth: base64('bob:x') } } },
+    ],
+    [
+      'null in place of the lists',
+      { auths: { 'r.test': { auth: base64('bob:x') } }, credHelpers: null, credsStore: null },
+    ],
+    ['a byte order mark', `\uFEFF${JSON.stringify({ auths: { 'r.test': { auth: base64('bob:x') } } })}`],
+    [
+      'an undecodable auth beside a user name',
+      { auths: { 'r.test': { auth: '%%%', username: 'bob', password: 'x' } } },
+    ],
+  ])('with %s is read', async (_, content) => {
+    await docker(content);
+    expect(await find('r.test')).toMatchObject({ username: 'bob', password: 'x' });
+  });
+
+  it('that can not be read is named', async () => {
     await mkdir(join(home, '.docker/config.json'), { recursive: true });
-    await expect(find('r.test')).rejects.toThrow('can not be read (EISDIR)');
+    expect(await problems('r.test')).toContain('can not be read');
+  });
+});
+
+describe("docker/login-action's scope", () => {
+  const scoped = (place: string) =>
+    write(`.docker/buildx/config/${place}/config.json`, { auths: { 'r.test': { auth: base64(`${place}:x`) } } });
+
+  it('comes before the config file, the most specific first', async () => {
+    await docker({ auths: { 'r.test': { auth: base64('file:x') } } });
+    const user = async (...repositories: string[]) => (await find('r.test', { repositories }))?.username;
+    const places = ['r.test', 'r.test@push', 'r.test/team', 'r.test/team/app', 'r.test/team/app@push'];
+    for (const place of places) {
+      await scoped(place);
+      expect(await user('team/app')).toBe(place);
+    }
+    expect(await user('team/other')).toBe('r.test/team');
+    expect(await user('other')).toBe('r.test@push');
+    expect(await user('team/app', 'team/other')).toBe('r.test/team');
+    await scoped('r.test/team/app@pull');
+    expect(await user('team/app')).toBe('r.test/team/app@push');
+  });
+
+  it('lies where BUILDX_CONFIG or DOCKER_CONFIG say; Docker Hub has the name of its API', async () => {
+    const hub = { auths: { 'https://index.docker.io/v1/': { auth: base64('hub:x') } } };
+    await write('bx/config/registry-1.docker.io/team/app/config.json', hub);
+    const query = { repositories: ['team/app'] };
+    expect(await find('docker.io', query)).toBeUndefined();
+    expect(await find('docker.io', query, { BUILDX_CONFIG: join(home, 'bx') })).toMatchObject({ username: 'hub' });
+    await write('dc/buildx/config/registry-1.docker.io@push/config.json', hub);
+    expect(await find('docker.io', query, { DOCKER_CONFIG: join(home, 'dc') })).toMatchObject({ username: 'hub' });
   });
 });
 
@@ -198,19 +249,35 @@ describe('credential helpers', () => {
   });
 
   it.each([
-    ['missing', undefined, /docker-credential-x could not be run/],
+    ['missing', undefined, /docker-credential-x is not installed/],
     ['failing', 'echo "no session"; exit 3', /docker-credential-x failed with exit code 3: no session/],
     ['silent', 'true', /docker-credential-x did not answer in JSON/],
     ['strange', 'echo "{\\"Secret\\":1}"', /docker-credential-x answered without Username and Secret/],
-  ])('that are %s are an error that names them', async (_, script, words) => {
+  ])('that are %s are named, and the search goes on', async (_, script, words) => {
     if (script !== undefined) await helper('x', script);
-    await docker({ credHelpers: { 'r.test': 'x' } });
-    await expect(find('r.test')).rejects.toThrow(words);
+    await docker({ credHelpers: { 'r.test': 'x' }, auths: { 'r.test': { auth: base64('file:x') } } });
+    const { credentials, problems } = await search('r.test');
+    expect(credentials).toMatchObject({ username: 'file' });
+    expect(problems).toEqual([expect.stringMatching(words)]);
+  });
+
+  it.each([
+    ['answer', 'echo \'{"Username":"bob","Secret":"x"}\'', { username: 'bob' }],
+    ['know nothing', 'echo "credentials not found in native keychain"; exit 1', undefined],
+    ['know nothing, and say it late', 'exec <&-; sleep 0.1; echo "credentials not found in x"; exit 1', undefined],
+  ])('that do not read which server is meant, and %s', async (_, script, wanted) => {
+    await chmod(await write('bin/docker-credential-deaf', `#!/bin/sh\n${script}\n`), 0o755);
+    await docker({ credsStore: 'deaf' });
+    for (let n = 0; n < 10; n++) {
+      const found = await search('r.test');
+      if (wanted === undefined) expect(found).toEqual({ credentials: undefined, problems: [] });
+      else expect(found.credentials).toMatchObject(wanted);
+    }
   });
 
   it('that are no name of a program are not run', async () => {
     await docker({ credHelpers: { 'r.test': '../../bin/x --flag' } });
-    await expect(find('r.test')).rejects.toThrow('is no name of a program');
+    expect(await problems('r.test')).toContain('is no name of a program');
   });
 });
 

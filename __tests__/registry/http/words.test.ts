@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { firstLine, oneLine, readableReason, registryCodes } from '../../../src/registry/http/error-body.ts';
+import { oneLine } from '../../../src/common/printable.ts';
+import { firstLine, readableReason, registryCodes } from '../../../src/registry/http/error-body.ts';
 import { seeded } from '../helpers/random.ts';
 
 describe('registryCodes', () => {

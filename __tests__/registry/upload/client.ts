@@ -95,9 +95,6 @@ export interface Client {
   readonly events: RegistryEvent[];
 }
 
-/** Waits are recorded, not waited for. */
-export const WAITS: number[] = [];
-
 export function connect(host: string, options: Partial<RegistryOptions> = {}): Client {
   const events: RegistryEvent[] = [];
   const registry = new Registry({

@@ -3,8 +3,8 @@
  * password by an entry in sudoers.d. `runAction({ user, ... })` and `runCommand(args, { user, ... })` run as that user.
  *
  * Root makes one without touching the machine: commands run in a mount namespace of their own with a copy of /etc that knows
- * the user, and with the checkout, the action and the engine's socket bound to a folder that the user may enter (a checkout
- * below /root is closed to everybody else). Tests that an ordinary user runs, as on GitHub's runners, are that user already.
+ * the user, and with the checkout, the action and the engine's socket bound to a folder that the user may enter (other
+ * users may not read a checkout below /root). Tests that an ordinary user runs, as on GitHub's runners, are that user already.
  */
 import { appendFileSync, chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { delimiter, join, sep } from 'node:path';
@@ -18,7 +18,7 @@ export interface HostedUser {
   readonly gid: number;
   /** What the user's processes have: PATH, and DOCKER_HOST when an engine was given. */
   readonly env: Readonly<Record<string, string>>;
-  /** Where the user reaches a file of the checkout or the action; other paths are the same for everybody. */
+  /** Where the user reaches a file of the checkout or the action; other paths are the same for all users. */
   path(path: string): string;
   /** The command line that runs `line` as the user; paths of the checkout and the action are translated. */
   command(line: readonly string[]): readonly string[];
@@ -33,7 +33,7 @@ export interface HostedUserOptions {
   readonly docker?: { readonly host: string; readonly env: { readonly PATH: string } };
 }
 
-/** The group that engines started by root open their socket to, and the user in it: a number that no system gives out. */
+/** The group that engines started by root open their socket to, and the user in it: Debian and Ubuntu assign no such number. */
 export const HOSTED_ID = 61_001;
 const NAME = 'chunked-push-hosted';
 
@@ -55,7 +55,7 @@ export const hostedUser = async (options: HostedUserOptions = {}): Promise<Hoste
   return isRoot() ? otherUser(folder, options) : thisUser(folder, options);
 };
 
-/** Whoever runs the tests is an ordinary user with sudo: only a sudo that refuses has to be made. */
+/** The user of this process, who is an ordinary one with sudo: only a sudo that refuses has to be made. */
 const thisUser = (folder: string, { sudo, docker }: HostedUserOptions): HostedUser => {
   let path = docker?.env.PATH ?? process.env.PATH ?? '';
   if (sudo === 'refused') {

@@ -9,6 +9,8 @@ export interface NginxOptions {
   readonly upstream: string;
   /** `client_max_body_size`, in nginx's words: `10m`, `0` for no limit. */
   readonly clientMaxBodySize: string;
+  /** The port; any free one by default. */
+  readonly port?: number;
   /** `proxy_request_buffering`; on is nginx's default: a body is read whole before the upstream hears of it. */
   readonly requestBuffering?: boolean;
 }
@@ -35,7 +37,7 @@ const PORT_TRIES = 3;
 export const startNginx = async (options: NginxOptions): Promise<Nginx> => {
   for (let tries = 1; ; tries++) {
     try {
-      return await startOn(await freePort(), options);
+      return await startOn(options.port ?? (await freePort()), options);
     } catch (error) {
       // Another process may have taken the port between the look and the start.
       if (tries === PORT_TRIES) throw error;

@@ -17,7 +17,7 @@ export interface Podman {
 
 export interface PodmanOptions {
   readonly driver?: 'overlay' | 'vfs';
-  /** The ordinary user who has it, when not whoever runs the tests. The driver is `vfs` then, which needs no rights. */
+  /** The ordinary user who has it, the one of this process unless told. The driver is `vfs` then, which needs no rights. */
   readonly user?: HostedUser;
 }
 

@@ -8,6 +8,10 @@ import { privateFolder, startServer } from './processes.ts';
 export interface DockerRegistryOptions {
   /** Whether it asks for `REGISTRY_LOGIN` by Basic auth. */
   readonly auth?: boolean;
+  /** `127.0.0.1:PORT` to listen on; any free port by default. */
+  readonly host?: string;
+  /** The folder of its storage, which outlives it; by default one that ends with it. */
+  readonly storage?: string;
 }
 
 export interface DockerRegistry {
@@ -34,11 +38,14 @@ export const REGISTRY_LOGIN = {
 export const startDockerRegistry = async (options: DockerRegistryOptions = {}): Promise<DockerRegistry> => {
   const command = commandOf('docker-registry', 'docker-registry');
   const folder = privateFolder('registry');
-  const storage = join(folder, 'storage');
+  const storage = options.storage ?? join(folder, 'storage');
   const config = join(folder, 'config.yml');
   const passwords = join(folder, 'htpasswd');
   writeFileSync(passwords, `${REGISTRY_LOGIN.username}:${REGISTRY_LOGIN.htpasswd}\n`);
-  writeFileSync(config, stringify(configOf(storage, options.auth ? passwords : undefined)));
+  writeFileSync(
+    config,
+    stringify(configOf(options.host ?? '127.0.0.1:0', storage, options.auth ? passwords : undefined)),
+  );
   const server = startServer({ folder, command: [command, 'serve', config] });
   // It is told port 0 and says in its log which one it got.
   const host = await server.until(() => /listening on (127\.0\.0\.1:\d+)/.exec(server.log())?.[1]);
@@ -58,7 +65,7 @@ export const startDockerRegistry = async (options: DockerRegistryOptions = {}): 
   };
 };
 
-const configOf = (storage: string, passwords: string | undefined): object => ({
+const configOf = (addr: string, storage: string, passwords: string | undefined): object => ({
   version: 0.1,
   log: { level: 'info' },
   storage: {
@@ -66,7 +73,7 @@ const configOf = (storage: string, passwords: string | undefined): object => ({
     delete: { enabled: true },
     maintenance: { uploadpurging: { enabled: false } },
   },
-  http: { addr: '127.0.0.1:0' },
+  http: { addr },
   ...(passwords === undefined ? {} : { auth: { htpasswd: { realm: 'tests', path: passwords } } }),
 });
 

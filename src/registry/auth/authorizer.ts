@@ -29,6 +29,8 @@ export interface AuthorizerOptions {
   /** `host[:port]` as the user wrote it, for messages. */
   readonly host: string;
   readonly credentials: Credentials | undefined;
+  /** Sources of credentials that could not be used. */
+  readonly problems?: readonly string[] | undefined;
   readonly secrets: Secrets;
   /** Requests to the token server; they end with the transport, not with the request that wanted the token. */
   readonly exchange: TokenExchange;
@@ -115,15 +117,16 @@ export class Authorizer {
 
   /** What to do about a 401 or 403: which credentials were used, and how to give others. */
   remedy(status: number): string {
-    const { credentials, host } = this.#options;
+    const { credentials, host, problems = [] } = this.#options;
+    const broken = problems.length === 0 ? '' : ` (not used: ${problems.join('; ')})`;
     if (status === 401 && this.#unknown.length > 0) {
       return `${host} asks for ${this.#unknown.join(', ')}: only Basic and Bearer can be answered`;
     }
     if (credentials === undefined) {
-      return `no credentials for ${host} were found: set username and password, or run docker/login-action before`;
+      return `no credentials for ${host} were found: set username and password, or run docker/login-action before${broken}`;
     }
     const who = credentials.username === undefined ? 'the token' : `the user ${credentials.username}`;
-    return `${who} from ${credentials.source} was used: check that it is right and may push to this repository`;
+    return `${who} from ${credentials.source} was used: check that it is right and may push to this repository${broken}`;
   }
 
   /** The method is part of it: a registry that wants `delete` for a DELETE must not get it asked for each PATCH. */

@@ -1,114 +1,145 @@
-/** Credential files: Docker's config.json and Podman's auth.json, which have one form. */
+/** Credential files: Docker's config.json and Podman's auth.json, which have one format. */
 
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
+import { readRegularSync } from '../../common/open-regular.ts';
 import { canonicalHost, DOCKER_HUB, DOCKER_HUB_KEY } from '../../oci/docker-hub.ts';
 import { type Credentials, CredentialsError, fromPair } from './credentials.ts';
 import { askHelper } from './helper.ts';
 
 /** https://github.com/docker/cli/blob/master/cli/config/types/authconfig.go */
 interface AuthEntry {
-  readonly auth?: string;
-  readonly username?: string;
-  readonly password?: string;
-  readonly identitytoken?: string;
-  readonly registrytoken?: string;
+  readonly auth?: unknown;
+  readonly username?: unknown;
+  readonly password?: unknown;
+  readonly identitytoken?: unknown;
+  readonly registrytoken?: unknown;
 }
 
-/** The part of a config file that is about credentials. */
+/** The part of a config file that is about credentials. What is null or of another type is left out. */
 export interface ConfigFile {
   /** Where it is, for messages. */
   readonly path: string;
-  readonly auths?: Readonly<Record<string, AuthEntry>>;
-  readonly credsStore?: string;
-  readonly credHelpers?: Readonly<Record<string, string>>;
+  readonly auths: Readonly<Record<string, AuthEntry>>;
+  readonly credsStore: string;
+  readonly credHelpers: Readonly<Record<string, string>>;
+}
+
+/** Files of real users have some KiB; with tokens of many registries some ten. */
+const LONGEST_FILE_BYTES = 4 * 1024 * 1024;
+
+/** Reads a config file; undefined when there is none. Throws CredentialsError, naming the file, when it can't be read. */
+export function readConfigFile(path: string, report: (problem: string) => void): ConfigFile | undefined {
+  let text: string;
+  try {
+    text = readRegularSync(path, LONGEST_FILE_BYTES).toString('utf8');
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+    // A root's Podman closes /run/containers to all other users, who have no credentials there then.
+    if (code === 'EACCES' && !existsSync(path)) return undefined;
+    throw fileError(path, code === undefined ? `can not be read: ${message}` : `can not be read (${code})`, error);
+  }
+  return text.trim() === '' ? undefined : parseConfig(path, text, report);
 }
 
 /**
- * Reads a config file; undefined when there is none. Throws CredentialsError, naming the file, when it can't be read.
- * At once: nothing else can be done before, and to have another thread read a small file takes longer than to read it.
+ * The text of a config file. What is not as Docker writes it is reported, and left out. Throws CredentialsError, with `path` in it and
+ * nothing of the text, when it is no JSON object.
  */
-export function readConfigFile(path: string): ConfigFile | undefined {
-  let text: string;
-  try {
-    text = readFileSync(path, 'utf8');
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
-    // A root's Podman closes /run/containers to everybody else, who has no credentials there then.
-    if (code === 'EACCES' && !existsSync(path)) return undefined;
-    throw fileError(path, `can not be read (${code})`, error);
-  }
-  return text.trim() === '' ? undefined : parseConfig(path, text);
-}
-
-/** The text of a config file. Throws CredentialsError with `path` in it, and nothing of the text. */
-export function parseConfig(path: string, text: string): ConfigFile {
+export function parseConfig(path: string, text: string, report: (problem: string) => void): ConfigFile {
   let parsed: unknown;
   try {
-    parsed = JSON.parse(text);
+    // Editors on Windows write a byte order mark.
+    parsed = JSON.parse(text.replace(/^\uFEFF/, ''));
   } catch {
     // The parser's message would quote the text, in which there are secrets.
     throw fileError(path, 'is not valid JSON');
   }
   if (!isRecord(parsed)) throw fileError(path, 'is not a JSON object');
   const { auths, credsStore, credHelpers } = parsed;
-  if (!isRecord(auths ?? {}) || !Object.values(auths ?? {}).every(isRecord))
-    throw fileError(path, 'has an "auths" that is not as Docker writes it');
-  if (!isRecord(credHelpers ?? {}) || !Object.values(credHelpers ?? {}).every((name) => typeof name === 'string')) {
-    throw fileError(path, 'has a "credHelpers" that is not as Docker writes it');
-  }
-  if (typeof (credsStore ?? '') !== 'string') throw fileError(path, 'has a "credsStore" that is not a name');
-  return { ...(parsed as Omit<ConfigFile, 'path'>), path };
+  const wrong = (what: string): void => report(fileError(path, what).message);
+  if (!isRecord(auths ?? {}) || !Object.values(auths ?? {}).every((entry) => entry === null || isRecord(entry)))
+    wrong('has an "auths" that is not as Docker writes it');
+  if (!isRecord(credHelpers ?? {}) || !Object.values(credHelpers ?? {}).every((name) => typeof name === 'string'))
+    wrong('has a "credHelpers" that is not as Docker writes it');
+  if (typeof (credsStore ?? '') !== 'string') wrong('has a "credsStore" that is not a name');
+  return {
+    path,
+    auths: only(auths, isRecord),
+    credsStore: typeof credsStore === 'string' ? credsStore : '',
+    credHelpers: only(credHelpers, (name) => typeof name === 'string'),
+  };
 }
+
+/** The entries of a record whose values are of a type. */
+const only = <T>(record: unknown, is: (value: unknown) => value is T): Record<string, T> =>
+  Object.fromEntries(
+    Object.entries(isRecord(record) ? record : {}).filter((entry): entry is [string, T] => is(entry[1])),
+  );
 
 /**
  * The credentials that a config file has for the first of these keys, in Docker's order: the helper of the host, the file's store,
- * its own entries. Throws CredentialsError for an entry or a helper that is broken.
+ * its own entries. An entry or a helper that is broken is reported, and the search goes on.
  */
 export async function findInConfig(
   config: ConfigFile,
   keys: readonly string[],
   env: NodeJS.ProcessEnv,
+  report: (problem: string) => void,
 ): Promise<Credentials | undefined> {
   const host = keys.at(-1)!;
-  const helper = entryFor(config.credHelpers, host)?.[1] ?? config.credsStore ?? '';
+  const helper = entryFor(config.credHelpers, host)?.[1] ?? config.credsStore;
   if (helper !== '') {
     const server = host === DOCKER_HUB ? DOCKER_HUB_KEY : host;
-    const found = await askHelper({ name: helper, server, env });
+    const found = await askHelper({ name: helper, server, env }).catch((error: unknown) => {
+      if (!(error instanceof CredentialsError)) throw error;
+      report(error.message);
+    });
     if (found !== undefined) return found;
   }
   for (const key of keys) {
     const entry = entryFor(config.auths, key);
-    const found = entry === undefined ? undefined : readEntry(config.path, ...entry);
+    const found = entry === undefined ? undefined : readEntry(config.path, ...entry, report);
     if (found !== undefined) return found;
   }
   return undefined;
 }
 
 /** An exact match first, then one that means the same (an old client's URL, another name of Docker Hub). */
-function entryFor<T>(entries: Readonly<Record<string, T>> | undefined, key: string): [string, T] | undefined {
-  const all = Object.entries(entries ?? {});
+function entryFor<T>(entries: Readonly<Record<string, T>>, key: string): [string, T] | undefined {
+  const all = Object.entries(entries);
   return all.find(([name]) => name === key) ?? all.find(([name]) => canonicalKey(name) === key);
 }
 
-function readEntry(path: string, key: string, entry: AuthEntry): Credentials | undefined {
-  if (entry.identitytoken) return { source: path, identityToken: entry.identitytoken };
-  if (entry.registrytoken) return { source: path, registryToken: entry.registrytoken };
-  if (entry.auth) return fromPair(path, ...readPair(path, key, entry.auth));
-  if (entry.username !== undefined && entry.password) return fromPair(path, entry.username, entry.password);
+const textOf = (value: unknown): string => (typeof value === 'string' ? value : '');
+
+function readEntry(
+  path: string,
+  key: string,
+  entry: AuthEntry,
+  report: (problem: string) => void,
+): Credentials | undefined {
+  const [identityToken, registryToken] = [textOf(entry.identitytoken), textOf(entry.registrytoken)];
+  if (identityToken !== '') return { source: path, identityToken };
+  if (registryToken !== '') return { source: path, registryToken };
+  if (entry.auth) {
+    const pair = readPair(entry.auth);
+    if (pair !== undefined) return fromPair(path, ...pair);
+    report(fileError(path, `has an "auth" for ${key} that is not base64 of user:password`).message);
+  }
+  const [username, password] = [textOf(entry.username), textOf(entry.password)];
   // docker login leaves an empty entry for what a helper keeps.
-  return undefined;
+  return username === '' || password === '' ? undefined : fromPair(path, username, password);
 }
 
 /** `base64(user:password)`; old clients pad the password with zero bytes. */
-function readPair(path: string, key: string, auth: string): [username: string, secret: string] {
+function readPair(auth: unknown): [username: string, secret: string] | undefined {
   const text =
     typeof auth === 'string' && /^[A-Za-z0-9+/\s]*={0,2}\s*$/.test(auth)
       ? Buffer.from(auth, 'base64').toString('utf8')
       : '';
   const colon = text.indexOf(':');
-  if (colon <= 0) throw fileError(path, `has an "auth" for ${key} that is not base64 of user:password`);
-  return [text.slice(0, colon), text.slice(colon + 1).replace(/\0+$/, '')];
+  return colon <= 0 ? undefined : [text.slice(0, colon), text.slice(colon + 1).replace(/\0+$/, '')];
 }
 
 const isRecord = (value: unknown): value is Record<string, unknown> =>
@@ -121,7 +152,7 @@ const fileError = (path: string, what: string, cause?: unknown): CredentialsErro
 
 /**
  * A key as `host[:port][/namespace…]` in canonical form. Old clients wrote URLs (`https://host/v1/`), Podman writes namespaces.
- * Hosts are compared as wholes: `example.com` is neither `example.com.evil.org` nor `my-example.com`.
+ * Hosts are compared as they are: `example.com` is neither `example.com.evil.org` nor `my-example.com`.
  */
 export function canonicalKey(key: string): string {
   const withoutScheme = key.replace(/^https?:\/\//i, '');

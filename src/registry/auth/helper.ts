@@ -1,10 +1,15 @@
 /** Credential helpers: programs that keep secrets. https://github.com/docker/docker-credential-helpers#development */
 
-import { setTimeout as sleep } from 'node:timers/promises';
+import { spawn } from 'node:child_process';
+import { findProgram } from '../../common/platform.ts';
+import { oneLine } from '../../common/printable.ts';
 import { type Credentials, CredentialsError, fromPair } from './credentials.ts';
 
 /** A helper may ask a cloud's API for a token; one that waits for a human never ends. */
 const HELPER_MS = 30_000;
+
+/** An answer has some hundred bytes; tokens of clouds have some KiB. */
+const LONGEST_ANSWER_BYTES = 1024 * 1024;
 
 /** The words of errCredentialsNotFound in docker-credential-helpers, `credentials/error.go`. */
 const NOT_FOUND = /credentials not found/i;
@@ -26,40 +31,59 @@ export interface HelperOptions {
 export async function askHelper(options: HelperOptions): Promise<Credentials | undefined> {
   const program = `docker-credential-${options.name}`;
   if (!HELPER_NAME.test(options.name)) throw helperError(program, 'is no name of a program');
-  const { code, output } = await run(program, options);
-  if (code === 0) return readAnswer(program, output);
-  if (NOT_FOUND.test(output)) return undefined;
-  throw helperError(program, `failed with exit code ${code}${firstLine(output)}`);
+  const path = findProgram(program, options.env);
+  if (path === undefined) throw helperError(program, 'is not installed: it is not in PATH');
+  const { code, stdout, stderr } = await run(program, path, options);
+  if (code === 0) return readAnswer(program, stdout);
+  if (NOT_FOUND.test(stdout)) return undefined;
+  // A helper says on stdout what is wrong; a script that is none says it on stderr.
+  const words = oneLine(stdout.trim().split('\n', 1)[0] || stderr.trim().split('\n', 1)[0] || '', 200);
+  throw helperError(program, `failed with exit code ${code}${words === '' ? '' : `: ${words}`}`);
 }
 
-async function run(program: string, options: HelperOptions): Promise<{ code: number; output: string }> {
-  const { env, server, timeout = HELPER_MS } = options;
-  const { exec } = await import('@actions/exec');
-  const pieces: Buffer[] = [];
-  const running = exec(program, ['get'], {
-    silent: true,
-    ignoreReturnCode: true,
-    env: definedOnly(env),
-    input: Buffer.from(server),
-    listeners: { stdout: (piece) => pieces.push(piece) },
-  });
-  const timer = new AbortController();
-  // @actions/exec has no time-out and gives no process to end: a hanging helper is left behind, and said so.
-  const late = sleep(timeout, 'late' as const, { signal: timer.signal, ref: false }).catch(() => 'late' as const);
+interface Answer {
+  /** The exit code, or the signal that ended it. */
+  readonly code: number | string;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+async function run(
+  program: string,
+  path: string,
+  { env, server, timeout = HELPER_MS }: HelperOptions,
+): Promise<Answer> {
+  const { promise, resolve, reject } = Promise.withResolvers<Answer>();
+  const notRun = (error: Error): void => reject(helperError(program, `could not be run: ${error.message}`, error));
+  let child: ReturnType<typeof spawn>;
   try {
-    const code = await Promise.race([running, late]);
-    if (code === 'late') throw helperError(program, `did not answer within ${timeout / 1000} s`);
-    return { code, output: Buffer.concat(pieces).toString('utf8') };
+    // On Windows a script (.cmd) needs the shell; the name was checked.
+    child = spawn(path, ['get'], { env, stdio: 'pipe', windowsHide: true, shell: /\.(cmd|bat)$/i.test(path) });
   } catch (error) {
-    if (error instanceof CredentialsError) throw error;
     throw helperError(program, `could not be run: ${(error as Error).message}`, error);
+  }
+  const output = { stdout: '', stderr: '' };
+  for (const name of ['stdout', 'stderr'] as const) {
+    child[name]?.setEncoding('utf8').on('data', (text: string) => {
+      if (output[name].length < LONGEST_ANSWER_BYTES) output[name] += text;
+    });
+  }
+  // A helper that knows only one server need not read which one is meant: the pipe is then closed before it was written to (EPIPE).
+  child.stdin?.on('error', () => {}).end(server);
+  child.on('error', notRun);
+  child.on('close', (code, signal) => resolve({ code: code ?? signal ?? 'unknown', ...output }));
+  const timer = setTimeout(() => {
+    child.kill('SIGKILL');
+    // Its own children may hold its output open.
+    for (const stream of [child.stdout, child.stderr]) stream?.destroy();
+    reject(helperError(program, `did not answer within ${timeout / 1000} s`));
+  }, timeout);
+  try {
+    return await promise;
   } finally {
-    timer.abort();
+    clearTimeout(timer);
   }
 }
-
-const definedOnly = (env: NodeJS.ProcessEnv): Record<string, string> =>
-  Object.fromEntries(Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined));
 
 function readAnswer(program: string, output: string): Credentials | undefined {
   let answer: { Username?: unknown; Secret?: unknown };
@@ -73,12 +97,6 @@ function readAnswer(program: string, output: string): Credentials | undefined {
     throw helperError(program, 'answered without Username and Secret');
   }
   return answer.Secret === '' ? undefined : fromPair(program, answer.Username, answer.Secret);
-}
-
-/** A helper says on stdout what is wrong. */
-function firstLine(output: string): string {
-  const line = output.trim().split('\n', 1)[0]?.slice(0, 200) ?? '';
-  return line === '' ? '' : `: ${line}`;
 }
 
 const helperError = (program: string, what: string, cause?: unknown): CredentialsError =>

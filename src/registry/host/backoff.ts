@@ -27,7 +27,7 @@ export interface Clock {
   sleep(ms: number, signal: AbortSignal): Promise<void>;
 }
 
-const SYSTEM_CLOCK: Clock = {
+export const systemClock: Clock = {
   now,
   random: () => Math.random(),
   sleep: async (ms, signal) => {
@@ -79,17 +79,17 @@ export class Backoff {
   /** Since when the wait that was logged lasts; undefined while none does. */
   #waitingSince: number | undefined;
 
-  constructor({ clock = SYSTEM_CLOCK, maxWait = DEFAULT_MAX_WAIT_MS }: BackoffOptions = {}) {
+  constructor({ clock = systemClock, maxWait = DEFAULT_MAX_WAIT_MS }: BackoffOptions = {}) {
     this.clock = clock;
     this.#maxWait = maxWait;
   }
 
-  /** Exponential with jitter over a floor: between a half and the whole of 0.5 s · 2^attempt, at most 30 s. From 0. */
+  /** Exponential with jitter over a floor: between a half and all of 0.5 s · 2^attempt, at most 30 s. From 0. */
   delay(attempt: number): number {
     return this.jittered(Math.min(FIRST_DELAY_MS * 2 ** attempt, LONGEST_DELAY_MS));
   }
 
-  /** Between a half and the whole of a delay, ms. */
+  /** Between a half and all of a delay, ms. */
   jittered(ms: number): number {
     return Math.round(ms * (0.5 + this.clock.random() / 2));
   }

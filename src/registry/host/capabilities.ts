@@ -75,8 +75,8 @@ export class HostCapabilities {
   #inTime: number | undefined;
   /** Bytes a millisecond of the bodies that were taken, the recent ones counting more. */
   #speed: number | undefined;
-  #told: number | undefined;
-  #toldInTime: number | undefined;
+  #reported: number | undefined;
+  #reportedInTime: number | undefined;
   #largestAccepted = 0;
   #stalls: number;
 
@@ -138,21 +138,21 @@ export class HostCapabilities {
 
   /**
    * The size (bytes) of the chunks of a new session but the last. Throws UploadError when the registry's minimum is over
-   * what may be sent.
+   * what may be sent. `most`: the bytes that the blob has room for at once.
    */
-  chunkSize(growing: boolean): number {
+  chunkSize(most = Infinity): number {
     const limit = this.largestBody;
     if (this.#minimum > limit) throw this.#absurdMinimum(limit);
-    return Math.max(growing ? Math.min(limit, GROWING_CHUNK_SIZE) : limit, this.#minimum);
+    return Math.max(Math.min(limit, most), this.#minimum);
   }
 
   /**
    * The size of a session's next chunk. Sizes stay equal, for storages that want them so, unless they would take too long or break,
    * or have become much smaller than need be. `varies`: they are unequal already.
    */
-  nextChunk(current: number, growing: boolean, varies: boolean): number {
+  nextChunk(current: number, most: number, varies: boolean): number {
     if (this.needsEqualChunks) return current;
-    const next = growing ? Math.min(this.largestBody, GROWING_CHUNK_SIZE) : this.largestBody;
+    const next = Math.min(this.largestBody, most);
     const tooLong = this.#speed !== undefined && current / this.#speed > TOO_LONG_MS;
     if (next < current && (tooLong || current > (this.#inTime ?? Infinity))) return next;
     return next >= current * (varies ? 2 : MUCH_SMALLER) && !this.#isLimited ? next : current;
@@ -163,9 +163,9 @@ export class HostCapabilities {
     return this.#learnt !== undefined || this.#suspected !== undefined;
   }
 
-  /** The size (bytes) of the chunks of a blob that is still being made, as far as that is known before a session is open. */
-  get growingChunk(): number {
-    return Math.max(Math.min(this.largestBody, GROWING_CHUNK_SIZE), Math.min(this.#minimum, LARGEST_MINIMUM));
+  /** The size (bytes) of the chunks of a blob that has room for `most` at once, as far as that is known before a session is open. */
+  firstChunk(most: number): number {
+    return Math.max(Math.min(this.largestBody, most), Math.min(this.#minimum, LARGEST_MINIMUM));
   }
 
   /** Notes OCI-Chunk-Max-Length and OCI-Chunk-Min-Length. distribution-spec, "Pushing a blob in chunks". */
@@ -193,8 +193,8 @@ export class HostCapabilities {
     this.#largestAccepted = Math.max(this.#largestAccepted, bytes);
     this.#weighSuspicion(bytes);
     this.#reportTime(bytes);
-    if (this.#learnt === undefined || this.#told === this.#learnt || !isAbout(bytes, this.#learnt)) return;
-    this.#told = this.#learnt;
+    if (this.#learnt === undefined || this.#reported === this.#learnt || !isAbout(bytes, this.#learnt)) return;
+    this.#reported = this.#learnt;
     this.#onEvent({ type: 'limit', host: this.host, bytes: this.#learnt, announced: false });
   }
 
@@ -249,8 +249,8 @@ export class HostCapabilities {
   }
 
   #reportTime(accepted: number): void {
-    if (this.#inTime === undefined || this.#toldInTime === this.#inTime || !isAbout(accepted, this.#inTime)) return;
-    this.#toldInTime = this.#inTime;
+    if (this.#inTime === undefined || this.#reportedInTime === this.#inTime || !isAbout(accepted, this.#inTime)) return;
+    this.#reportedInTime = this.#inTime;
     this.#onEvent({ type: 'limit', host: this.host, bytes: this.#inTime, announced: false, by: 'time' });
   }
 
@@ -307,7 +307,7 @@ function least(...numbers: readonly (number | undefined)[]): number | undefined 
   return present.length === 0 ? undefined : Math.min(...present);
 }
 
-/** A header's number of bytes; undefined for anything that is not a positive whole number. */
+/** A header's number of bytes; undefined for anything that is not a positive integer. */
 function length(header: string | undefined): number | undefined {
   if (header === undefined || !/^\s*\d{1,15}\s*$/.test(header)) return undefined;
   return Number(header) > 0 ? Number(header) : undefined;

@@ -34,13 +34,11 @@ export interface Place {
 export interface Task {
   readonly label: string;
   readonly signal: AbortSignal;
-  /** A connection that is hung up is this request's own failure, and not the host's absence. */
-  readonly hangUpIsFailure?: boolean | undefined;
   /** What to do when it fails, where the error itself does not say. */
   readonly remedy?: string | (() => string | undefined) | undefined;
 }
 
-/** Answers that say nothing of a host's health: its limits, and a gateway's words for its absence. */
+/** Answers that say nothing of a host's health: its limits, and what gateways answer in its absence. */
 const isGood = (status: number): boolean => status < 500 && ![403, 408, 425, 429].includes(status);
 
 /** Resolves to an answer, or to the error in its place that may pass; throws errors that no other try can change. */

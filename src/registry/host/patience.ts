@@ -57,8 +57,7 @@ export class Patience {
   async failed(error: RegistryError): Promise<void> {
     const { backoff, onEvent, host } = this.#context;
     this.#task.signal.throwIfAborted();
-    const isHungUp = error.kind === 'reset' && this.#task.hangUpIsFailure === true;
-    const trouble = isHungUp ? 'failed' : backoff.troubleOf(error);
+    const trouble = backoff.troubleOf(error);
     this.#since ??= backoff.clock.now();
     this.#failures += 1;
     if (trouble === 'failed' || trouble === 'unknown') this.#tries += 1;
@@ -111,11 +110,12 @@ export class Patience {
     const left = this.#left;
     if (asked !== undefined && asked > left) throw this.#tooLong(error, `; it asks to wait ${seconds(asked)}`);
     if (left === 0) throw this.#tooLong(error);
-    const unsaid = LIMIT_MS * 2 ** this.#limits * (1 + backoff.clock.random() / 4);
-    const ms = asked ?? Math.min(Math.round(unsaid), left);
+    const unsaid = Math.round(LIMIT_MS * 2 ** this.#limits * (1 + backoff.clock.random() / 4));
+    // One that says one second each time is asked less often each time.
+    const ms = asked === undefined ? unsaid : Math.max(asked, backoff.delay(this.#limits));
     this.#limits += 1;
-    backoff.hold(ms);
-    return ms;
+    backoff.hold(Math.min(ms, left));
+    return Math.min(ms, left);
   }
 
   #nextTry(error: RegistryError, delay: (try_: number, tries: number) => number): number {
@@ -151,6 +151,6 @@ export function gaveUp({ label, remedy: general }: Omit<Task, 'signal'>, after: 
 
 /** A duration (ms) for messages: `45 s`, `10 min`. */
 const seconds = (ms: number): string => {
-  const whole = Math.round(ms / 1000);
-  return whole >= 120 && whole % 60 === 0 ? `${whole / 60} min` : `${whole} s`;
+  const rounded = Math.round(ms / 1000);
+  return rounded >= 120 && rounded % 60 === 0 ? `${rounded / 60} min` : `${rounded} s`;
 };

@@ -1,6 +1,6 @@
 /**
  * How many bodies are on their way to a host at once. On a fast link (a registry in the same network, perhaps behind a proxy that takes
- * each body whole before the registry hears of it) the processors are what is scarce: five bodies at once make all of them slow,
+ * each body to its end before the registry gets it) the processors are what is scarce: five bodies at once make all of them slow,
  * and in the end the largest blob is left alone with most of its chunks, each of which waits for the one before it. On
  * a slow link bodies only wait for the wire, and several connections fill it better than two.
  */

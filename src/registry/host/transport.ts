@@ -39,6 +39,8 @@ export interface TransportOptions {
   /** Folders like Docker's certs.d, with authorities and client certificates by host. Default: those of `env`. */
   readonly certsFolders?: readonly string[] | undefined;
   readonly credentials?: Credentials | undefined;
+  /** Sources of credentials that could not be used: named when the registry refuses a request. */
+  readonly credentialProblems?: readonly string[] | undefined;
   /** Connections at the same time, beside one for short requests. Default: 5. */
   readonly concurrency?: number | undefined;
   /** For HTTPS_PROXY, HTTP_PROXY, NO_PROXY (in either case), and the place of certs.d. Default: none. */
@@ -100,6 +102,7 @@ export class Transport {
     this.#authorizer = new Authorizer({
       host: options.host,
       credentials: options.credentials,
+      problems: options.credentialProblems,
       secrets: this.#secrets,
       exchange: (request) =>
         this.#follow(
@@ -201,15 +204,27 @@ export class Transport {
       if (isChallenge(answer, this.#origin.url)) this.#authorizer.learn(answer.getAll('www-authenticate'));
       return answer;
     }, signal);
-    if (used === undefined) return response;
-    if (!isChallenge(response, this.#origin.url)) {
-      this.#authorizer.accepted(used, wanted());
-      return response;
+    return used === undefined ? response : await this.#answered(response, used, wanted, current);
+  }
+
+  /** Renews what a request carried that was answered with 401: once, and once more for a token that is shared by all requests. */
+  async #answered(
+    first: RegistryResponse,
+    carried: Authorization,
+    wanted: () => Wanted,
+    current: () => RegistryRequest,
+  ): Promise<RegistryResponse> {
+    let [response, used] = [first, carried];
+    for (let renewals = 0; isChallenge(response, this.#origin.url); renewals++) {
+      if (renewals > 0 && !used.isShared) return response;
+      const renewed = await this.#authorizer.renewed(used, wanted(), response.getAll('www-authenticate'));
+      if (renewed === undefined) return response;
+      await response.discard();
+      used = renewed;
+      response = await this.#follow(current(), used);
     }
-    const renewed = await this.#authorizer.renewed(used, wanted(), response.getAll('www-authenticate'));
-    if (renewed === undefined) return response;
-    await response.discard();
-    return await this.#follow(current(), renewed);
+    this.#authorizer.accepted(used, wanted());
+    return response;
   }
 
   /** Sends a request, and again to where it is redirected. */

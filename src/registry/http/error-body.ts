@@ -1,21 +1,13 @@
 /** The registry's own words: out of its JSON, or of the HTML page that a proxy put in its place. */
 
 import { STATUS_CODES } from 'node:http';
+import { oneLine } from '../../common/printable.ts';
 
 /** One entry of `errors`. distribution-spec, section Error Codes. */
 export interface RegistryCode {
   readonly code: string;
   readonly message: string;
   readonly detail?: unknown;
-}
-
-/** One line of a log; longer texts are cut. */
-const LINE_CHARACTERS = 300;
-
-/** A text as one line without control characters (a page must not write to the terminal or to the workflow's command stream). */
-export function oneLine(text: string, limit = LINE_CHARACTERS): string {
-  const line = text.replace(/[\s\x00-\x1f\x7f-\x9f\u2028\u2029]+/g, ' ').trim();
-  return line.length > limit ? `${line.slice(0, limit - 1)}…` : line;
 }
 
 /** The codes in an error document; empty for anything else. Also takes the looser forms that token servers and proxies use. */

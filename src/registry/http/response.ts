@@ -1,6 +1,7 @@
 /** An answer of a registry, its body still on the way. It must be read or discarded, else its connection is lost. */
 
 import type { Dispatcher } from 'undici';
+import { oneLine } from '../../common/printable.ts';
 import { RegistryError, type ResponseHeaders } from './error.ts';
 import { withoutText } from './error-body.ts';
 import { brokenOff } from './network-error.ts';
@@ -217,14 +218,9 @@ const WARNING = /(?:^|,)\s*299\s+\S+\s+"((?:[^"\\]|\\.)*)"/g;
 /** More than the specification allows for one warning is not shown in full. */
 const LONGEST_CHARACTERS = 255;
 
-/** The texts of the warnings in these header values, without control characters. */
+/** The texts of the warnings in these header values, each in one line without control characters. */
 export function warningTexts(headers: readonly string[]): string[] {
   return headers.flatMap((header) =>
-    [...header.matchAll(WARNING)].map((match) =>
-      (match[1] ?? '')
-        .replace(/\\(.)/g, '$1')
-        .replace(/[\x00-\x1f\x7f]+/g, ' ')
-        .slice(0, LONGEST_CHARACTERS),
-    ),
+    [...header.matchAll(WARNING)].map((match) => oneLine((match[1] ?? '').replace(/\\(.)/g, '$1'), LONGEST_CHARACTERS)),
   );
 }

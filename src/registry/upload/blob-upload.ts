@@ -1,7 +1,7 @@
 /** Everything that the states of one blob's upload share, and the small moves that several of them make. */
-import type { BlobIdentity, ByteRange, Reach, ReadableBlob } from '../../blob/blob.ts';
+import type { BlobIdentity, ByteRange, Reach, ReadableBlob, SessionNote } from '../../blob/blob.ts';
 import { untilAborted } from '../../common/async.ts';
-import type { HostCapabilities } from '../host/capabilities.ts';
+import { GROWING_CHUNK_SIZE, type HostCapabilities } from '../host/capabilities.ts';
 import { answerOrTrouble, type HostContext, type Task } from '../host/context.ts';
 import { gaveUp, Patience } from '../host/patience.ts';
 import { RegistryError } from '../http/error.ts';
@@ -9,15 +9,6 @@ import type { UploadError } from '../http/upload-error.ts';
 import { UploadLimits } from './limits.ts';
 import { SlowRequest, UploadMetrics } from './metrics.ts';
 import type { Session } from './session.ts';
-
-/** An upload session as a later process can go on with it. Holds no credentials; the location may be signed: not for logs. */
-export interface SessionNote {
-  readonly location: string;
-  /** Bytes that the registry has confirmed. */
-  readonly offset: number;
-  /** The size of all chunks so far; undefined before the first. */
-  readonly chunkSize?: number | undefined;
-}
 
 export interface UploadOptions {
   readonly signal: AbortSignal;
@@ -37,7 +28,7 @@ export interface UploadOptions {
   readonly onProgress?: ((bytes: number) => void) | undefined;
   /** The offset in the blob up to which bytes were handed to the network; goes back when they are sent again. */
   readonly onSent?: ((end: number) => void) | undefined;
-  /** The blob in the user's words, for events and errors. */
+  /** What the user calls the blob, for events and errors. */
   readonly label: string;
 }
 
@@ -125,6 +116,12 @@ export class BlobUpload {
     return (
       this.host.noChunks !== undefined || (this.host.profile.monolithic === true && this.host.knownLimit === Infinity)
     );
+  }
+
+  /** The most bytes that one chunk should have: those of a blob that is being made should not wait for a large one. */
+  get mostAtOnce(): number {
+    const { identity, maxChunk = Number.POSITIVE_INFINITY } = this.body;
+    return identity === undefined ? Math.min(maxChunk, GROWING_CHUNK_SIZE) : maxChunk;
   }
 
   get isOpen(): boolean {
@@ -247,7 +244,7 @@ export class BlobUpload {
     return (await this.target.headBlob(identity.digest, this.signal)).state === 'present';
   }
 
-  /** Waits until so many bytes of the blob exist, or it has ended. */
+  /** Waits until `bytes` of the blob exist, or it has ended. */
   reach(bytes: number): Promise<Reach> {
     return untilAborted(this.body.reach(bytes), this.signal);
   }

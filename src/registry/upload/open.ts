@@ -65,10 +65,35 @@ async function tryMount(
 }
 
 function post(place: Place, task: Task, cookies: CookieJar): Promise<RegistryResponse> {
-  const { openRemedy, hangsUpOnUnknown } = place.context.host.profile;
-  return retrying(place.context, { remedy: openRemedy, hangUpIsFailure: hangsUpOnUnknown, ...task }, STEP, () =>
-    send(place, task, { url: place.url('blobs/uploads/'), scopes: place.scopes, cookies, step: STEP }),
+  const { profile } = place.context.host;
+  const request = { url: place.url('blobs/uploads/'), scopes: place.scopes, cookies, step: STEP };
+  return retrying(place.context, { remedy: profile.openRemedy, ...task }, STEP, () =>
+    profile.hangsUpOnUnknown === true
+      ? send(place, task, request).catch(async (error: unknown) => {
+          throw (await refusedByHangUp(place, task, error)) ?? error;
+        })
+      : send(place, task, request),
   );
+}
+
+/** The error of a registry that hung up on this request and answers another one: it fails by itself, and is not away. */
+async function refusedByHangUp(place: Place, { signal }: Task, error: unknown): Promise<RegistryError | undefined> {
+  if (!(error instanceof RegistryError) || error.kind !== 'reset') return undefined;
+  const { transport } = place.context;
+  const url = new URL('/v2/', transport.origin);
+  const other = await transport.send({ method: 'GET', url, signal, step: STEP }).catch(() => undefined);
+  if (other === undefined || other.status >= 500) return undefined;
+  await other.discard();
+  const reason = 'the connection broke, and the registry answers other requests';
+  return new RegistryError({
+    kind: 'protocol',
+    method: 'POST',
+    url: place.url('blobs/uploads/'),
+    reason,
+    step: STEP,
+    temporary: true,
+    cause: error,
+  });
 }
 
 /** A POST that outlives the task's signal for a while. */

@@ -65,7 +65,7 @@ async function afterStatus(upload: BlobUpload, answer: Answer, error: RegistryEr
 
 /**
  * ECR's Range stands still, so it does not tell whether a chunk behind the first was stored. To send it again would store it
- * twice and cost the whole blob at the close. After 429 and 503 it was not stored.
+ * twice and cost the complete blob at the close. After 429 and 503 it was not stored.
  */
 function mayBeStale({ session, host }: BlobUpload, bytes: number | undefined, error: RegistryError): boolean {
   const wasRefused = error.kind === 'limited' || error.status === 503;
@@ -73,7 +73,7 @@ function mayBeStale({ session, host }: BlobUpload, bytes: number | undefined, er
 }
 
 /**
- * Two resets count as one place when they came within so many bytes of each other: what the kernels and a proxy hold in
+ * Two resets count as one place when they came within this number of bytes of each other: what the kernels and a proxy hold in
  * their buffers makes the exact byte unknowable.
  */
 const SAME_PLACE_BYTES = 2 ** 20;
@@ -117,21 +117,21 @@ export function noteBreak(upload: BlobUpload, range: ByteRange, error: RegistryE
   return host.needsEqualChunks && session.chunkSize !== undefined;
 }
 
-/** The request was refused for its size: half of it, for the whole push. A session has one chunk size, so this one is given up. */
+/** The request was refused for its size: half of it, for the rest of the push. A session has one chunk size, so this one is given up. */
 export function shrink(upload: BlobUpload, range: ByteRange, error: RegistryError): State {
   upload.host.refused(range.end - range.start, error);
   upload.abandon();
   return { at: 'checkExists' };
 }
 
-/** Resets look like a size limit that nobody names: a smaller chunk is tried. */
+/** Resets look like a size limit that no answer names: a smaller chunk is tried. */
 export function suspectLimit(upload: BlobUpload, range: ByteRange): State {
   upload.host.suspect(range.end - range.start);
   upload.abandon();
   return { at: 'checkExists' };
 }
 
-/** No chunks here: the whole blob in one PUT, for the whole push. `plan` says whether that is allowed. */
+/** No chunks here: the complete blob in one PUT, for the rest of the push. `plan` says whether that is allowed. */
 export function goMonolithic(upload: BlobUpload, error: RegistryError): State {
   upload.host.noChunks ??= error.message;
   upload.abandon();

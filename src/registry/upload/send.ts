@@ -185,8 +185,8 @@ export type Next =
 export async function plan(upload: BlobUpload): Promise<Next> {
   const { session, host, body } = upload;
   if (upload.monolithic && session.chunkSize === undefined) return inOnePut(upload);
-  const growing = body.identity === undefined;
-  const size = session.nextChunk ?? (growing ? host.growingChunk : host.largestBody);
+  const most = upload.mostAtOnce;
+  const size = session.nextChunk ?? host.firstChunk(most);
   // One byte more than the chunk: to know whether it is the last one.
   const { available, ended } = await upload.reach(session.offset + size + 1);
   warnOfSize(upload, body.identity?.size ?? available);
@@ -194,7 +194,7 @@ export async function plan(upload: BlobUpload): Promise<Next> {
     const left = await ending(upload, size);
     if (left !== undefined) return left;
   }
-  return { is: 'chunk', range: await chunk(upload, session.startChunk(growing)) };
+  return { is: 'chunk', range: await chunk(upload, session.startChunk(most)) };
 }
 
 /** The blob's end is known: what there is to do but another chunk; undefined for a chunk. */

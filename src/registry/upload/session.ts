@@ -11,7 +11,7 @@ import type { Answer } from './classify.ts';
 import type { UploadMetrics } from './metrics.ts';
 
 /**
- * Servers read the whole blob again before they answer the closing PUT: distribution hashes it, serverless-registry copies it.
+ * Servers read the complete blob again before they answer the closing PUT: distribution hashes it, serverless-registry copies it.
  * 10 MB/s is a slow network disk, and the slowest that is waited for.
  */
 const CLOSING_BYTES_PER_MS = 10_000;
@@ -41,8 +41,8 @@ export class Session {
   chunkSize: number | undefined;
   /** Whether its chunks have had more than one size. */
   hasUnequalChunks = false;
-  /** Whether its chunks are those of a blob that was still being made when the first one went. */
-  #growing = false;
+  /** The bytes that the blob had room for at once when the first chunk went. */
+  #most = Number.POSITIVE_INFINITY;
   /** Since the last progress: answers 500; chunks that got 500 or a reset; offsets that can't be; refusals at the right offset. */
   internalErrors = 0;
   setbacks = 0;
@@ -68,15 +68,15 @@ export class Session {
   get nextChunk(): number | undefined {
     return this.chunkSize === undefined
       ? undefined
-      : this.#init.context.host.nextChunk(this.chunkSize, this.#growing, this.hasUnequalChunks);
+      : this.#init.context.host.nextChunk(this.chunkSize, this.#most, this.hasUnequalChunks);
   }
 
-  /** Begins a chunk: returns its size. Throws UploadError when the limits leave no size. */
-  startChunk(growing: boolean): number {
+  /** Begins a chunk of at most `most` bytes: returns its size. Throws UploadError when the limits leave no size. */
+  startChunk(most: number): number {
     const next = this.nextChunk;
     if (this.chunkSize === undefined || next === undefined) {
-      this.#growing = growing;
-      this.chunkSize = this.#init.context.host.chunkSize(growing);
+      this.#most = most;
+      this.chunkSize = this.#init.context.host.chunkSize(most);
     } else {
       this.hasUnequalChunks ||= next !== this.chunkSize;
       this.chunkSize = next;
@@ -213,7 +213,7 @@ export function resolveLocation(header: string | undefined, request: URL): URL |
 
 /**
  * The URL that closes an upload. The query that is there stays as it is, byte for byte: it may be signed
- * (which is why this is not `searchParams.append`, which writes the whole query anew).
+ * (which is why this is not `searchParams.append`, which writes all of the query anew).
  */
 export function withDigest(location: URL, digest: Digest): URL {
   const closing = new URL(location);

@@ -142,7 +142,7 @@ async function firstChunk(upload: BlobUpload): Promise<void> {
     await upload.completed();
     return;
   }
-  const { ended } = await upload.reach(upload.host.growingChunk + 1);
+  const { ended } = await upload.reach(upload.host.firstChunk(upload.mostAtOnce) + 1);
   if (ended) await upload.completed();
 }
 
@@ -159,7 +159,7 @@ async function openSession(upload: BlobUpload): Promise<State> {
 async function resumes(upload: BlobUpload): Promise<boolean> {
   const { resume } = upload.options;
   const { identity } = upload.body;
-  if (resume === undefined || upload.resumeTried || identity === undefined) return false;
+  if (resume === undefined || upload.resumeTried) return false;
   upload.resumeTried = true;
   const session = upload.target.resumed(resume.location);
   if (session === undefined) return false;
@@ -171,9 +171,10 @@ async function resumes(upload: BlobUpload): Promise<boolean> {
       if (error instanceof RegistryError) return error;
       throw error;
     });
+  const size = identity?.size ?? Number.MAX_SAFE_INTEGER;
   const isKnown = !(answer instanceof RegistryError) && answer.error === undefined;
-  const bytes = isKnown ? storedOf(answer, { start: 0, end: identity.size }) : undefined;
-  if (bytes === undefined || bytes === 0 || bytes > identity.size) {
+  const bytes = isKnown ? storedOf(answer, { start: 0, end: size }) : undefined;
+  if (bytes === undefined || bytes === 0 || bytes > size || !(await has(upload, bytes))) {
     upload.abandon();
     return false;
   }
@@ -181,6 +182,11 @@ async function resumes(upload: BlobUpload): Promise<boolean> {
   session.chunkSize = resume.chunkSize;
   upload.confirm(bytes);
   return true;
+}
+
+/** Whether the blob has the first `bytes` bytes, waiting for one that is being made: its digest is compared at its end. */
+async function has(upload: BlobUpload, bytes: number): Promise<boolean> {
+  return (await upload.reach(bytes)).available >= bytes;
 }
 
 function mountOf(upload: BlobUpload): Parameters<BlobUpload['target']['open']>[1] {

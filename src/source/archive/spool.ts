@@ -115,7 +115,7 @@ const ZEROS = Buffer.alloc(64 * 1024);
 /** Content that is no zeros may be written up to this, whatever it is compressed to. Bytes. */
 const UNSUSPICIOUS = 256 * 1024 * 1024;
 /** Real layers compress to a half or a fifth, logs and tables to a fiftieth. */
-const MAX_RATIO = 500;
+const MAX_RATIO = 200;
 
 class Copy {
   readonly #bytes: AsyncIterator<Buffer>;

@@ -13,7 +13,7 @@ import { type EngineList, isList } from './manifest-list.ts';
 type Options = EnginePush & CommandOptions;
 
 /**
- * Pushes an image under a reference (`registry/repository:tag`) with `docker push` or `podman push`. Gives the digest
+ * Pushes an image under a reference (`registry/repository:tag`) with `docker push` or `podman push`. Returns the digest
  * that the engine reports. Throws ImageError (step Fallback) with the engine's words.
  */
 export async function enginePush(
@@ -21,7 +21,7 @@ export async function enginePush(
   reference: string,
   push: EnginePush,
 ): Promise<Digest> {
-  const options: Options = { ...push, env: image.env };
+  const options: Options = { ...push, env: { ...image.env, ...push.env } };
   return image.engine === 'podman' ? podmanPush(image, reference, options) : dockerPush(image, reference, options);
 }
 

@@ -1,0 +1,178 @@
+/** The blobs of one transfer that are on their way: each to all registries at once, and what became of it. */
+
+import type { BlobIdentity, ReadableBlob, StreamingBlob } from '../blob/blob.ts';
+import { COMPRESSIONS, layerMediaType } from '../blob/compress/compression.ts';
+import type { Descriptor, Digest } from '../oci/types.ts';
+import { activeRegistries, type PushContext } from './context.ts';
+import { type ImageBlob, shortDigest, type UploadAgain } from './image-blobs.ts';
+import type { BlobUpload, TargetRegistry } from './registries.ts';
+
+/** A compressed layer whose file the cache may keep. */
+export interface KeptLayer {
+  readonly diffId: Digest;
+  readonly descriptor: Descriptor;
+  readonly path?: string;
+  readonly secondsToMake?: number;
+}
+
+/** A blob that is to be uploaded. */
+export interface QueuedBlob {
+  readonly blob: ImageBlob;
+  readonly body: ReadableBlob;
+  readonly mediaType: string;
+  readonly fromCache: boolean;
+  /** The blob in the making, whose file is let go when every registry has it. */
+  readonly made?: StreamingBlob;
+}
+
+/** Stands for the digest of a legacy `layer.tar` until it was hashed. */
+export const UNNAMED: Digest = `sha256:${'0'.repeat(64)}`;
+
+export class UploadQueue {
+  readonly #job: PushContext;
+  readonly #again: UploadAgain;
+  /** Blobs that are in the registry or on their way there. */
+  readonly #taken = new Set<Digest>();
+  readonly #unreadable = new Map<Digest, unknown>();
+  readonly #running: Promise<void>[] = [];
+  readonly #compressed = new Map<Digest, Descriptor>();
+  readonly #kept = new Map<Digest, KeptLayer>();
+  readonly #abandoned = Promise.withResolvers<void>();
+
+  constructor(job: PushContext, again: UploadAgain) {
+    this.#job = job;
+    this.#again = again;
+  }
+
+  /** For each plain layer (by diffID) the compressed blob that stands for it. */
+  get compressed(): ReadonlyMap<Digest, Descriptor> {
+    return this.#compressed;
+  }
+
+  /** What the cache may keep. */
+  get kept(): readonly KeptLayer[] {
+    return [...this.#kept.values()];
+  }
+
+  /** Blobs that could not be read from their source, with the reason; another source may have them. */
+  get unreadable(): ReadonlyMap<Digest, unknown> {
+    return this.#unreadable;
+  }
+
+  isTaken(key: Digest): boolean {
+    return this.#taken.has(key);
+  }
+
+  take(key: Digest): void {
+    this.#taken.add(key);
+  }
+
+  /** A source does not have the blob: it is left to the next one. */
+  leave(key: Digest): void {
+    this.#taken.delete(key);
+  }
+
+  /** Notes the compressed blob that stands for a plain layer. */
+  note(layer: KeptLayer): void {
+    this.#job.known.add(layer.diffId, layer.descriptor);
+    this.#taken.add(layer.diffId);
+    this.#compressed.set(layer.diffId, layer.descriptor);
+    this.#kept.set(layer.diffId, layer);
+  }
+
+  /** Notes that a blob could not be read from its source. */
+  markUnreadable(key: Digest, reason: unknown): void {
+    if (this.#job.signal.aborted) return;
+    this.#taken.delete(key);
+    this.#unreadable.set(key, reason);
+  }
+
+  /** Uploads a blob to every registry; its spool file is released once all of them have it. Never rejects. */
+  add(queued: QueuedBlob): Promise<void> {
+    const upload = this.#upload(queued).catch((error: unknown) => this.markUnreadable(queued.blob.key, error));
+    this.#running.push(upload);
+    return upload;
+  }
+
+  /** Resolves when an upload found no registry left. */
+  get abandoned(): Promise<void> {
+    return this.#abandoned.promise;
+  }
+
+  /** Waits until every upload has ended, well or not. Throws when no registry is left. */
+  async finished(): Promise<void> {
+    await Promise.all(this.#running);
+    activeRegistries(this.#job);
+  }
+
+  async #upload(queued: QueuedBlob): Promise<void> {
+    const { blob, body, made } = queued;
+    const { known } = this.#job;
+    const registries = this.#job.registries.filter(({ isActive }) => isActive);
+    const confirmed = new Map(registries.map((registry) => [registry, 0]));
+    const onConfirmed = (registry: TargetRegistry, bytes: number) => {
+      confirmed.set(registry, bytes);
+      const active = [...confirmed].filter(([{ isActive }]) => isActive).map(([, count]) => count);
+      made?.confirmed(Math.min(...active));
+    };
+    await Promise.all(registries.map((registry) => registry.upload(this.#uploadOf(queued, registry, onConfirmed))));
+    // Its end is not waited for: without a reader it may never come.
+    if (!registries.some(({ isActive }) => isActive)) {
+      this.#abandoned.resolve();
+      return made?.release();
+    }
+    const { digest } = made ? await this.#finish(blob, made) : await body.completed();
+    for (const { host, active } of registries)
+      for (const { repository } of active) known.addRepository(host, digest, repository.name);
+  }
+
+  #uploadOf(
+    { blob, body, mediaType, fromCache }: QueuedBlob,
+    registry: TargetRegistry,
+    onConfirmed: (registry: TargetRegistry, bytes: number) => void,
+  ): BlobUpload {
+    return {
+      body,
+      label: blob.label ?? shortDigest(blob.key),
+      mediaType,
+      diffId: blob.diffId,
+      fromCache,
+      sessionKey: this.#sessionKey(blob, body),
+      isForced: (repository) => this.#again.blobs.has(blob.key) && this.#again.repositories.has(repository),
+      mountFrom: blob.plain ? undefined : this.#job.known.repositories(registry.host, blob.key)[0],
+      onConfirmed: (bytes) => onConfirmed(registry, bytes),
+    };
+  }
+
+  /** A layer that is compressed has no digest yet, but the same compressor makes the same bytes of it; the registry compares their digest. */
+  #sessionKey({ key, plain }: ImageBlob, body: ReadableBlob): string | undefined {
+    const { compression, compressionLevel = COMPRESSIONS[compression].defaultLevel } = this.#job.request;
+    if (body.identity) return body.identity.digest;
+    if (key === UNNAMED) return undefined;
+    return plain ? `${key} ${compression} ${compressionLevel}` : key;
+  }
+
+  /** Notes what was made, and releases its file or leaves it to the cache. */
+  async #finish(blob: ImageBlob, made: StreamingBlob): Promise<BlobIdentity> {
+    const { stats, cache, request } = this.#job;
+    try {
+      const identity = await made.completed();
+      const { digest, size } = identity;
+      stats.addMaking(made.times);
+      const fits = blob.plain && cache !== undefined && blob.key !== UNNAMED && size <= request.cacheMaxSize;
+      if (blob.plain) {
+        const diffId = (await made.diffId) ?? blob.key;
+        const descriptor = { mediaType: layerMediaType(request.compression), digest, size };
+        const secondsToMake = made.times.compressingMs / 1000;
+        // Not all of it is in one file where the disk is short.
+        const path = fits ? made.file : undefined;
+        this.note({ diffId, descriptor, secondsToMake, ...(path === undefined ? {} : { path }) });
+      }
+      await made.release(fits);
+      return identity;
+    } catch (error) {
+      await made.release().catch(() => {});
+      throw error;
+    }
+  }
+}

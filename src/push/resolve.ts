@@ -1,0 +1,152 @@
+/** Finds an image, and what can be known of it without its export, so that an image that is there is never exported. */
+
+import { readConfig } from '../oci/documents.ts';
+import type { ImageTree } from '../oci/image-tree.ts';
+import { selectPlatforms } from '../oci/platforms.ts';
+import { type Descriptor, type Digest, type Index, isIndexType, isManifestType } from '../oci/types.ts';
+import { findImage } from '../source/find/find.ts';
+import type { FoundImage } from '../source/source.ts';
+import { openEngineStore } from '../source/store/open.ts';
+import { activeRepositories, type PushContext } from './context.ts';
+import { explain, PushError } from './error.ts';
+import { blobsOf, type ImageBlob, uncompressedLayer } from './image-blobs.ts';
+import type { TargetRepository } from './target-repository.ts';
+
+/** Finds the image, and asks the registries what its tags name now. Throws ImageError. */
+export async function resolve(job: PushContext): Promise<FoundImage> {
+  const { request, report, signal, earlier } = job;
+  const { image } = job.image;
+  const way = request.export === 'store' ? 'store' : 'auto';
+  const found = await findImage({
+    image,
+    engine: request.engine,
+    export: request.export,
+    env: request.env,
+    tempDir: request.workDir,
+    signal,
+    debug: (text) => report({ type: 'debug', text }),
+    notice: (text) => report({ type: 'info', text }),
+    storeOpener: (engineImage, options) => openEngineStore(engineImage, { ...options, export: way, env: request.env }),
+  });
+  // An image with manifests of its own hardly ever has plain layers: earlier images only tell where to mount its blobs from.
+  if (found.root === undefined || earlier.areElsewhere) {
+    if (found.root === undefined && found.diffIds) earlier.config = { digest: found.imageId, diffIds: found.diffIds };
+    earlier.ask();
+  }
+  // At the same time as all that follows: what they name tells at the end whether anything must be put.
+  for (const repository of activeRepositories(job)) void tagsBefore(job, repository);
+  if (found.root !== undefined && earlier.areElsewhere) await earlier.read();
+  const where = found.engine ? ` in ${found.engine}` : '';
+  report({ type: 'info', text: `Image ${image}: ${found.imageId}${where}` });
+  return found;
+}
+
+/** What a tag named before the push; undefined for nothing, 'unknown' where the registry does not say. */
+export type TagBefore = Descriptor | undefined | 'unknown';
+
+/** What the tags of a repository name, as the first answers to this push have it. Never rejects. */
+export async function tagsBefore(job: PushContext, target: TargetRepository): Promise<ReadonlyMap<string, TagBefore>> {
+  const tags = target.references.flatMap(({ tag }) => tag ?? []);
+  const descriptors = await Promise.all(
+    tags.map((tag) =>
+      job.documents.descriptor(target.repository, tag, target.signal).catch((error: unknown): TagBefore => {
+        if (target.signal.aborted) return 'unknown';
+        job.report({ type: 'debug', text: `what ${target.name}:${tag} names is not known: ${explain(error).message}` });
+        return 'unknown';
+      }),
+    ),
+  );
+  return new Map(tags.map((tag, index) => [tag, descriptors[index]]));
+}
+
+/** The part of an engine's image that is pushed, as far as that is known without an export; a file source tells it when it is opened. */
+export async function knownTree(job: PushContext, found: FoundImage): Promise<ImageTree | undefined> {
+  const tree = found.engine && (await treeWithoutExport(job, found));
+  return tree && selected(job, tree);
+}
+
+/** The layers that the engine's inspect tells, where they are plain for certain. */
+export const layersTold = (found: FoundImage): ImageBlob[] =>
+  found.root === undefined ? (found.diffIds ?? []).map((diffId) => uncompressedLayer(diffId)) : [];
+
+/** The blobs of an image that are known before it is opened. */
+export const knownBlobs = (found: FoundImage, tree: ImageTree | undefined): ImageBlob[] =>
+  tree ? blobsOf(tree) : layersTold(found);
+
+/**
+ * The part of a tree that is pushed: the platforms asked for, of those that are present. Reports what is left out. Throws
+ * PushError for annotations on an image that has manifests of its own.
+ */
+export function selected(job: Pick<PushContext, 'request' | 'report'>, tree: ImageTree): ImageTree {
+  if (tree.kind === 'manifests' && Object.keys(job.request.annotations.manifest).length > 0) {
+    const what = 'annotations: the image has a manifest of its own, which is pushed byte for byte';
+    throw new PushError('Input', what, {
+      remedy: 'set annotations where the image is built (docker/build-push-action)',
+    });
+  }
+  const selection = selectPlatforms(tree, job.request.platforms);
+  for (const text of selection.warnings) job.report({ type: 'warning', text });
+  return selection.tree;
+}
+
+/** The tree of an engine's image as the engine's own store tells it, else as the registry has it; undefined when neither does. */
+export const treeWithoutExport = async (job: PushContext, found: FoundImage): Promise<ImageTree | undefined> =>
+  (await found.documents?.(job.signal)) ?? (await treeFromRegistry(job, found));
+
+/**
+ * The tree of an engine's image out of the first registry's own documents: under its manifest's or index's digest
+ * (containerd image store), or composed from its config (classic stores). Undefined when the registry lacks them.
+ */
+async function treeFromRegistry(job: PushContext, found: FoundImage): Promise<ImageTree | undefined> {
+  const target = job.registries.find(({ isActive }) => isActive)?.active[0];
+  if (!target) return undefined;
+  try {
+    // Only what the digest is: docker-registry 2.8 answers 500 when it is asked for a manifest and has a config of that digest.
+    if (found.root === undefined) return await composedTree(job, target, found);
+    return await manifestTree(job, target, found.root);
+  } catch (error) {
+    job.signal.throwIfAborted();
+    job.report({ type: 'debug', text: `the registry's own documents could not be read: ${explain(error).message}` });
+    return undefined;
+  }
+}
+
+async function composedTree(
+  { documents }: PushContext,
+  { repository, signal }: TargetRepository,
+  found: FoundImage,
+): Promise<ImageTree | undefined> {
+  if (!found.diffIds) return undefined;
+  const config = await documents.blob(repository, found.imageId, signal);
+  if (!config) return undefined;
+  const { diff_ids: diffIds } = readConfig(config, `the config ${found.imageId}`).rootfs;
+  return { kind: 'composed', config, diffIds };
+}
+
+async function manifestTree(
+  job: PushContext,
+  { repository, signal }: TargetRepository,
+  digest: Digest,
+): Promise<ImageTree | undefined> {
+  const documents = new Map<Digest, Buffer>();
+  const asked = new Map<Digest, Promise<Descriptor | undefined>>();
+  // Each document once, however many indexes name it.
+  const collect = (wanted: Digest): Promise<Descriptor | undefined> => {
+    const known = asked.get(wanted) ?? fetchAll(wanted);
+    asked.set(wanted, known);
+    return known;
+  };
+  /** Fetches a manifest, or an index with all that it names. Undefined when any part is missing. */
+  const fetchAll = async (wanted: Digest): Promise<Descriptor | undefined> => {
+    const found = await job.documents.manifest(repository, wanted, signal);
+    if (!found) return undefined;
+    documents.set(wanted, found.bytes);
+    if (!isIndexType(found.descriptor.mediaType))
+      return isManifestType(found.descriptor.mediaType) ? found.descriptor : undefined;
+    const { manifests } = JSON.parse(found.bytes.toString('utf8')) as Index;
+    const children = await Promise.all(manifests.map((child) => collect(child.digest)));
+    return children.every((child) => child !== undefined) ? found.descriptor : undefined;
+  };
+  const root = await collect(digest);
+  return root ? { kind: 'manifests', root, documents, absent: [] } : undefined;
+}
