@@ -95,7 +95,10 @@ export async function openContext<Request extends RequestOptions>(
   const level = request.compressionLevel ?? COMPRESSIONS[compression].defaultLevel;
   await expectOwnFolder(workDir);
   const hosts = await openRegistries(request, { report, signal });
-  for (const { registry } of hosts.values()) registry.connect();
+  for (const [host, { registry }] of hosts) {
+    const reads = (request.cacheFrom ?? []).filter(({ apiHost }) => apiHost === host);
+    registry.connect(reads.map(({ repository }) => repository));
+  }
   return {
     request,
     report,

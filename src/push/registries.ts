@@ -254,11 +254,12 @@ async function openRegistry(
   const { credentials, insecure, ca, tlsVerify, chunkSize, maxRetries, maxWait, env, concurrency } = request;
   // A secret has one owner: the other registries' credentials are found in files.
   const isOwner = host === request.destinations[0]?.apiHost;
+  const repositories = [...new Set(references.map(({ repository }) => repository))];
   const found = await resolveCredentials({
     registry: host,
     ...(isOwner ? credentials : undefined),
     env,
-    repositories: [...new Set(references.map(({ repository }) => repository))],
+    repositories,
     onSecret: (value) => report({ type: 'secret', value }),
   });
   if (credentials !== undefined && !isOwner) {
@@ -281,6 +282,8 @@ async function openRegistry(
     tlsVerify,
     onEvent: (event) => report(event),
   });
+  // One token for all of them: see Registry.connect.
+  for (const name of repositories) registry.repository(name);
   return { registry, slots: new UploadSlots(concurrency) };
 }
 
