@@ -28,6 +28,7 @@ export async function resolve(job: PushContext): Promise<FoundImage> {
     notice: (text) => report({ type: 'info', text }),
     storeOpener: (engineImage, options) => openEngineStore(engineImage, { ...options, export: way, env: request.env }),
   });
+  if (found.root === undefined && found.diffIds) job.names.learnLayers(found.diffIds);
   // An image with manifests of its own hardly ever has plain layers: earlier images only tell where to mount its blobs from.
   if (found.root === undefined || earlier.areElsewhere) {
     if (found.root === undefined && found.diffIds) earlier.config = { digest: found.imageId, diffIds: found.diffIds };
