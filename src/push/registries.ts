@@ -247,7 +247,8 @@ export async function openRegistries(
   return new Map(opened as [string, RegistryHost][]);
 }
 
-async function openRegistry(
+/** One registry. Nothing is sent yet. Throws for unusable credentials. */
+export async function openRegistry(
   request: RequestOptions,
   host: string,
   references: readonly Reference[],
