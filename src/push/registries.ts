@@ -224,6 +224,8 @@ const isUnreadable = (body: ReadableBlob): Promise<boolean> =>
 /** A registry that the push goes to, shared by all images of it. */
 export interface RegistryHost {
   readonly registry: Registry;
+  /** Whether there are credentials for it. */
+  readonly hasCredentials: boolean;
   /** The uploads to it, of all images together. */
   readonly slots: UploadSlots;
 }
@@ -245,7 +247,8 @@ export async function openRegistries(
   return new Map(opened as [string, RegistryHost][]);
 }
 
-async function openRegistry(
+/** One registry. Nothing is sent yet. Throws for unusable credentials. */
+export async function openRegistry(
   request: RequestOptions,
   host: string,
   references: readonly Reference[],
@@ -254,11 +257,12 @@ async function openRegistry(
   const { credentials, insecure, ca, tlsVerify, chunkSize, maxRetries, maxWait, env, concurrency } = request;
   // A secret has one owner: the other registries' credentials are found in files.
   const isOwner = host === request.destinations[0]?.apiHost;
+  const repositories = [...new Set(references.map(({ repository }) => repository))];
   const found = await resolveCredentials({
     registry: host,
     ...(isOwner ? credentials : undefined),
     env,
-    repositories: [...new Set(references.map(({ repository }) => repository))],
+    repositories,
     onSecret: (value) => report({ type: 'secret', value }),
   });
   if (credentials !== undefined && !isOwner) {
@@ -281,7 +285,9 @@ async function openRegistry(
     tlsVerify,
     onEvent: (event) => report(event),
   });
-  return { registry, slots: new UploadSlots(concurrency) };
+  // One token for all of them: see Registry.connect.
+  for (const name of repositories) registry.repository(name);
+  return { registry, hasCredentials: found !== undefined, slots: new UploadSlots(concurrency) };
 }
 
 /** The registries and repositories of one image, in the order of its destinations. */

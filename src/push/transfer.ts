@@ -62,6 +62,7 @@ export class Transfer {
 
   /** The tree is known now: its documents need no source. */
   know(tree: ImageTree): void {
+    this.#job.names.learnTree(tree);
     this.#plan.know(tree);
   }
 
@@ -295,6 +296,6 @@ export function blobOfEntry(entry: StreamedBlob): ImageBlob | undefined {
 /** The layer of a legacy `<id>/layer.tar`, whose diffID only its bytes will tell. */
 export function unnamedLayer({ name, size }: StreamedBlob): ImageBlob {
   // `<id>/layer.tar`: the ID of the old form tells the layers apart, though it is no digest of theirs.
-  const label = name.slice(0, 12);
+  const label = `layer ${name.slice(0, 12)}`;
   return { key: UNNAMED, plain: true, mediaType: MediaType.ociLayer, size, diffId: undefined, label };
 }

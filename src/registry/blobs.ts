@@ -3,6 +3,7 @@ import { Readable } from 'node:stream';
 import { type Digest, digestOf } from '../oci/types.ts';
 import { ask, type Place } from './host/context.ts';
 import { Patience } from './host/patience.ts';
+import { isPage, noRegistry, tellsAbsence } from './host/remedies.ts';
 import { defaultTimeouts } from './http/deadline.ts';
 import { errorOf, RegistryError } from './http/error.ts';
 import type { RegistryResponse } from './http/response.ts';
@@ -21,8 +22,26 @@ export async function headBlob(place: Place, digest: Digest, signal: AbortSignal
   if (response.status === 404) return { state: 'absent' };
   if (response.status === 401) throw await errorOf(response, { method: 'HEAD', step, remedy: response.remedy });
   if (response.status !== 200) return { state: 'unknown' };
+  await assertMeant(place, response, signal);
   const size = sizeIn(response, digest);
   return size === undefined ? { state: 'present' } : { state: 'present', size };
+}
+
+/** Throws RegistryError for a host that answers 200 to everything. One that names the digest, or another host's storage, knows blobs. */
+async function assertMeant(place: Place, response: RegistryResponse, signal: AbortSignal): Promise<void> {
+  const { context, scopes } = place;
+  const { headers, url } = response;
+  if (headers['docker-content-digest'] !== undefined || url.origin !== context.transport.origin.origin) return;
+  const step = 'looking for a blob';
+  const isMeant =
+    !isPage(response) &&
+    (await tellsAbsence(context, async (digest) => {
+      const request = { method: 'HEAD', url: place.url(`blobs/${digest}`), scopes, signal, step };
+      const answer = await context.transport.send(request);
+      await answer.discard();
+      return answer.status;
+    }));
+  if (!isMeant) throw noRegistry(response, place, step, 'answers 200 to every request, as a web page does');
 }
 
 /** serverless-registry describes a mounted blob as the link that it keeps in its place: other digest, other size. */

@@ -3,6 +3,7 @@ import { type Descriptor, type Digest, digestOf, isDigest, MediaType } from '../
 import { otherBytes } from './blobs.ts';
 import { answerOrTrouble, ask, type Place, transientError } from './host/context.ts';
 import { Patience } from './host/patience.ts';
+import { isPage, noRegistry } from './host/remedies.ts';
 import { errorOf, RegistryError } from './http/error.ts';
 import { type RegistryCode, registryCodes } from './http/error-body.ts';
 import type { RegistryResponse } from './http/response.ts';
@@ -76,6 +77,10 @@ export async function fetchManifest(
     return undefined;
   }
   if (response.status !== 200) throw await errorOf(response, { method: 'GET', step, remedy: response.remedy });
+  if (isPage(response)) {
+    await response.discard();
+    throw noRegistry(response, place, step, 'came with a web page in place of a manifest');
+  }
   const bytes = await response.bytes(LARGEST_MANIFEST);
   const digest = digestOf(bytes);
   const named = isDigest(reference) ? reference : response.headers['docker-content-digest'];
@@ -258,7 +263,7 @@ function tagsIn(text: string): string[] {
 }
 
 /** The next page of a list, on the registry itself; undefined at the last one. RFC 8288. */
-function nextPage(response: RegistryResponse): URL | undefined {
+export function nextPage(response: RegistryResponse): URL | undefined {
   for (const link of response
     .getAll('link')
     .join(',')

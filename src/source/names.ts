@@ -10,8 +10,8 @@ export type EntryRole =
   | { readonly role: 'blob'; readonly digest: Digest }
   /** `<hex>.json`: the config of docker's and podman's archives. */
   | { readonly role: 'config'; readonly digest: Digest }
-  /** `<v1id>/layer.tar`, which says nothing of its digest. */
-  | { readonly role: 'layer' }
+  /** `<v1 ID>/layer.tar`, which says nothing of its digest, and the `json` before it. */
+  | { readonly role: 'layer' | 'layer-json'; readonly folder: string }
   /** `index.json` or `manifest.json`. */
   | { readonly role: 'list' }
   | { readonly role: 'other' };
@@ -22,7 +22,10 @@ export function roleOf(name: string): EntryRole {
   if (blob) return { role: 'blob', digest: `sha256:${blob[1]!}` };
   const config = /^([0-9a-f]{64})\.json$/.exec(name);
   if (config) return { role: 'config', digest: `sha256:${config[1]!}` };
-  if (/^[^/]+\/layer\.tar$/.test(name)) return { role: 'layer' };
+  const json = /^([0-9a-f]{64})\/json$/.exec(name);
+  if (json) return { role: 'layer-json', folder: json[1]! };
+  const layer = /^([^/]+)\/layer\.tar$/.exec(name);
+  if (layer) return { role: 'layer', folder: layer[1]! };
   return { role: name === 'index.json' || name === 'manifest.json' ? 'list' : 'other' };
 }
 

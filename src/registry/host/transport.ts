@@ -17,6 +17,7 @@ import { certificatesIn, type Trust, trustIn } from '../http/trust.ts';
 import { safeUrl, sameOrigin, sameSite, unsafeTarget } from '../http/url-policy.ts';
 import { Backoff } from './backoff.ts';
 import { RegistryOrigin } from './origin.ts';
+import { lostPort, readOnly } from './remedies.ts';
 
 /** What happens on the way, for the log. */
 export type TransportEvent =
@@ -295,18 +296,8 @@ export class Transport {
     if (!(error instanceof RegistryError) || error.kind === 'cancelled') return error;
     const wantsCertificate = home && !this.#hasAnswered && error.kind === 'reset' && url.protocol === 'https:';
     if (wantsCertificate) return error.advised(CLIENT_CERTIFICATE_REMEDY(this.#options.host));
-    const remedy = home ? undefined : this.#lostPort(url);
+    const remedy = home ? undefined : lostPort(this.#origin.url, url);
     return remedy === undefined ? error : error.advised(remedy);
-  }
-
-  /** What to do about a failure at another port of the registry's own host. */
-  #lostPort(url: URL): string | undefined {
-    const registry = this.#origin.url;
-    if (url.hostname !== registry.hostname || url.port === registry.port) return undefined;
-    return (
-      `the registry at ${registry.host} names ${url.host} as the place to go on: the proxy in front of it must pass on the host ` +
-      'with its port (nginx: proxy_set_header Host $http_host), or the registry needs its outer address (distribution: http.host)'
-    );
   }
 
   #received(
@@ -321,7 +312,7 @@ export class Transport {
     const isKnown = home || (request.isForToken === true && sameSite(this.#origin.url, url));
     const shown = isKnown ? 'all' : 'codes';
     const remedy = (): string | undefined =>
-      home ? this.#remedy(status) : status >= 400 ? this.#lostPort(url) : undefined;
+      home ? this.#remedy(method, url, status) : status >= 400 ? lostPort(this.#origin.url, url) : undefined;
     const response = new RegistryResponse({ method, url, step, status, headers, body, mask, remedy, signals, shown });
     if (home) {
       this.#hasAnswered = true;
@@ -333,8 +324,9 @@ export class Transport {
     return response;
   }
 
-  #remedy(status: number): string | undefined {
-    return status === 401 || status === 403 ? this.#authorizer.remedy(status) : undefined;
+  #remedy(method: string, url: URL, status: number): string | undefined {
+    if (status === 401 || status === 403) return this.#authorizer.remedy(status);
+    return status === 405 ? readOnly(this.#options.host, method, url) : undefined;
   }
 
   #headers(request: RegistryRequest, authorization: string | undefined, home: boolean): Record<string, string> {

@@ -1,6 +1,7 @@
 /** Opening an upload session, or mounting the blob instead; and all sessions that are open, so that none is left behind. distribution-spec, sections "Pushing blobs" and "Mounting a blob from another repository". */
 import type { Digest } from '../../oci/types.ts';
 import { answerOrTrouble, type Place, retrying, type Task } from '../host/context.ts';
+import { noRegistry, unknownPlace } from '../host/remedies.ts';
 import type { RegistryRequest } from '../host/transport.ts';
 import { CookieJar } from '../http/cookies.ts';
 import { errorOf, RegistryError } from '../http/error.ts';
@@ -33,7 +34,7 @@ export async function openUpload(place: Place, task: Task, mount?: Mount): Promi
     return 'mounted';
   }
   const response = mounting ?? (await post(place, task, cookies));
-  if (response.status !== 202) throw await refusal(place, response);
+  if (response.status !== 202) throw await refusal(place, task, response);
   return sessionOf(place, response, cookies);
 }
 
@@ -133,9 +134,17 @@ async function sessionOf(place: Place, response: RegistryResponse, cookies: Cook
   });
 }
 
-async function refusal(place: Place, response: RegistryResponse): Promise<RegistryError> {
-  const remedy = response.remedy ?? (response.status === 404 ? place.context.host.profile.openRemedy : undefined);
-  return errorOf(response, { method: 'POST', step: STEP, temporary: false, remedy });
+async function refusal(place: Place, task: Task, response: RegistryResponse): Promise<RegistryError> {
+  const { openRemedy } = place.context.host.profile;
+  if (response.status >= 200 && response.status < 300) {
+    const reason = `${response.status} and no upload session`;
+    await response.discard();
+    return noRegistry(response, place, STEP, reason);
+  }
+  const error = await errorOf(response, { method: 'POST', step: STEP, temporary: false });
+  if (response.status !== 404 || error.remedy !== undefined) return error;
+  if (openRemedy !== undefined) return error.advised(openRemedy);
+  return error.codes.length > 0 ? error : error.advised(await unknownPlace(place, task.signal));
 }
 
 /** The session at a location that an earlier process noted; undefined for what is no URL. Nothing is sent. */
