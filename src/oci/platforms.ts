@@ -171,5 +171,6 @@ function filterIndex(
 }
 
 function again(tree: ManifestTree, root: Descriptor, documents: ReadonlyMap<Digest, Buffer>): ManifestTree {
-  return withReferrers({ kind: 'manifests', root, documents, absent: [] }, tree.referrers ?? []);
+  const { referrers = [], ...rest } = tree;
+  return withReferrers({ ...rest, root, documents, absent: [] }, referrers);
 }
