@@ -49,7 +49,7 @@ const OBSTACLES: readonly Obstacle[] = [
     name: 'a file of a layer that is cut short',
     spoils: ({ content }) => content,
     change: 'truncate -s -1 "$1"',
-    words: ["the layer's tar had", 'have the digest sha256:'],
+    words: ["the layer's tar had", 'bytes where its descriptor says'],
   },
   {
     name: 'a damaged config',

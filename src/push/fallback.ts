@@ -21,16 +21,16 @@ export function mayFallBack(job: PushContext, found: FoundImage, failure: unknow
 
 /** Pushes by the engine what failed for a reason that allows it, and says why. A tag that fails again keeps its first failure. */
 export async function pushByEngine(job: PushContext, found: FoundImage): Promise<void> {
-  for (const destination of job.registries.flatMap(({ repositories }) => repositories)) {
-    const failed = destination.unpushed.filter((reference) => {
-      const error = destination.errorOf(reference);
+  for (const target of job.registries.flatMap(({ repositories }) => repositories)) {
+    const failed = target.unpushed.filter((reference) => {
+      const error = target.errorOf(reference);
       return error !== undefined && mayFallBack(job, found, error);
     });
     const [first] = failed;
     if (!first) continue;
-    const why = explainLine(destination.errorOf(first));
+    const why = explainLine(target.errorOf(first));
     job.report({ type: 'warning', text: `The chunked push failed, ${found.engine} pushes: ${why}` });
-    for (const reference of failed) await pushTag(job, found, destination, reference);
+    for (const reference of failed) await pushTag(job, found, target, reference);
   }
 }
 

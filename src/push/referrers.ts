@@ -50,24 +50,24 @@ export function referrersOf({ manifests, indexes }: TreeWalk): ReadonlyMap<Diges
 
 /**
  * Enters manifests that the registry has into the lists of what they speak about. One that can't be entered is a warning, no
- * failure: all that was to be pushed is there. Throws only when the destination or the push has ended.
+ * failure: all that was to be pushed is there. Throws only when the repository has failed or the push has ended.
  */
 export async function listReferrers(
-  destination: TargetRepository,
+  target: TargetRepository,
   referrers: readonly Referrer[],
   report: Report,
 ): Promise<void> {
   for (const [subject, speaking] of Map.groupBy(referrers, (referrer) => referrer.subject)) {
     const tag = referrersTag(subject);
-    const list = `${destination.name}:${tag}`;
+    const list = `${target.name}:${tag}`;
     try {
-      const entered = await enter(destination, tag, speaking);
+      const entered = await enter(target, tag, speaking);
       report({
         type: 'debug',
         text: `There is no referrers API: ${entered} of ${speaking.length} referrers entered into ${list}`,
       });
     } catch (error) {
-      destination.signal.throwIfAborted();
+      target.signal.throwIfAborted();
       const why = error instanceof Error ? error.message : String(error);
       report({
         type: 'warning',
@@ -77,7 +77,7 @@ export async function listReferrers(
   }
 }
 
-/** Adds to a list what is not in it. Gives the number of entries added; puts nothing when there is none. */
+/** Adds to a list what is not in it. Returns the number of entries added; puts nothing when there is none. */
 async function enter(
   { repository, signal }: TargetRepository,
   tag: string,
@@ -93,7 +93,7 @@ async function enter(
   return added.length;
 }
 
-/** What a tag names, if it is a list. Throws Error for anything else: it is somebody's, and stays. */
+/** What a tag names, if it is a list. Throws Error for anything else, which stays as it is. */
 function readList({ bytes, descriptor }: FetchedManifest, tag: string): Index {
   const document = readDocument(bytes, `the manifest under ${tag}`, descriptor.mediaType);
   if (document.kind === 'index' && descriptor.mediaType === MediaType.ociIndex) return document.index;

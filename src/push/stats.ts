@@ -1,9 +1,9 @@
-/** The books of one push: what happened to each blob, how many bytes moved, and where the time went. */
+/** The statistics of one push: what happened to each blob, how many bytes moved, and where the time went. */
 import { now } from '../common/async.ts';
 import type { Digest } from '../oci/types.ts';
 import type { BlobFate } from './events.ts';
 
-/** One blob at one registry, as the `metadata` output tells it. */
+/** One blob at one registry, as the `metadata` output has it. */
 export interface BlobRecord {
   readonly digest: Digest;
   /** Bytes. */
@@ -20,7 +20,7 @@ export interface BlobRecord {
   readonly seconds: number;
 }
 
-/** Seconds by phase. The last four are summed over layers, which overlap: they tell what bounds a push, not how long it took. */
+/** Seconds by phase. The last four are summed over layers, which overlap: they show what bounds a push, not how long it took. */
 export interface Seconds {
   total: number;
   resolve: number;
@@ -94,7 +94,7 @@ export class PushStats {
     this.seconds.waitingForRegistry += times.waitedMs / 1000;
   }
 
-  /** Closes the books: all seconds rounded to milliseconds. */
+  /** The seconds of all phases, rounded to milliseconds. */
   close(): Seconds {
     this.seconds.total = (now() - this.#began) / 1000;
     return Object.fromEntries(

@@ -19,7 +19,7 @@ export class TargetRepository {
   readonly name: string;
   readonly repository: Repository;
   readonly references: readonly Reference[];
-  /** Aborted when the push is cancelled or this destination has failed. */
+  /** Aborted when the push is cancelled or this repository has failed. */
   readonly signal: AbortSignal;
   readonly #ended = new AbortController();
   readonly #committed = new Map<Reference, Digest>();
