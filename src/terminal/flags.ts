@@ -30,6 +30,9 @@ const OPTIONS = Object.fromEntries(
   ]),
 );
 
+/** An archive that comes on standard input: source/archive/archive-file.ts. */
+const STDIN_SOURCE = /^(docker|oci)-archive:(-|\/dev\/stdin)(:|$)/;
+
 /** Reads the command line. Throws UsageError. */
 export function parseFlags(args: readonly string[]): Command {
   const { values, positionals } = parsed(args);
@@ -58,6 +61,11 @@ function shellOf(words: readonly string[]): Shell {
 }
 
 function checkNames(positionals: readonly string[], values: Values): void {
+  const images = [...positionals, ...((values.image ?? []) as string[])];
+  if (values['password-stdin'] && images.some((image) => STDIN_SOURCE.test(image)))
+    throw new UsageError(
+      'standard input is either the password or the image: use docker login, or give the image as a file',
+    );
   if (values.merge !== undefined) return;
   if (positionals.length === 0 && values.image === undefined) throw new UsageError('IMAGE is missing');
   if (positionals.length > 1)

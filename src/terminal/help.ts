@@ -18,7 +18,7 @@ Pushes a container image to OCI registries in chunks.
 
 IMAGE is an image name or ID in Docker or Podman, or a file source:
   docker-archive:FILE[:REF]  oci-archive:FILE[:REF]  oci:DIR[:REF]
-(docker-archive:- reads standard input), or an image in a registry:
+(FILE may be -, for standard input), or an image in a registry:
   docker://REFERENCE
 
 doctor says what a registry and what is in front of it take, and which inputs
