@@ -14,9 +14,10 @@ import {
   type SharedContext,
 } from './context.ts';
 import { reportDryRun } from './dry-run.ts';
-import { CancelledError, PushError } from './error.ts';
+import { CancelledError } from './error.ts';
 import type { Report } from './events.ts';
 import { mayFallBack, pushByEngine } from './fallback.ts';
+import { merge } from './merge.ts';
 import type { MergeRequest, PushRequest } from './options.ts';
 import type { KeptLayer } from './queue.ts';
 import { resolve } from './resolve.ts';
@@ -27,7 +28,7 @@ import { transferImage } from './transfer-image.ts';
 const DEADLINE_MS = 6 * 60 * 60 * 1000;
 
 /**
- * Pushes images to their destinations. Resolves to the digests that the registries have confirmed, and for each destination
+ * Pushes images to their destinations, or merges what lies in registries. Resolves to the digests that the registries have confirmed, and for each destination
  * that failed its error. Throws when an image can't be found or read, when every destination of a single image failed, when
  * any of several images did (no tag has moved then), and CancelledError when `cancel` was aborted.
  */
@@ -36,13 +37,13 @@ export async function push(
   report: Report,
   cancel: AbortSignal,
 ): Promise<PushResult> {
-  if (request.kind === 'merge') throw new PushError('Merge', 'a merge is not possible in this version');
   const signal = AbortSignal.any([cancel, AbortSignal.timeout(DEADLINE_MS)]);
   reportNotices(request, report);
   report({ type: 'phase', phase: 'Resolve' });
   const shared = await openContext(request, report, signal);
   try {
-    return await pushImages(shared);
+    if (shared.request.kind === 'push') return await pushImages({ ...shared, request: shared.request });
+    return await merge({ ...shared, request: shared.request });
   } catch (error) {
     if (cancel.aborted) throw new CancelledError(error);
     throw error;
@@ -52,9 +53,9 @@ export async function push(
 }
 
 /** Inputs without effect, and repositories under another name than the one written: registries know no upper-case ones. */
-function reportNotices({ destinations, notices, annotations }: PushRequest, report: Report): void {
+function reportNotices({ kind, destinations, notices, annotations }: PushRequest | MergeRequest, report: Report): void {
   const lowered = destinations.filter((reference) => reference.lowered).map(formatReference);
-  const forIndex = Object.keys(annotations.index).map((key) => `index:${key}`);
+  const forIndex = Object.keys(kind === 'push' ? annotations.index : {}).map((key) => `index:${key}`);
   const unused =
     forIndex.length > 0 ? [`annotations: only a merge composes an index; not used: ${forIndex.join(', ')}`] : [];
   for (const text of [...lowered.map((name) => `The repository is lower-cased: ${name}`), ...notices, ...unused])
