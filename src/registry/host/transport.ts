@@ -132,6 +132,11 @@ export class Transport {
     return new URL(this.#origin.url);
   }
 
+  /** How the registry asks for credentials (`basic`, `bearer`); undefined as long as it did not. */
+  get authScheme(): string | undefined {
+    return this.#authorizer.scheme;
+  }
+
   /**
    * Sends a request and resolves with the answer, whatever its status. A 401 gets one new token and the same request again.
    * Throws RegistryError for everything that is not an answer: network, an unsafe address, a token that is not to be had, our signal.
