@@ -74,6 +74,11 @@ export class Authorizer {
     return known !== undefined;
   }
 
+  /** How the registry asks who we are, as its last challenge says; undefined when it did not ask. */
+  get scheme(): string | undefined {
+    return this.#challenge?.scheme;
+  }
+
   /** Names the scopes of requests to come: one token is asked for all of them. */
   expect(scopes: readonly string[]): void {
     this.#expected = mergeScopes(this.#expected, scopes);

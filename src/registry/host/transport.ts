@@ -2,7 +2,7 @@
 import { now } from '../../common/async.ts';
 import { type Authorization, Authorizer, type Wanted } from '../auth/authorizer.ts';
 import type { Credentials } from '../auth/credentials.ts';
-import { certificatesFor, certsFolders } from '../http/certs-d.ts';
+import { trustOf } from '../http/certs-d.ts';
 import { Connections, type Lease } from '../http/connections.ts';
 import type { CookieJar } from '../http/cookies.ts';
 import { defaultTimeouts, type Timeouts } from '../http/deadline.ts';
@@ -13,7 +13,6 @@ import { Proxies } from '../http/proxies.ts';
 import { redirected, redirectOf, unsafeRedirect } from '../http/redirect.ts';
 import { RegistryResponse, warningTexts } from '../http/response.ts';
 import { Secrets } from '../http/secrets.ts';
-import { certificatesIn, type Trust, trustIn } from '../http/trust.ts';
 import { safeUrl, sameOrigin, sameSite, unsafeTarget } from '../http/url-policy.ts';
 import { Backoff } from './backoff.ts';
 import { RegistryOrigin } from './origin.ts';
@@ -121,7 +120,7 @@ export class Transport {
     this.#secrets.add(...(proxies.for(this.#origin.url)?.secrets ?? []));
     this.#connections = new Connections({
       proxies,
-      trust: this.#trust(),
+      trust: trustOf(options, (text) => options.onEvent({ type: 'warning', text })),
       connectTimeout: defaultTimeouts(0).connect,
       perOrigin: (options.concurrency ?? DEFAULT_CONCURRENCY) + 1,
       isOwn: (url) => sameOrigin(url, this.#origin.url),
@@ -131,6 +130,11 @@ export class Transport {
   /** Where the registry's API is: `https://host`, or `http://` for insecure and loopback ones. Final with the first answer. */
   get origin(): URL {
     return new URL(this.#origin.url);
+  }
+
+  /** How the registry asks for credentials (`basic`, `bearer`); undefined as long as it did not. */
+  get authScheme(): string | undefined {
+    return this.#authorizer.scheme;
   }
 
   /**
@@ -170,19 +174,6 @@ export class Transport {
   async close(): Promise<void> {
     this.#lifetime.abort(new Error('the connection to the registry was closed'));
     await this.#connections.destroy();
-  }
-
-  #trust(): Trust {
-    const { host, ca, env, tlsVerify, certsFolders: folders = certsFolders(env ?? {}) } = this.#options;
-    const found = certificatesFor(host, folders);
-    for (const problem of found.problems) this.#options.onEvent({ type: 'warning', text: problem });
-    if (tlsVerify === false)
-      this.#options.onEvent({ type: 'warning', text: `tls-verify is false: any certificate of ${host} is accepted` });
-    return trustIn({
-      ca: [...(ca === undefined ? [] : certificatesIn(ca)), ...found.ca],
-      client: found.client,
-      verify: tlsVerify,
-    });
   }
 
   /** `GET /v2/` (distribution-spec, end-1) in place of a first request with a body, which a 401 or another scheme would have us send twice. */

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { readRegularSync } from '../../common/open-regular.ts';
 import { homeFolder, pathsOf, type System, variable } from '../../common/platform.ts';
 import { DOCKER_HUB, isDockerHub } from '../../oci/docker-hub.ts';
-import { type ClientCertificate, certificatesIn, MAX_CERTIFICATES_BYTES } from './trust.ts';
+import { type ClientCertificate, certificatesIn, MAX_CERTIFICATES_BYTES, type Trust, trustIn } from './trust.ts';
 
 export interface HostCertificates {
   /** PEM. */
@@ -16,6 +16,28 @@ export interface HostCertificates {
   readonly client: ClientCertificate | undefined;
   /** What was found and can't be used, for the log: docker and podman pass over such authorities in silence. */
   readonly problems: readonly string[];
+}
+
+/** What says whom to trust for a registry. */
+export interface TrustSources {
+  /** `host[:port]` of an image reference. */
+  readonly host: string;
+  /** The input ca-file, PEM. */
+  readonly ca?: string | undefined;
+  readonly tlsVerify?: boolean | undefined;
+  readonly env?: NodeJS.ProcessEnv | undefined;
+  /** In place of the folders of docker and podman. */
+  readonly certsFolders?: readonly string[] | undefined;
+}
+
+/** The trust of a registry. `warn` hears what can't be used. Throws Error as `certificatesFor` and `certificatesIn` do. */
+export function trustOf(sources: TrustSources, warn: (text: string) => void): Trust {
+  const { host, ca, tlsVerify, env = {}, certsFolders: folders = certsFolders(env) } = sources;
+  const found = certificatesFor(host, folders);
+  for (const problem of found.problems) warn(problem);
+  if (tlsVerify === false) warn(`tls-verify is false: any certificate of ${host} is accepted`);
+  const own = ca === undefined ? [] : certificatesIn(ca);
+  return trustIn({ ca: [...own, ...found.ca], client: found.client, verify: tlsVerify });
 }
 
 /**
