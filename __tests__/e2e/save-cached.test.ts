@@ -3,8 +3,10 @@
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { delimiter, join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { digestOf } from '../../src/oci/types.ts';
+import { tarOf } from '../source/fixtures.ts';
 import { type CacheServer, startCacheServer } from '../support/cache-server.ts';
 import { type DockerAddress, docker, imageIdOf } from '../support/real/docker.ts';
 import { pullBack } from '../support/real/pull.ts';
@@ -76,4 +78,55 @@ describeWith(['docker', 'skopeo'], 'docker save of Docker 20.10 beside a warm ca
     }
     expect(third.requests.filter(({ step }) => step === 'upload-post')).toHaveLength(4);
   }, 120_000);
+});
+
+describe('an engine that names its layers in a way of its own', () => {
+  it('sends each layer once, though only its bytes tell which one it is', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'save-nameless-'));
+    const [first, second, cache] = await Promise.all([startRegistry(), startRegistry(), startCacheServer()]);
+    const runner = freshRunner();
+    try {
+      const layers = await Promise.all(
+        ['a', 'b', 'c'].map(async (name) => ({ name, tar: await tarOf([{ name, body: randomBytes(LAYER) }]) })),
+      );
+      const archiveOf = async (kept: typeof layers) => {
+        const config = JSON.stringify({
+          architecture: 'amd64',
+          os: 'linux',
+          rootfs: { type: 'layers', diff_ids: kept.map(({ tar }) => digestOf(tar)) },
+        });
+        const id = digestOf(Buffer.from(config));
+        const file = `${id.slice('sha256:'.length)}.json`;
+        const Layers = kept.map(({ name }) => `${name}/layer.tar`);
+        const archive = await tarOf([
+          ...kept.map(({ name, tar }) => ({ name: `${name}/layer.tar`, body: tar })),
+          { name: file, body: config },
+          { name: 'manifest.json', body: JSON.stringify([{ Config: file, RepoTags: ['x:1'], Layers }]) },
+        ]);
+        return { id, archive };
+      };
+      const ends = await archiveOf([layers[0]!, layers[2]!]);
+      writeFileSync(join(folder, 'ends.tar'), ends.archive);
+      const all = await archiveOf(layers);
+      writeFileSync(join(folder, 'all.tar'), all.archive);
+      const inspect = [{ Id: all.id, RootFS: { Layers: layers.map(({ tar }) => digestOf(tar)) }, RepoDigests: [] }];
+      writeFileSync(join(folder, 'inspect.json'), JSON.stringify(inspect));
+      const script = `#!/bin/sh\ncase "$1 $2" in "image inspect") cat '${folder}/inspect.json';; save*) cat '${folder}/all.tar';; *) echo '{}';; esac\n`;
+      writeFileSync(join(folder, 'docker'), script, { mode: 0o755 });
+      const env = { ...cache.env, PATH: `${folder}${delimiter}${process.env.PATH}` };
+      const push = (image: string, { host }: Registry) =>
+        runAction({ runner, env, inputs: { image, tags: `${host}/team/app:1`, export: 'save' } });
+      expect((await push(`docker-archive:${folder}/ends.tar`, first)).errors).toEqual([]);
+      const run = await push('x:1', second);
+      expect(run.errors).toEqual([]);
+      expect(run.visible).not.toContain('exists already');
+      expect(second.uploadedBytes()).toBeLessThan(3.05 * LAYER);
+      expect(metadataOf(run).blobs.filter(({ fromCache }) => fromCache)).toHaveLength(2);
+      expect((await pullBack(`${second.host}/team/app:1`)).configDigest).toBe(all.id);
+    } finally {
+      runner.remove();
+      await Promise.all([first.close(), second.close(), cache.close()]);
+      rmSync(folder, { recursive: true });
+    }
+  }, 60_000);
 });

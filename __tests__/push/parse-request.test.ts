@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -129,6 +130,13 @@ describe('parseRequest', () => {
   });
 
   it('says why a CA file can not be used', () => {
+    execFileSync('mkfifo', [join(folder, 'fifo.pem')]);
+    for (const [path, what] of [
+      [join(folder, 'fifo.pem'), 'a FIFO'],
+      ['/dev/zero', 'a device'],
+      [folder, 'a folder'],
+    ] as const)
+      expect(complaint({ 'ca-file': path })).toContain(`${path} is ${what}, not a regular file`);
     expect(complaint({ 'ca-file': join(folder, 'none.pem') })).toMatch(
       /^Input: ca-file: .*none\.pem can't be read: ENOENT/,
     );
@@ -230,5 +238,14 @@ describe('parseRequest of a merge', () => {
     expect(refused({ merge: 'a.example/x:2', tags, 'push-by-digest': 'true' })).toMatch(/^Input: push-by-digest: /);
     expect(refused({ merge: 'a.example/x:2', tags, fallback: 'engine' })).toMatch(/^Input: fallback: no engine/);
     expect(complaint({ 'merge-cleanup': 'true' })).toMatch(/^Input: merge-cleanup: there is no merge/);
+  });
+
+  it('takes annotations for its index alone', () => {
+    const tags = 'a.example/x:1';
+    const read = (annotations: string) => merge({ merge: 'a.example/x:2', tags, annotations }).annotations.index;
+    expect(read('a=1\nindex:b=2\nmanifest,index:c=3')).toEqual({ a: '1', b: '2', c: '3' });
+    expect(() => read('index:a=1\nmanifest:b=2')).toThrow(
+      /^annotations: manifest:b can't be set by a merge, which takes the manifests of its parts byte for byte$/,
+    );
   });
 });

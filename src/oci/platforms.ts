@@ -77,7 +77,8 @@ const ARCHITECTURES: Readonly<Record<string, readonly [string, string?]>> = {
 };
 const SILENT_VARIANTS: Readonly<Record<string, string>> = { arm64: 'v8', arm: 'v7', amd64: 'v1' };
 
-function platformKey(platform: Platform): string {
+/** One text for all ways to write a platform: `linux/arm64` and `linux/aarch64/v8` have the same. The version of the system is not in it. */
+export function platformKey(platform: Platform): string {
   const given = String(platform.architecture).toLowerCase();
   const [architecture, implied] = Object.hasOwn(ARCHITECTURES, given) ? ARCHITECTURES[given]! : [given];
   const variant = (platform.variant || implied || SILENT_VARIANTS[architecture] || '')
@@ -105,7 +106,7 @@ function requirePlatform(
       remedy: `pull it first (docker pull --platform ${text} …), or leave it out of platforms`,
     });
   }
-  // A single manifest whose config nobody has read yet can't contradict.
+  // A single manifest whose config was not read yet can't contradict.
   if (images.length === 1 && images[0]!.platform === undefined) return;
   const present = images.map(({ platform }) => formatPlatform(platform)).join(', ') || 'none';
   throw new ImageError('Platform', `the image has no ${text}`, { remedy: `choose platforms among ${present}` });

@@ -29,7 +29,9 @@ export interface TreeManifest extends TreeDocument {
   readonly isImage: boolean;
   /** Whether it goes as it is whatever its layers are: see ManifestTree. */
   readonly isVerbatim: boolean;
-  /** The diffIDs of its layers; undefined where its config is not at hand, empty where the config pairs none with them. */
+  /**
+   * The diffIDs of its layers; undefined where its config is not at hand, empty where the config pairs none with them.
+   */
   readonly diffIds: readonly Digest[] | undefined;
   /** As its index says, else as its config says where that is at hand. */
   readonly platform: Platform | undefined;
@@ -48,7 +50,9 @@ export interface TreeWalk {
   /** The manifests among them, in the order of their indexes. */
   readonly manifests: readonly TreeManifest[];
   readonly indexes: readonly TreeIndex[];
-  /** Configs and layers that a registry must have before the documents, each once; foreign layers are not among them. */
+  /**
+   * Configs and layers that a registry must have before the documents, each once; foreign layers are not among them.
+   */
   readonly blobs: readonly Descriptor[];
 }
 
@@ -77,14 +81,21 @@ export function attestedBy(descriptor: Descriptor): Digest | undefined {
 }
 
 /** The platform that an image's config names; undefined when it names none. config.md, Properties. */
-export function configPlatform({ architecture, os, variant }: ImageConfig): Platform | undefined {
+export function configPlatform(config: ImageConfig): Platform | undefined {
+  const { architecture, os, variant, 'os.version': version, 'os.features': features } = config;
   if (typeof architecture !== 'string' || typeof os !== 'string') return undefined;
-  return { architecture, os, ...(typeof variant === 'string' ? { variant } : {}) };
+  return {
+    architecture,
+    os,
+    ...(typeof variant === 'string' && variant !== '' ? { variant } : {}),
+    ...(typeof version === 'string' && version !== '' ? { 'os.version': version } : {}),
+    ...(Array.isArray(features) && features.length > 0 ? { 'os.features': features } : {}),
+  };
 }
 
 /**
- * The config of a manifest's image: undefined where it is not at hand, null where the manifest is no image's. Artifacts may
- * carry the media type of an image's config over `{}` or no byte at all (oras before 1.0, policies, charts).
+ * The config of a manifest's image: undefined where it is not at hand, null where the manifest is no image's. Artifacts
+ * may carry the media type of an image's config over `{}` or no byte at all (oras before 1.0, policies, charts).
  */
 function configOf(manifest: Manifest, documents: ReadonlyMap<Digest, Buffer>): ImageConfig | null | undefined {
   const { digest, mediaType } = manifest.config;
@@ -96,14 +107,16 @@ function configOf(manifest: Manifest, documents: ReadonlyMap<Digest, Buffer>): I
   return document.kind === 'config' ? document.config : null;
 }
 
-/** The diffIDs that an image's config pairs with the layers of its manifest: one for each, or none. config.md, `rootfs`. */
+/**
+ * The diffIDs that an image's config pairs with the layers of its manifest: one for each, or none. config.md, `rootfs`.
+ */
 function diffIdsOf({ rootfs: { diff_ids: diffIds } }: ImageConfig, { layers }: Manifest): readonly Digest[] {
   return diffIds.length === layers.length ? diffIds : [];
 }
 
 /**
- * Whether a layer of a manifest is an uncompressed tar, which a push compresses: its media type says so, and its digest is
- * the diffID that the config has for it. A media type alone is no proof: buildah wrote gzip bytes as `.tar`
+ * Whether a layer of a manifest is an uncompressed tar, which a push compresses: its media type says so, and its digest
+ * is the diffID that the config has for it. A media type alone is no proof: buildah wrote gzip bytes as `.tar`
  * (https://github.com/containers/buildah/issues/2374); such a layer is pushed byte for byte, as skopeo does.
  */
 export function isUncompressedLayer(image: TreeManifest, position: number): boolean {

@@ -1,10 +1,10 @@
 /** What a push or a merge is asked to do, checked and typed. The action makes it from inputs, the terminal from flags. */
 
-import { readFileSync } from 'node:fs';
 import { COMPRESSIONS } from '../blob/compress/compression.ts';
+import { readRegularSync } from '../common/open-regular.ts';
 import { parsePlatform } from '../oci/platforms.ts';
 import { formatReference, parseReference, type Reference, withDefaultTag } from '../oci/reference.ts';
-import { certificatesIn } from '../registry/http/trust.ts';
+import { certificatesIn, MAX_CERTIFICATES_BYTES } from '../registry/http/trust.ts';
 import {
   type Annotations,
   annotationsOf,
@@ -129,7 +129,9 @@ export function parseRequest(raw: RawInputs, surroundings: Surroundings): PushRe
       throw new InputError('push-by-digest', 'a merge always writes tags', 'leave it out, or leave merge out');
     if (fallback === 'engine') throw new InputError('fallback', 'no engine can do a merge', 'write fallback: none');
     const { destinations, parts } = mergeOf(listOf(text('merge')), text('tags'));
-    return { kind: 'merge', parts, cleanup, ...optionsOf(raw, destinations, [], surroundings) };
+    const options = optionsOf(raw, destinations, [], surroundings);
+    expectIndexAnnotations(options.annotations);
+    return { kind: 'merge', parts, cleanup, ...options };
   }
   if (cleanup)
     throw new InputError('merge-cleanup', 'there is no merge to clean up after', 'set merge, or leave it out');
@@ -159,7 +161,7 @@ function optionsOf(
     engine: choiceOf('engine', text('engine'), ['auto', 'docker', 'podman']),
     export: choiceOf('export', text('export'), ['auto', 'save', 'store']),
     platforms: listOf(text('platforms')).map(platform),
-    annotations: annotationsOf(text('annotations')),
+    annotations: annotationsOf(text('annotations'), text('merge') === '' ? 'manifest' : 'index'),
     chunkSize: ['', 'auto'].includes(text('chunk-size')) ? 'auto' : bytesOf('chunk-size', text('chunk-size'), '95MB'),
     concurrency: wholeNumberOf('concurrency', text('concurrency') || '5', [1, MAX_CONCURRENCY]),
     maxRetries: wholeNumberOf('max-retries', text('max-retries') || '3', [0, MAX_RETRIES]),
@@ -261,6 +263,18 @@ function ignoredTags(tags: readonly string[]): readonly string[] {
   return ignored.length === 0 ? [] : [`push-by-digest: no tag is written; ignored: ${ignored.join(', ')}`];
 }
 
+/** Throws InputError for annotations of manifests alone: those of a merge's parts are there already. */
+function expectIndexAnnotations({ manifest, index }: Annotations): void {
+  const key = Object.keys(manifest).find((one) => !Object.hasOwn(index, one));
+  if (key === undefined) return;
+  const problem = `manifest:${key} can't be set by a merge, which takes the manifests of its parts byte for byte`;
+  throw new InputError(
+    'annotations',
+    problem,
+    'write index: before the key (docker/metadata-action: DOCKER_METADATA_ANNOTATIONS_LEVELS: index)',
+  );
+}
+
 /** What to merge, and where to. Throws InputError. */
 function mergeOf(
   texts: readonly string[],
@@ -295,7 +309,7 @@ function mergePart(text: string): MergePart {
 
 function certificates(path: string): string {
   try {
-    return certificatesIn(readFileSync(path)).join('\n');
+    return certificatesIn(readRegularSync(path, MAX_CERTIFICATES_BYTES)).join('\n');
   } catch (cause) {
     const { message, code } = cause as NodeJS.ErrnoException;
     const problem = code === undefined ? `${path} ${message}` : `${path} can't be read: ${message}`;

@@ -16,7 +16,10 @@ export type EntryRole =
   | { readonly role: 'list' }
   | { readonly role: 'other' };
 
-/** Tells what a file is by its clean name. image-layout.md for blobs; moby's tarexport and containers/image for the rest. */
+/**
+ * Tells what a file is by its clean name. image-layout.md for blobs; moby's tarexport and containers/image for the
+ * rest.
+ */
 export function roleOf(name: string): EntryRole {
   const blob = /^blobs\/sha256\/([0-9a-f]{64})$/.exec(name) ?? /^([0-9a-f]{64})\.tar$/.exec(name);
   if (blob) return { role: 'blob', digest: `sha256:${blob[1]!}` };
@@ -37,7 +40,10 @@ export function cleanName(name: string): string {
   return posix.normalize(`./${name}`).replace(/\/$/, '');
 }
 
-/** The clean name that a link means: a symlink's from its own folder, a hard link's from the top. Throws ImageError when it leads out. */
+/**
+ * The clean name that a link means: a symlink's from its own folder, a hard link's from the top. Throws ImageError when
+ * it leads out.
+ */
 export function cleanTarget(name: string, type: 'symlink' | 'link', target: string): string {
   const path = posix.normalize(type === 'symlink' ? posix.join(posix.dirname(name), target) : target);
   if (target.startsWith('/') || target.includes('\0') || path === '..' || path.startsWith('../')) {

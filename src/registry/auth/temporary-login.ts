@@ -1,10 +1,15 @@
-/** The inputs' credentials for another program (`docker push`, `podman push`), in a file that lives no longer than the call. */
+/**
+ * The inputs' credentials for another program (`docker push`, `podman push`), in a file that lives no longer than the
+ * call.
+ */
 
-import { mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { readRegular } from '../../common/open-regular.ts';
 import { dockerConfigFile } from '../../common/platform.ts';
 import { canonicalHost, DOCKER_HUB, DOCKER_HUB_KEY } from '../../oci/docker-hub.ts';
+import { LONGEST_FILE_BYTES } from './config-file.ts';
 import { basicString, TOKEN_USERNAME } from './credentials.ts';
 
 export interface TemporaryLogin {
@@ -16,9 +21,9 @@ export interface TemporaryLogin {
 }
 
 /**
- * Calls `use` with variables (DOCKER_CONFIG, REGISTRY_AUTH_FILE) that name a folder of mode 0700 with a config.json of mode 0600: the
- * user's own settings, with these credentials over the user's own for that registry. The folder is removed before this resolves or
- * rejects, as `use` does.
+ * Calls `use` with variables (DOCKER_CONFIG, REGISTRY_AUTH_FILE) that name a folder of mode 0700 with a config.json of
+ * mode 0600: the user's own settings, with these credentials over the user's own for that registry. The folder is
+ * removed before this resolves or rejects, as `use` does.
  */
 export async function withTemporaryLogin<T>(
   login: TemporaryLogin,
@@ -41,7 +46,7 @@ type Settings = Record<string, unknown>;
 /** The user's own settings; none when there are none to read. */
 async function settingsIn(path: string): Promise<Settings> {
   try {
-    const parsed: unknown = JSON.parse(await readFile(path, 'utf8'));
+    const parsed: unknown = JSON.parse((await readRegular(path, LONGEST_FILE_BYTES)).toString('utf8'));
     return isRecord(parsed) ? parsed : {};
   } catch {
     return {};
@@ -57,7 +62,8 @@ function layered(own: Settings, { registry, username, password }: TemporaryLogin
   return {
     ...own,
     auths: { ...(isRecord(own.auths) ? own.auths : {}), ...each(entry) },
-    // A helper or store would be asked in place of the entry; an empty name is none (docker/cli, getConfiguredCredentialStore).
+    // A helper or store would be asked in place of the entry; an empty name is none (docker/cli,
+    // getConfiguredCredentialStore).
     ...(own.credsStore === undefined && own.credHelpers === undefined
       ? {}
       : { credHelpers: { ...(isRecord(own.credHelpers) ? own.credHelpers : {}), ...each('') } }),

@@ -1,8 +1,9 @@
 /**
- * Which layer a `<v1 ID>/layer.tar` is, before its bytes are read: `docker save` before version 25 names layers by the IDs of
- * Docker 1.9. Such an ID is the sha256 of the layer's `json`, which comes just before its tar, together with the layer's
- * chainID; so it proves which of the image's layers it belongs to.
- * https://github.com/moby/moby/blob/v24.0.9/image/v1/imagev1.go (CreateID), https://github.com/moby/moby/blob/v24.0.9/image/tarexport/save.go
+ * Which layer a `<v1 ID>/layer.tar` is, before its bytes are read: `docker save` before version 25 names layers by the
+ * IDs of Docker 1.9. Such an ID is the sha256 of the layer's `json`, which comes just before its tar, together with the
+ * layer's chainID; so it proves which of the image's layers it belongs to.
+ * https://github.com/moby/moby/blob/v24.0.9/image/v1/imagev1.go (CreateID),
+ * https://github.com/moby/moby/blob/v24.0.9/image/tarexport/save.go
  */
 import { chainIdsOf } from '../../oci/chain-id.ts';
 import { type Digest, digestOf } from '../../oci/types.ts';
@@ -27,7 +28,10 @@ export class LegacyLayers {
     if (position >= 0) this.#byFolder.set(folder, this.#diffIds[position]!);
   }
 
-  /** The diffID of the `layer.tar` in a folder: by its `json`, or because only one layer is left. Undefined when only its bytes tell. */
+  /**
+   * The diffID of the `layer.tar` in a folder: by its `json`, or because only one layer is left. Undefined when only
+   * its bytes tell.
+   */
   diffIdOf(folder: string): Digest | undefined {
     const known = this.#byFolder.get(folder);
     if (known !== undefined) return known;
@@ -39,7 +43,9 @@ export class LegacyLayers {
   }
 }
 
-/** Go writes these characters of strings as escapes; JSON.stringify does not. https://pkg.go.dev/encoding/json#Marshal */
+/**
+ * Go writes these characters of strings as escapes; JSON.stringify does not. https://pkg.go.dev/encoding/json#Marshal
+ */
 const ESCAPED_BY_GO = /[<>&\u2028\u2029]/g;
 
 /** Whether a v1 ID was made of this document and a chainID. */

@@ -14,7 +14,7 @@ import { endOfBody, readHeader, TAR_BLOCK, type TarEntry } from './header.ts';
 import { LegacyLayers } from './legacy-layers.ts';
 import { type AskedImage, KeptDocuments } from './stream-documents.ts';
 
-/** The other side of a stream: whoever writes the archive. */
+/** The writer of the archive: `docker save` or `podman save`. */
 export interface Exporter {
   readonly input: ByteInput;
   /** Resolves when the archive was written to its end, rejects with an ImageError when it was not. */
@@ -103,7 +103,7 @@ export class ArchiveStream implements StreamSource {
     await reader.drain();
   }
 
-  /** Keeps a document, gives a blob, and passes over all else. */
+  /** Keeps a document, returns a blob, and skips all else. */
   async #decide({ header, name: given, isFile }: TarEntry, reader: EntryReader): Promise<StreamedBlob | undefined> {
     const name = cleanName(given);
     if (header.type === 'symlink' || header.type === 'link') cleanTarget(name, header.type, header.linkname ?? '');

@@ -37,7 +37,7 @@ export interface InspectOptions extends CommandOptions {
 }
 
 /** An engine on a busy disk may take a minute. One that accepts connections and hangs never answers: that is what a daemon with a locked store does. */
-const ANSWER_MS = 120_000;
+export const ANSWER_MS = 120_000;
 
 /** Asks one engine for an image. Only the signal's abort is thrown; everything else that goes wrong is the answer. */
 export async function inspectImage(
@@ -122,7 +122,7 @@ export function imageFrom(
 }
 
 const unreadable = ({ engine, name }: Asked): NoImage => {
-  const words = `${engine} image inspect ${name} gave no sha256 Id and layers`;
+  const words = `${engine} image inspect ${name} printed no sha256 Id and layers`;
   return { engine, why: 'failed', words };
 };
 

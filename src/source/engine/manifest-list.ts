@@ -8,7 +8,7 @@ import { ImageError } from '../../oci/error.ts';
 import { sameReference } from '../../oci/reference.ts';
 import { type Descriptor, type Digest, digestOf, type Index, isDigest, MediaType } from '../../oci/types.ts';
 import { type CommandOptions, firstWords, run } from './command.ts';
-import { type EngineImage, type Inspect, imageFrom } from './inspect.ts';
+import { ANSWER_MS, type EngineImage, type Inspect, imageFrom } from './inspect.ts';
 
 /** A manifest list as Podman has it. */
 export interface EngineList {
@@ -47,7 +47,7 @@ interface ImageRow {
 export async function findManifestList(name: string, options: CommandOptions): Promise<EngineList | undefined> {
   const tool = findProgram('podman', options.env);
   if (!tool) return undefined;
-  if ((await run(tool, ['manifest', 'exists', name], options)).code !== 0) return undefined;
+  if (!(await exists(tool, name, options))) return undefined;
   const [listed, images] = await Promise.all([
     output(tool, ['manifest', 'inspect', name], options),
     output(tool, ['images', '--all', '--no-trunc', '--format', 'json'], options),
@@ -65,6 +65,17 @@ export async function findManifestList(name: string, options: CommandOptions): P
     instances: await instancesOf(document.index, rows, { tool, options }),
     env: options.env,
   };
+}
+
+/** False also when Podman can't be started or does not answer: `image inspect`, asked at the same time, reports that. */
+async function exists(tool: string, name: string, options: CommandOptions): Promise<boolean> {
+  const signal = AbortSignal.any([options.signal, AbortSignal.timeout(ANSWER_MS)]);
+  try {
+    return (await run(tool, ['manifest', 'exists', name], { ...options, signal })).code === 0;
+  } catch {
+    options.signal.throwIfAborted();
+    return false;
+  }
 }
 
 async function instancesOf(

@@ -36,7 +36,10 @@ export async function findInFile(
   return { name, ...describe(first.tree), open };
 }
 
-/** skopeo's syntax: the first colon after the path (of a Windows drive, see there) begins the reference. A path with a colon in it is taken as it is if it exists. */
+/**
+ * skopeo's syntax: the first colon after the path (of a Windows drive, see there) begins the reference. A path with a
+ * colon in it is taken as it is if it exists.
+ */
 async function splitPath(transport: Transport, rest: string): Promise<{ path: string; ref: string | undefined }> {
   const exists = (path: string) =>
     stat(path).then(
@@ -54,12 +57,9 @@ async function splitPath(transport: Transport, rest: string): Promise<{ path: st
 async function filesAt(transport: Transport, path: string): Promise<(options: ArchiveOptions) => Promise<Files>> {
   const description = `${transport === 'oci' ? 'OCI layout' : 'archive'} ${path}`;
   const isStdin = transport !== 'oci' && path === '-';
-  const found = await stat(isStdin ? '/dev/stdin' : path).catch((error: NodeJS.ErrnoException) => {
-    const what = error.code === 'ENOENT' ? 'does not exist' : `can't be read: ${error.message}`;
-    throw new ImageError('Resolve', `the ${description} ${what}`, { remedy: 'check the path', cause: error });
-  });
-  if (found.isDirectory() !== (transport === 'oci')) {
-    const [is, instead] = found.isDirectory() ? ['a folder', `oci:${path}`] : ['a file', `oci-archive:${path}`];
+  const isFolder = !isStdin && (await isFolderAt(path, description));
+  if (isFolder !== (transport === 'oci')) {
+    const [is, instead] = isFolder ? ['a folder', `oci:${path}`] : ['a file', `oci-archive:${path}`];
     throw new ImageError('Resolve', `${path} is ${is}`, { remedy: `write ${instead}` });
   }
   if (transport === 'oci') return async () => new FolderFiles(path, description);
@@ -73,6 +73,14 @@ async function filesAt(transport: Transport, path: string): Promise<(options: Ar
       throw error;
     }
   };
+}
+
+async function isFolderAt(path: string, description: string): Promise<boolean> {
+  const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
+    const what = error.code === 'ENOENT' ? 'does not exist' : `can't be read: ${error.message}`;
+    throw new ImageError('Resolve', `the ${description} ${what}`, { remedy: 'check the path', cause: error });
+  });
+  return found.isDirectory();
 }
 
 /** A layout where there is one; docker's own list of images names only its engine's platform, and loses media types. */
@@ -106,7 +114,10 @@ function describe(tree: ImageTree): Pick<FoundImage, 'imageId' | 'diffIds' | 'ro
 /** The names of images that lie in files: where an image is that no engine has. */
 export type Transport = 'docker-archive' | 'oci-archive' | 'oci';
 
-/** A file source taken apart: its transport, and the `FILE[:ref]` or `DIR[:ref]` after it. Undefined for the name of an engine's image. */
+/**
+ * A file source taken apart: its transport, and the `FILE[:ref]` or `DIR[:ref]` after it. Undefined for the name of an
+ * engine's image.
+ */
 export function fileSource(image: string): { readonly transport: Transport; readonly rest: string } | undefined {
   const [, transport, rest] = /^(docker-archive|oci-archive|oci):(.*)$/s.exec(image) ?? [];
   return rest === undefined ? undefined : { transport: transport as Transport, rest };

@@ -1,4 +1,7 @@
-/** An image in a registry (`docker://REFERENCE`): its documents byte for byte, its blobs read from there when they have to move. */
+/**
+ * An image in a registry (`docker://REFERENCE`): its documents byte for byte, its blobs read from there when they have
+ * to move.
+ */
 
 import { Readable } from 'node:stream';
 import type { BlobFormat, StoredBlob } from '../../blob/blob.ts';
@@ -18,12 +21,17 @@ export interface RemoteRepository {
     reference: string,
     signal: AbortSignal,
   ): Promise<{ readonly descriptor: Descriptor; readonly bytes: Buffer } | undefined>;
-  /** A range of a blob as it comes, not verified; undefined when there is none. `ranges`: whether the registry reads ranges. */
+  /**
+   * A range of a blob as it comes, not verified; undefined when there is none. `ranges`: whether the registry reads
+   * ranges.
+   */
   readBlob(
     digest: Digest,
     options: { readonly start?: number; readonly end?: number; readonly signal: AbortSignal },
   ): Promise<{ readonly stream: Readable; readonly ranges: boolean } | undefined>;
-  /** What the referrers API lists; undefined where the registry has no such API. distribution-spec, "Listing Referrers". */
+  /**
+   * What the referrers API lists; undefined where the registry has no such API. distribution-spec, "Listing Referrers".
+   */
   referrers(subject: Digest, signal: AbortSignal): Promise<readonly Descriptor[] | undefined>;
 }
 
@@ -36,8 +44,8 @@ export function registrySource(image: string): Reference | undefined {
 }
 
 /**
- * Reads the documents of an image: its index with all platforms, attestations, and what refers to any of them, by the referrers
- * API or the tags in its place. Throws ImageError, and what the registry's client throws.
+ * Reads the documents of an image: its index with all platforms, attestations, and what refers to any of them, by the
+ * referrers API or the tags in its place. Throws ImageError, and what the registry's client throws.
  */
 export async function findInRegistry(name: string, remote: RemoteRepository, signal: AbortSignal): Promise<FoundImage> {
   const reference = registrySource(name) ?? parseReference(name);
@@ -59,7 +67,7 @@ export async function findInRegistry(name: string, remote: RemoteRepository, sig
     imageId: only?.manifest.config.digest ?? root.digest,
     root: root.digest,
     documents: async () => tree,
-    open: async (options) => new RemoteStore(text, remote, tree, options.signal),
+    open: async (options) => blobsInRegistry(text, tree, () => remote, options.signal),
   };
 }
 
@@ -126,15 +134,17 @@ class RemoteReader {
   }
 
   async #listNow(subject: Digest): Promise<void> {
-    const listed = (await this.#fromApi(subject)) ?? (await this.#fromTag(subject));
-    for (const one of listed) this.#referrers.set(one.digest, one);
+    for (const one of await this.#listed(subject)) this.#referrers.set(one.digest, one);
   }
 
-  async #fromApi(subject: Digest): Promise<readonly Descriptor[] | undefined> {
-    if (this.#hasApi === false) return undefined;
+  /** By the API, or by the tag in its place; both at once, which saves a round trip, until it is known which one counts. */
+  async #listed(subject: Digest): Promise<readonly Descriptor[]> {
+    if (this.#hasApi === false) return this.#fromTag(subject);
+    const tagged = this.#hasApi === undefined ? this.#fromTag(subject) : undefined;
+    tagged?.catch(() => {});
     const listed = await this.#remote.referrers(subject, this.#signal);
     this.#hasApi = listed !== undefined;
-    return listed;
+    return listed ?? tagged ?? this.#fromTag(subject);
   }
 
   /** distribution-spec, "Referrers Tag Schema": an index under the subject's digest with `-` for `:`. */
@@ -159,26 +169,38 @@ class RemoteReader {
   }
 }
 
-/** The blobs of an image in a registry. */
+/** The blobs of an image in the repositories that have them; `name` is for the log. Nothing is asked for before a blob is read. */
+export const blobsInRegistry = (
+  name: string,
+  tree: ManifestTree,
+  repositoryOf: (blob: Digest) => Pick<RemoteRepository, 'readBlob'> | undefined,
+  signal: AbortSignal,
+): StoreSource => new RemoteStore(name, tree, repositoryOf, signal);
+
 class RemoteStore implements StoreSource {
   readonly kind = 'store';
   readonly description: string;
   readonly tree: ManifestTree;
-  readonly #remote: RemoteRepository;
+  readonly #repositoryOf: (blob: Digest) => Pick<RemoteRepository, 'readBlob'> | undefined;
   readonly #signal: AbortSignal;
   readonly #blobs: ReadonlyMap<Digest, Descriptor>;
 
-  constructor(name: string, remote: RemoteRepository, tree: ManifestTree, signal: AbortSignal) {
+  constructor(
+    name: string,
+    tree: ManifestTree,
+    repositoryOf: (blob: Digest) => Pick<RemoteRepository, 'readBlob'> | undefined,
+    signal: AbortSignal,
+  ) {
     this.description = `the registry (${name})`;
     this.tree = tree;
-    this.#remote = remote;
+    this.#repositoryOf = repositoryOf;
     this.#signal = signal;
     this.#blobs = new Map(walk(tree).blobs.map((blob) => [blob.digest, blob]));
   }
 
   /**
-   * A blob that is read in one go, from byte 0 on: what is read once is hashed and sent to every registry, and a connection
-   * that breaks goes on by ranges where it broke. A blob that is not there is noticed when it is read.
+   * A blob that is read in one go, from byte 0 on: what is read once is hashed and sent to every registry, and a
+   * connection that breaks goes on by ranges where it broke. A blob that is not there is noticed when it is read.
    */
   async open(digest: Digest): Promise<StoredBlob | undefined> {
     const blob = this.#blobs.get(digest);
@@ -192,7 +214,7 @@ class RemoteStore implements StoreSource {
 
   async *#bytes(digest: Digest, start: number, end: number): AsyncGenerator<Buffer> {
     if (start >= end) return;
-    const found = await this.#remote.readBlob(digest, { start, end, signal: this.#signal });
+    const found = await this.#repositoryOf(digest)?.readBlob(digest, { start, end, signal: this.#signal });
     if (!found)
       throw new ImageError('Export', `${this.description} has the image's manifest, and not its blob ${digest}`);
     yield* found.stream as AsyncIterable<Buffer>;
