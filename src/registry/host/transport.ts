@@ -1,4 +1,7 @@
-/** Requests to one registry: its address, credentials, redirects, cookies and time-outs. What the answers mean is for the callers. */
+/**
+ * Requests to one registry: its address, credentials, redirects, cookies and time-outs. What the answers mean is for
+ * the callers.
+ */
 import { now } from '../../common/async.ts';
 import { type Authorization, Authorizer, type Wanted } from '../auth/authorizer.ts';
 import type { Credentials } from '../auth/credentials.ts';
@@ -68,7 +71,10 @@ export interface RegistryRequest {
   readonly followRedirects?: boolean | undefined;
   /** A request to a token server: what it says of the credentials is shown where it belongs to the registry. */
   readonly isForToken?: boolean | undefined;
-  /** On a new connection, which ends with the request: for middleboxes that count the bytes of each. Default: a kept one. */
+  /**
+   * On a new connection, which ends with the request: for middleboxes that count the bytes of each. Default: a kept
+   * one.
+   */
   readonly freshConnection?: boolean | undefined;
   /** What the push is doing, for messages. */
   readonly step?: string | undefined;
@@ -94,7 +100,10 @@ export class Transport {
   readonly #origin: RegistryOrigin;
   #hasAnswered = false;
 
-  /** Nothing is sent yet. Throws when the host, `ca`, its certs.d or the variable of a proxy that it needs can't be read. */
+  /**
+   * Nothing is sent yet. Throws when the host, `ca`, its certs.d or the variable of a proxy that it needs can't be
+   * read.
+   */
   constructor(options: TransportOptions) {
     this.#options = options;
     this.backoff = options.backoff ?? new Backoff();
@@ -127,7 +136,10 @@ export class Transport {
     });
   }
 
-  /** Where the registry's API is: `https://host`, or `http://` for insecure and loopback ones. Final with the first answer. */
+  /**
+   * Where the registry's API is: `https://host`, or `http://` for insecure and loopback ones. Final with the first
+   * answer.
+   */
   get origin(): URL {
     return new URL(this.#origin.url);
   }
@@ -138,8 +150,9 @@ export class Transport {
   }
 
   /**
-   * Sends a request and resolves with the answer, whatever its status. A 401 gets one new token and the same request again.
-   * Throws RegistryError for everything that is not an answer: network, an unsafe address, a token that is not to be had, our signal.
+   * Sends a request and resolves with the answer, whatever its status. A 401 gets one new token and the same request
+   * again. Throws RegistryError for everything that is not an answer: network, an unsafe address, a token that is not
+   * to be had, our signal.
    */
   async send(request: RegistryRequest): Promise<RegistryResponse> {
     try {
@@ -154,8 +167,9 @@ export class Transport {
   }
 
   /**
-   * Opens `concurrency` connections to the registry, which requests then find ready, and names the scopes that the push will need, so
-   * that one token serves all its requests. Sends nothing; a registry that can't be reached is reported by the first request.
+   * Opens `concurrency` connections to the registry, which requests then find ready, and names the scopes that the push
+   * will need, so that one token serves all its requests. Sends nothing; a registry that can't be reached is reported
+   * by the first request.
    */
   connect(scopes: readonly string[]): void {
     this.#authorizer.expect(scopes);
@@ -176,7 +190,10 @@ export class Transport {
     await this.#connections.destroy();
   }
 
-  /** `GET /v2/` (distribution-spec, end-1) in place of a first request with a body, which a 401 or another scheme would have us send twice. */
+  /**
+   * `GET /v2/` (distribution-spec, end-1) in place of a first request with a body, which a 401 or another scheme would
+   * have us send twice.
+   */
   async #ping(signal: AbortSignal): Promise<void> {
     const url = new URL('/v2/', this.#origin.url);
     const response = await this.#authorised({ method: 'GET', url, signal, step: 'asking the registry' });
@@ -199,7 +216,10 @@ export class Transport {
     return used === undefined ? response : await this.#answered(response, used, wanted, current);
   }
 
-  /** Renews what a request carried that was answered with 401: once, and once more for a token that is shared by all requests. */
+  /**
+   * Renews what a request carried that was answered with 401: once, and once more for a token that is shared by all
+   * requests.
+   */
   async #answered(
     first: RegistryResponse,
     carried: Authorization,
