@@ -1,4 +1,7 @@
 /** What the step leaves behind: command files, the summary, its one error. */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { Digest } from '../../src/oci/types.ts';
 import type { ToldError, ToldResult } from './program.ts';
@@ -47,7 +50,7 @@ const withTags = (...tags: ToldResult['metadata']['tags']): ToldResult['metadata
 describe('outputs', () => {
   it('are all there after a push, and the log has the pinned reference', () => {
     const { outputs, log, state, exitCode } = runPart('outputs', PUSHED);
-    expect(Object.keys(outputs).sort()).toEqual(['digest', 'image', 'imageid', 'metadata']);
+    expect(Object.keys(outputs).sort()).toEqual(['changed', 'digest', 'digests', 'image', 'imageid', 'metadata']);
     expect(outputs).toMatchObject({ digest: DIGEST, image: `${REPOSITORY}@${DIGEST}`, imageid: IMAGE_ID });
     expect(JSON.parse(outputs.metadata ?? '')).toEqual(PUSHED.metadata);
     expect(log.split('\n')).toEqual([`${TAG}: ${DIGEST}`, `Pushed ${REPOSITORY}@${DIGEST}`, '']);
@@ -82,9 +85,26 @@ describe('outputs', () => {
     const error = `403: denied\ndigest=${digestOf('e')}\nimage<<EOF\n${REPOSITORY}@evil\nEOF\r\n::set-output name=digest::evil`;
     const { outputs, log } = runPart('outputs', { ...PUSHED, metadata: withTags({ reference: TAG, error }) });
     expect(outputs).toMatchObject({ digest: DIGEST, image: `${REPOSITORY}@${DIGEST}` });
-    expect(Object.keys(outputs)).toHaveLength(4);
+    expect(Object.keys(outputs)).toHaveLength(6);
     expect(JSON.parse(outputs.metadata ?? '').tags).toEqual([{ reference: TAG, error }]);
     expect(log).not.toContain('evil');
+  });
+
+  it('each pushed reference is an artifact where the runner collects them', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'artifacts-test-'));
+    const file = join(folder, 'artifacts');
+    writeFileSync(file, 'oci://others@sha256:0\n');
+    const digests = { [TAG]: DIGEST, 'other.example.com/app:1': DIGEST };
+    try {
+      runPart('outputs', { ...PUSHED, digests }, { env: { GITHUB_ARTIFACTS: file } });
+      const lines = [TAG, 'other.example.com/app:1'].map((reference) => `oci://${reference}@${DIGEST}`);
+      expect(readFileSync(file, 'utf8').split('\n')).toEqual(['oci://others@sha256:0', ...lines, '']);
+      const failures = [{ destination: TAG, error: { message: 'no' } }];
+      runPart('outputs', { ...PUSHED, digests, failures }, { env: { GITHUB_ARTIFACTS: file } });
+      expect(readFileSync(file, 'utf8').split('\n')).toHaveLength(4);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
   });
 
   it('what the post step saves is in the state, line breaks in paths and all', () => {
@@ -106,11 +126,12 @@ describe('the summary', () => {
       failures: [{ destination: TAG, error: { message: error } }],
     });
     expect(summary).toContain('\nNothing was pushed.\n');
-    expect(summary).toContain(`| ${TAG} | PUT: 400 \\| &lt;b>no\\|tags&lt;/b> here |\n`);
+    expect(summary).toContain(`| \`${TAG}\` | \`PUT: 400 \\| <b>no\\|tags</b> here\` |\n`);
   });
 
   it('has a row for each blob and ends with a line break', () => {
     const blob = {
+      name: 'layer 1/1 aaaaaaaaaaaa',
       digest: digestOf('1'),
       size: 10_000_000,
       mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip',
@@ -123,7 +144,7 @@ describe('the summary', () => {
       seconds: 2.5,
     };
     const { summary = '' } = runPart('outputs', { ...PUSHED, metadata: { ...PUSHED.metadata, blobs: [blob] } });
-    expect(summary).toContain('| `111111111111` | 10 MB | uploaded from the cache | 2.5 s | 3 |\n');
+    expect(summary).toContain('| `layer 1/1 aaaaaaaaaaaa` | 10 MB | uploaded from the cache, 3 retries | 2.5 s |\n');
     expect(summary).toMatch(/\n$/);
   });
 

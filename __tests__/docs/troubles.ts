@@ -44,7 +44,13 @@ type Env = Readonly<Record<string, string>>;
 
 const push = (bench: Bench, inputs: Inputs, env: Env = {}): Promise<ActionRun> =>
   runAction({
-    inputs: { image: bench.image, tags: 'registry.invalid/team/app:1', 'max-retries': '1', ...inputs },
+    inputs: {
+      image: bench.image,
+      tags: 'registry.invalid/team/app:1',
+      'max-retries': '1',
+      'max-wait': '1s',
+      ...inputs,
+    },
     env,
   });
 

@@ -1,7 +1,7 @@
 /** Engines whose own files the tests look into: where an image's config, its layers and their records lie. */
 import { join } from 'node:path';
+import { chainIdsOf } from '../../src/oci/chain-id.ts';
 import type { Digest, Index, Manifest } from '../../src/oci/types.ts';
-import { chainIdsOf } from '../../src/source/store/overlay2.ts';
 import { buildImage, type ImageRecipe } from '../support/images.ts';
 import { type DockerOptions, docker, imageIdOf, partOfDocker } from '../support/real/docker.ts';
 import { commandOf, type PartName } from '../support/real/parts.ts';

@@ -59,7 +59,7 @@ describeWith(['docker-registry', 'skopeo'], 'the command chunked-push', () => {
       expect(exitCode).toBe(0);
       const { digest } = await pullBack(reference);
       expect(stdout).toBe(`${registry.host}/pipe/app@${digest}\n`);
-      expect(stderr).toMatch(/^[0-9a-f]{12}: uploaded, 2\.5 MB in /m);
+      expect(stderr).toMatch(/^layer \d\/\d [0-9a-f]{12}: uploaded, 2\.5 MB in /m);
       expect(stderr).not.toContain('\x1b');
       expect(stderr).not.toContain('\r');
     });
@@ -165,7 +165,7 @@ describeWith(['docker-registry', 'skopeo'], 'the command chunked-push', () => {
       expect(raw).toMatch(/[0-9a-f]{12} \[=+ *\] +\d+% {2}[\d.]+ [kM]B of 2\.5 MB {2}[\d.]+ [kM]B\/s {2}\d+ s left/);
       expect(raw).toMatch(/total +\[=* *\] +\d+% {2}/);
       expect(lines.filter((line) => line.includes('['))).toEqual([]);
-      expect(lines.filter((line) => /^[0-9a-f]{12}: uploaded, /.test(line))).toHaveLength(4);
+      expect(lines.filter((line) => /^(?:layer \d\/\d|config) [0-9a-f]{12}: uploaded, /.test(line))).toHaveLength(4);
       expect(lines.at(-1)).toMatch(/\/tty\/app@sha256:[0-9a-f]{63}/);
       // The cursor is seen again, and long lines wrap again.
       expect(raw.lastIndexOf('\x1b[?25h')).toBeGreaterThan(raw.lastIndexOf('\x1b[?25l'));
@@ -197,7 +197,7 @@ describeWith(['docker-registry', 'skopeo'], 'the command chunked-push', () => {
       );
       expect(exitCode).toBe(0);
       expect(raw).toContain('total');
-      const left = lines.join('').replaceAll(/[0-9a-f]{12}: uploaded,/g, '');
+      const left = lines.join('').replaceAll(/(?:layer \d\/\d|config) [0-9a-f]{12}: uploaded,/g, '');
       expect(left).not.toContain('total');
       expect(left).not.toContain('%');
     });

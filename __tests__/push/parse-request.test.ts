@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -129,6 +130,13 @@ describe('parseRequest', () => {
   });
 
   it('says why a CA file can not be used', () => {
+    execFileSync('mkfifo', [join(folder, 'fifo.pem')]);
+    for (const [path, what] of [
+      [join(folder, 'fifo.pem'), 'a FIFO'],
+      ['/dev/zero', 'a device'],
+      [folder, 'a folder'],
+    ] as const)
+      expect(complaint({ 'ca-file': path })).toContain(`${path} is ${what}, not a regular file`);
     expect(complaint({ 'ca-file': join(folder, 'none.pem') })).toMatch(
       /^Input: ca-file: .*none\.pem can't be read: ENOENT/,
     );

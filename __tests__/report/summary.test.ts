@@ -1,13 +1,15 @@
 import { describe, expect, it } from 'vitest';
 import type { Digest } from '../../src/oci/types.ts';
-import type { Metadata, PushResult } from '../../src/push/result.ts';
-import type { BlobRecord } from '../../src/push/stats.ts';
+import type { Metadata, NamedBlob, PushResult } from '../../src/push/result.ts';
+import { code, table } from '../../src/report/markdown.ts';
 import { summaryOf } from '../../src/report/summary.ts';
+import { HOSTILE_TEXTS } from '../support/hostile-text.ts';
 
 const HOST = 'registry.example.com';
 const digest = (letter: string): Digest => `sha256:${letter.repeat(64)}`;
 
-const record = (letter: string, changes: Partial<BlobRecord> = {}): BlobRecord => ({
+const record = (letter: string, changes: Partial<NamedBlob> = {}): NamedBlob => ({
+  name: `layer ${letter}/4 ${letter.repeat(12)}`,
   digest: digest(letter),
   size: 10_000_000,
   mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip',
@@ -57,14 +59,20 @@ const result = (metadata: Partial<Metadata> = {}, rest: Partial<PushResult> = {}
 
 const BLOBS = [
   record('1', { retries: 2, bytesResent: 4_000_000 }),
-  record('2', { what: 'exists', size: 90_000_000, bytesSent: 0, seconds: 0 }),
+  record('2', { what: 'exists', size: 90_000_000, bytesSent: 0, seconds: 0, createdBy: 'RUN make | tee log' }),
   record('3', { what: 'mounted', size: 5_000_000, bytesSent: 0, seconds: 0 }),
   record('4', { fromCache: true, size: 7_000_000 }),
 ];
 
 describe('summaryOf', () => {
   it('is this Markdown', () => {
-    const metadata = { blobs: BLOBS, bytesSent: 21_000_000, bytesResent: 4_000_000, limits: { [HOST]: 49_807_360 } };
+    const metadata = {
+      blobs: BLOBS,
+      bytesSent: 21_000_000,
+      bytesResent: 4_000_000,
+      limits: { [HOST]: 49_807_360 },
+      seconds: { ...seconds, compressing: 10, sending: 30 },
+    };
     expect(summaryOf(result(metadata))).toBe(`### Chunked push
 
 \`\`\`
@@ -73,38 +81,42 @@ ${HOST}/team/app@${digest('d')}
 
 | tag | digest |
 | --- | --- |
-| ${HOST}/team/app:1 | \`${digest('d')}\` |
+| \`${HOST}/team/app:1\` | \`${digest('d')}\` |
 
-| blob | size | what happened | time | retries |
-| --- | --- | --- | --- | --- |
-| \`111111111111\` | 10 MB | uploaded | 2.5 s | 2 |
-| \`222222222222\` | 90 MB | existed |  |  |
-| \`333333333333\` | 5 MB | mounted |  |  |
-| \`444444444444\` | 7 MB | uploaded from the cache | 2.5 s |  |
+|  | size | what happened | time | made by |
+| --- | --: | --- | --: | --- |
+| \`layer 2/4 222222222222\` | 90 MB | existed |  | \`RUN make \\| tee log\` |
+| \`layer 1/4 111111111111\` | 10 MB | uploaded, 2 retries | 2.5 s |  |
+| \`layer 4/4 444444444444\` | 7 MB | uploaded from the cache | 2.5 s |  |
+| \`layer 3/4 333333333333\` | 5 MB | mounted |  |  |
 
-\`\`\`mermaid
-pie title Bytes of this image
-  "uploaded (10 MB)" : 10000000
-  "uploaded from the cache (7 MB)" : 7000000
-  "existed (90 MB)" : 90000000
-  "mounted (5 MB)" : 5000000
+\`\`\`
+Bytes of the image
+  uploaded                 ███░░░░░░░░░░░░░░░░░░░░░░░░░░░   8%  10 MB
+  uploaded from the cache  ██░░░░░░░░░░░░░░░░░░░░░░░░░░░░   6%  7 MB
+  existed                  ████████████████████████░░░░░░  80%  90 MB
+  mounted                  █░░░░░░░░░░░░░░░░░░░░░░░░░░░░░   4%  5 MB
+
+Where the time went (summed over layers, which overlap)
+  compressing  ████████░░░░░░░░░░░░░░░░░░░░░░  25%  10 s
+  sending      ███████████████████████░░░░░░░  75%  30 s
 \`\`\`
 
 - 21 MB sent in 1 min 1 s, 4 MB of them again after failures
-- 95 MB did not have to be sent
+- 95 MB did not have to be sent: 90 MB the registry had, 5 MB were mounted from other repositories
 - 7 MB came compressed out of the cache
-- ${HOST} takes requests of at most 49.8 MB (\`chunk-size: 49807360\`)
+- \`${HOST}\` takes requests of at most 49.8 MB (\`chunk-size: 49807360\`)
 `);
   });
 
-  it('has no pie of one slice', () => {
-    expect(summaryOf(result({ blobs: [record('1')] }))).not.toContain('mermaid');
+  it('has no bar of one part', () => {
+    expect(summaryOf(result({ blobs: [record('1')] }))).not.toContain('█');
   });
 
   it('names registries where there are several', () => {
     const text = summaryOf(result({ blobs: [record('1'), record('1', { registry: 'other.example.com' })] }));
-    expect(text).toContain('| retries | registry |');
-    expect(text).toContain('|  | other.example.com |');
+    expect(text).toContain('| time | registry |');
+    expect(text).toContain('| `other.example.com` |');
   });
 
   it('says what failed, in a cell that no text can break', () => {
@@ -113,7 +125,7 @@ pie title Bytes of this image
       { reference: 'other.example.com/app:1', error: 'Upload: 502 <html>|\n```' },
     ];
     const text = summaryOf(result({ tags }, { failures: [{ destination: 'other.example.com/app', error: 'x' }] }));
-    expect(text).toContain('| other.example.com/app:1 | Upload: 502 &lt;html>\\| ``` |');
+    expect(text).toContain('| `other.example.com/app:1` | ```` Upload: 502 <html>\\| ``` ```` |');
   });
 
   it('says when nothing was pushed, and when nothing was to be', () => {
@@ -128,5 +140,29 @@ pie title Bytes of this image
     const text = summaryOf(result({ blobs: Array.from({ length: 1000 }, () => record('1')) }));
     expect(text.split('\n').length).toBeLessThan(90);
     expect(text).toContain('… and 940 more blobs');
+  });
+});
+
+describe('text from outside', () => {
+  const texts = Object.values(HOSTILE_TEXTS);
+
+  it('is code wherever it stands, and one cell', () => {
+    for (const text of texts) {
+      const [, , row = ''] = table(['a', 'b'], [[code(text), code(`x ${text}`)]]).split('\n');
+      // A cell ends at a | with an even number of backslashes before it.
+      expect([...row.matchAll(/(?<!\\)(?:\\\\)*\|/g)], text).toHaveLength(3);
+      // Without code spans nothing is left.
+      expect(row.replace(/(?<!`)(`+)(?!`).+?(?<!`)\1(?!`)/g, ''), text).toBe('|  |  |');
+    }
+  });
+
+  it('is nowhere else in the summary', () => {
+    const tags = texts.map((text) => ({ reference: text, error: text }));
+    const blobs = texts.map((text) => record('1', { name: text, registry: text, createdBy: text }));
+    const limits = Object.fromEntries(texts.map((text) => [text, 5]));
+    const text = summaryOf(result({ tags, blobs, limits }, { image: texts.join(' ') }));
+    const prose = text.replace(/^```\n[\s\S]*?^```$/gm, '').replace(/(?<!`)(`+)(?!`).+?(?<!`)\1(?!`)/g, '');
+    expect(prose).not.toMatch(/evil|octocat|<|script|::|##\[|\[click/);
+    expect(prose.match(/^#.*$/gm)).toEqual(['### Chunked push']);
   });
 });

@@ -8,12 +8,6 @@ import type { PushResult } from '../push/result.ts';
 import { summaryOf } from '../report/summary.ts';
 import { print, printFailure } from './commands.ts';
 
-/** TODO(front): part of PushResult */
-interface Handed {
-  readonly digests?: Readonly<Record<string, string>>;
-  readonly changed?: boolean;
-}
-
 /** The state's name under which the main step leaves the post step what to save. */
 export const SAVE_PLAN = 'save-plan';
 
@@ -21,7 +15,7 @@ export const SAVE_PLAN = 'save-plan';
  * Sets the outputs. Those that name what was pushed only when every destination has confirmed the manifest; `metadata` always, since it
  * says which of them did.
  */
-export function writeOutputs(result: PushResult & Handed): void {
+export function writeOutputs(result: PushResult): void {
   const { digest, digests, changed, image, imageId, metadata, failures, savePlan } = result;
   core.setOutput('metadata', JSON.stringify(metadata));
   core.setOutput('imageid', imageId);
@@ -29,8 +23,8 @@ export function writeOutputs(result: PushResult & Handed): void {
   if (digest && image && failures.length === 0) {
     core.setOutput('digest', digest);
     core.setOutput('image', image);
-    if (digests) core.setOutput('digests', JSON.stringify(digests));
-    if (changed !== undefined) core.setOutput('changed', String(changed));
+    core.setOutput('digests', JSON.stringify(digests));
+    core.setOutput('changed', String(changed));
     writeArtifacts(result);
     print('info', `Pushed ${image}`);
   }
@@ -42,7 +36,7 @@ export function writeOutputs(result: PushResult & Handed): void {
  * A line for each pushed reference in the file of $GITHUB_ARTIFACTS (https://github.com/actions/runner/pull/4527), from which
  * `actions/attest` takes its subjects. Runners without it do not set the variable.
  */
-function writeArtifacts({ digests = {} }: Handed): void {
+function writeArtifacts({ digests }: PushResult): void {
   const lines = Object.entries(digests).map(([reference, digest]) => `oci://${reference}@${digest}\n`);
   append('GITHUB_ARTIFACTS', lines.join(''), 'list of artifacts');
 }

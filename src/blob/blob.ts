@@ -92,7 +92,7 @@ export interface StoredBlob {
 export interface StreamedBlob {
   /** The path in the stream, for messages. */
   readonly name: string;
-  /** The digest of these very bytes that the path promises; absent for the legacy `<id>/layer.tar`. */
+  /** The digest of these very bytes that the path promises, or the `json` beside a legacy `<id>/layer.tar`; absent where only the bytes tell. */
   readonly digest?: Digest;
   readonly size: number;
   readonly format: BlobFormat;

@@ -60,11 +60,17 @@ const PROGRAM = new URL(
  */
 const TAR_OPTIONS = `--no-same-owner --no-same-permissions --transform=s,/*$,,;s,^.*/,,;s,^,${ENTRIES}/,`;
 
-/** Whether a runner offers a cache service: the conditions of isFeatureAvailable(), asked before 400 ms go into loading it. */
+/**
+ * Whether a runner offers a cache service: the conditions of @actions/cache's isFeatureAvailable(), asked before 400 ms go into loading
+ * it. A token is not among them: nektos/act has none by default. GitHub Enterprise Server has version 1 of the service alone.
+ */
 export function isServiceOffered(env: NodeJS.ProcessEnv = process.env): boolean {
-  const url = env.ACTIONS_CACHE_SERVICE_V2 ? env.ACTIONS_RESULTS_URL || env.ACTIONS_CACHE_URL : env.ACTIONS_CACHE_URL;
-  return Boolean(url && env.ACTIONS_RUNTIME_TOKEN);
+  const version2 = env.ACTIONS_CACHE_SERVICE_V2 && isGitHubHost(env.GITHUB_SERVER_URL || 'https://github.com');
+  return Boolean(version2 ? env.ACTIONS_RESULTS_URL : env.ACTIONS_CACHE_URL);
 }
+
+const isGitHubHost = (url: string): boolean =>
+  URL.canParse(url) && /^github\.com$|\.ghe\.com$|\.localhost$/i.test(new URL(url).hostname);
 
 interface Pending {
   settle(outcome: Outcome): void;

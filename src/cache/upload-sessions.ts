@@ -11,8 +11,11 @@ import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { SessionNote } from '../blob/blob.ts';
-import { isAbandoned, makePrivateFolder, ownName, PRIVATE_FILE } from '../blob/private-folder.ts';
+import { isAbandoned, makePrivateFolder, ownName, PRIVATE_FILE, removeAbandoned } from '../blob/private-folder.ts';
 import { cacheFolder } from '../common/platform.ts';
+
+/** What a note is called while it is written. */
+const PART = 'part.';
 
 /** Registries remove uploads that are not finished after a day (Harbor) to a week (distribution). Milliseconds. */
 const FORGOTTEN_AFTER = 7 * 24 * 60 * 60 * 1000;
@@ -58,7 +61,7 @@ export class UploadSessions {
       if (this.#noted.size === 0) mkdirSync(this.#dir, { recursive: true, mode: 0o700 });
       this.#noted.add(path);
       const { location, offset, chunkSize } = session;
-      const part = `${path}.part`;
+      const part = join(this.#dir, `${PART}${this.#owner}`);
       writeFileSync(part, JSON.stringify({ version: 1, location, offset, chunkSize }), { mode: PRIVATE_FILE });
       renameSync(part, path);
     } catch {
@@ -84,7 +87,9 @@ export class UploadSessions {
   }
 
   #make(): Promise<unknown> {
-    this.#made ??= makePrivateFolder(this.#dir).then(() => this.#removeForgotten());
+    this.#made ??= makePrivateFolder(this.#dir)
+      .then(() => removeAbandoned(this.#dir, PART))
+      .then(() => this.#removeForgotten());
     return this.#made;
   }
 

@@ -1,7 +1,7 @@
 /**
- * Files that are opened by a name from outside: an input, a link in a folder, an entry of a config file. A FIFO would hold
- * `open` until it has a writer, in a thread that no signal ends, and a device answers in its own way. So each file is opened
- * without waiting (O_NONBLOCK has no effect on a regular file), and refused unless it is a regular one.
+ * Files that are opened by a name from outside: an input, a link in a folder, an entry of a config file. A FIFO would
+ * hold `open` until it has a writer, in a thread that no signal ends, and a device answers in its own way. So each file
+ * is opened without waiting (O_NONBLOCK has no effect on a regular file), and refused unless it is a regular one.
  */
 
 import { close, closeSync, constants, fstat, fstatSync, open, openSync, read, readSync, type Stats } from 'node:fs';
@@ -30,7 +30,10 @@ export class NotRegularError extends Error {
   }
 }
 
-/** Opens a regular file for reading, following links. Throws NotRegularError, or the system's error (ENOENT, EACCES ...). */
+/**
+ * Opens a regular file for reading, following links. Throws NotRegularError, or the system's error (ENOENT, EACCES
+ * ...).
+ */
 export async function openRegular(path: string): Promise<RegularFile> {
   const fd = await openFile(path, FLAGS).catch((error) => {
     throw explained(error, path);
@@ -59,7 +62,9 @@ export function openRegularSync(path: string): RegularFile {
   }
 }
 
-/** The bytes of a small regular file. Throws as `openRegular` does, and an Error for a file of more than `limit` bytes. */
+/**
+ * The bytes of a small regular file. Throws as `openRegular` does, and an Error for a file of more than `limit` bytes.
+ */
 export async function readRegular(path: string, limit: number): Promise<Buffer> {
   const { fd, size } = await openRegular(path);
   try {

@@ -10,9 +10,9 @@ export interface BuiltTree {
 }
 
 /**
- * The tree below a root, from verified documents. A manifest that an index names and nobody has becomes `absent`;
- * the same map of documents stays in the tree, so that one that still grows is seen to grow.
- * Undefined when the root itself is not there. Throws ImageError for documents that can't be used.
+ * The tree below a root, from verified documents. A manifest that an index names and that is not there becomes
+ * `absent`; the same map of documents stays in the tree, so that one that still grows is seen to grow. Undefined when
+ * the root itself is not there. Throws ImageError for documents that can't be used.
  */
 export function buildTree(root: Descriptor | Digest, documents: ReadonlyMap<Digest, Buffer>): BuiltTree | undefined {
   const digest = typeof root === 'string' ? root : root.digest;
@@ -29,13 +29,19 @@ export function buildTree(root: Descriptor | Digest, documents: ReadonlyMap<Dige
   return { tree: { kind: 'manifests', root: descriptor, documents, absent }, missing: [...absent, ...configs] };
 }
 
-/** The tree without some manifests below its root, as if they had never been pulled: for platforms whose blobs nobody has. */
+/**
+ * The tree without some manifests below its root, as if they had never been pulled: for platforms whose blobs are not
+ * there.
+ */
 export function withoutManifests(tree: ManifestTree, digests: ReadonlySet<Digest>): ManifestTree {
   const documents = new Map([...tree.documents].filter(([digest]) => !digests.has(digest)));
   return buildTree(tree.root, documents)?.tree ?? tree;
 }
 
-/** The tree with the manifests that speak about a part of it (`subject`), to be put after it. distribution-spec, "Listing Referrers". */
+/**
+ * The tree with the manifests that speak about a part of it (`subject`), to be put after it. distribution-spec,
+ * "Listing Referrers".
+ */
 export function withReferrers(tree: ManifestTree, candidates: readonly Descriptor[]): ManifestTree {
   const known = new Set<Digest>(named(tree));
   const speaking = candidates.map((candidate) => ({ candidate, subject: subjectOf(candidate, tree.documents) }));

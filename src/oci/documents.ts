@@ -1,4 +1,6 @@
-/** The JSON documents of an image, read with suspicion: what kind each is, and its fields checked before they are used. */
+/**
+ * The JSON documents of an image, read with suspicion: what kind each is, and its fields checked before they are used.
+ */
 import { ImageError } from './error.ts';
 import {
   type Descriptor,
@@ -55,8 +57,8 @@ export function serialise(value: unknown, what: string): Buffer {
 
 /**
  * Reads a document and says what it is. `mediaType` is what its descriptor claims, and must agree with the content
- * (image-spec manifest.md and image-index.md: a client must check; a document that is both is an attack, CVE-2021-41190).
- * Throws ImageError when a manifest or index has a field that can't be used.
+ * (image-spec manifest.md and image-index.md: a client must check; a document that is both is an attack,
+ * CVE-2021-41190). Throws ImageError when a manifest or index has a field that can't be used.
  */
 export function readDocument(bytes: Uint8Array, what: string, mediaType?: string): Document {
   const value = parseJson(bytes, what);
@@ -158,7 +160,8 @@ function checkedConfig(value: Fields, what: string): ImageConfig {
 
 /**
  * A list. An empty one may be `null` or absent: Go writes a nil slice so, and skopeo and registries accept it
- * (https://github.com/opencontainers/image-spec/issues/1013, an image FROM scratch: https://github.com/moby/moby/issues/27568).
+ * (https://github.com/opencontainers/image-spec/issues/1013, an image FROM scratch:
+ * https://github.com/moby/moby/issues/27568).
  */
 function checkedList(value: unknown, what: string): readonly unknown[] {
   if (value === undefined || value === null) return [];
@@ -211,13 +214,19 @@ function shown(value: unknown): string {
 
 /** Limits on what an image may contain, for archives that are made to harm: each ends in one error. */
 
-/** The largest JSON document that is kept in memory, bytes. Registries refuse larger manifests (distribution-spec, "Pushing manifests"). */
+/**
+ * The largest JSON document that is kept in memory, bytes. Registries refuse larger manifests (distribution-spec,
+ * "Pushing manifests").
+ */
 export const MAX_DOCUMENT_BYTES = 4 * 1024 * 1024;
 
 /** All documents of one image together, bytes. Real images have some tens of KiB. */
 export const MAX_KEPT_BYTES = 64 * 1024 * 1024;
 
-/** Entries of one archive. An image has at most 127 layers on overlay2; an index of many platforms has some hundred blobs. */
+/**
+ * Entries of one archive. An image has at most 127 layers on overlay2; an index of many platforms has some hundred
+ * blobs.
+ */
 export const MAX_ENTRIES = 100_000;
 
 /** Manifests below one root. */

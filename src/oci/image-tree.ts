@@ -18,8 +18,15 @@ export interface ManifestTree {
   readonly root: Descriptor;
   /** Every document and small blob that is at hand, by digest, verified: indexes, manifests, configs, attestations. */
   readonly documents: ReadonlyMap<Digest, Buffer>;
+  /**
+   * Whether its manifests go as they are whatever their layers are: an image that is promoted from a registry keeps its
+   * digest.
+   */
+  readonly isVerbatim?: boolean;
   /** Manifests that an index names and the source does not have: platforms that were never pulled. */
   readonly absent: readonly Descriptor[];
-  /** Manifests beside the root that speak about a part of it (`subject`): signatures, bills of materials. Put after it. */
+  /**
+   * Manifests beside the root that speak about a part of it (`subject`): signatures, bills of materials. Put after it.
+   */
   readonly referrers?: readonly Descriptor[];
 }

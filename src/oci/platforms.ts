@@ -105,7 +105,7 @@ function requirePlatform(
       remedy: `pull it first (docker pull --platform ${text} …), or leave it out of platforms`,
     });
   }
-  // A single manifest whose config nobody has read yet can't contradict.
+  // A single manifest whose config was not read yet can't contradict.
   if (images.length === 1 && images[0]!.platform === undefined) return;
   const present = images.map(({ platform }) => formatPlatform(platform)).join(', ') || 'none';
   throw new ImageError('Platform', `the image has no ${text}`, { remedy: `choose platforms among ${present}` });
@@ -171,5 +171,6 @@ function filterIndex(
 }
 
 function again(tree: ManifestTree, root: Descriptor, documents: ReadonlyMap<Digest, Buffer>): ManifestTree {
-  return withReferrers({ kind: 'manifests', root, documents, absent: [] }, tree.referrers ?? []);
+  const { referrers = [], ...rest } = tree;
+  return withReferrers({ ...rest, root, documents, absent: [] }, referrers);
 }

@@ -14,7 +14,7 @@ export interface Reference {
   readonly registry: string;
   /** Where the registry's API is: `registry`, but `registry-1.docker.io` for Docker Hub. */
   readonly apiHost: string;
-  /** The whole path, lower-case; with `library/` for Docker Hub's official images. */
+  /** The complete path, lower-case; with `library/` for Docker Hub's official images. */
   readonly repository: string;
   readonly tag?: string;
   readonly digest?: Digest;
@@ -24,7 +24,9 @@ export interface Reference {
 
 /** reference.go, RepositoryNameTotalLengthMax. */
 const MAX_NAME_LENGTH = 255;
-/** A name, a tag (128), a digest (71) and their separators, with some room for other digests to be named in the error. */
+/**
+ * A name, a tag (128), a digest (71) and their separators, with some room for other digests to be named in the error.
+ */
 const MAX_TEXT_LENGTH = 600;
 /** As much of an overlong text is shown. */
 const SHOWN_LENGTH = 100;
@@ -73,7 +75,7 @@ export function parseReference(text: string): Reference {
   };
 }
 
-/** The full form of a reference: `docker.io/library/alpine:3`, `[::1]:5000/a/b@sha256:…`. */
+/** A reference in full: `docker.io/library/alpine:3`, `[::1]:5000/a/b@sha256:…`. */
 export function formatReference(reference: Reference): string {
   const { registry, repository, tag, digest } = reference;
   return `${registry}/${repository}${tag === undefined ? '' : `:${tag}`}${digest === undefined ? '' : `@${digest}`}`;
@@ -116,8 +118,8 @@ type Fail = (problem: string) => never;
 const isIPv6Start = (rest: string): boolean => rest.startsWith('[') && !rest.includes('/');
 
 /**
- * normalize.go, splitDockerDomain: the first component is a host when it has a dot, a colon, or is `localhost`.
- * There an upper-case letter makes it a host too; here it does not, since a user's `MyOrg/app` never means a host MyOrg.
+ * normalize.go, splitDockerDomain: the first component is a host when it has a dot, a colon, or is `localhost`. There
+ * an upper-case letter makes it a host too; here it does not, since a user's `MyOrg/app` never means a host MyOrg.
  */
 function splitHost(name: string): { host?: string; path: string } {
   const slash = name.indexOf('/');

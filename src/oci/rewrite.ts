@@ -155,7 +155,7 @@ function without(descriptor: Descriptor, key: 'data'): Descriptor {
 const BARE_MANIFEST: ReadonlySet<string> = new Set(['schemaVersion', 'mediaType', 'config', 'layers']);
 const BARE_DESCRIPTOR: ReadonlySet<string> = new Set(['mediaType', 'digest', 'size', 'urls']);
 
-/** Whether a manifest says nothing that the canonical form would leave out. */
+/** Whether a manifest says nothing that the canonical manifest would leave out. */
 function isBare(manifest: Manifest): boolean {
   const only = (value: object, keys: ReadonlySet<string>) => Object.keys(value).every((key) => keys.has(key));
   return (

@@ -94,11 +94,14 @@ export const isPlainLayerType = (mediaType: string): boolean => PLAIN_LAYER_TYPE
 export const isSchema1Type = (mediaType: string): boolean =>
   mediaType.startsWith('application/vnd.docker.distribution.manifest.v1+');
 
-/** Whether a layer is not to be distributed: its bytes stay at its `urls`. manifest.md and layer.md, non-distributable layers. */
+/**
+ * Whether a layer is not to be distributed: its bytes stay at its `urls`. manifest.md and layer.md, non-distributable
+ * layers.
+ */
 export const isForeignLayer = (layer: Descriptor): boolean =>
   layer.mediaType === MediaType.dockerForeignLayer || layer.mediaType.includes('.nondistributable.');
 
-/** Whether a text is a sha256 digest in its one right form. descriptor.md, section Digests. */
+/** Whether a text is a sha256 digest in canonical spelling. descriptor.md, section Digests. */
 export const isDigest = (text: unknown): text is Digest =>
   typeof text === 'string' && /^sha256:[0-9a-f]{64}$/.test(text);
 

@@ -27,7 +27,11 @@ export interface TreeManifest extends TreeDocument {
   readonly manifest: Manifest;
   /** Whether it is a container image's. The layers of an artifact or attestation are never compressed. */
   readonly isImage: boolean;
-  /** The diffIDs of its layers; undefined where its config is not at hand, empty where the config pairs none with them. */
+  /** Whether it goes as it is whatever its layers are: see ManifestTree. */
+  readonly isVerbatim: boolean;
+  /**
+   * The diffIDs of its layers; undefined where its config is not at hand, empty where the config pairs none with them.
+   */
   readonly diffIds: readonly Digest[] | undefined;
   /** As its index says, else as its config says where that is at hand. */
   readonly platform: Platform | undefined;
@@ -46,7 +50,9 @@ export interface TreeWalk {
   /** The manifests among them, in the order of their indexes. */
   readonly manifests: readonly TreeManifest[];
   readonly indexes: readonly TreeIndex[];
-  /** Configs and layers that a registry must have before the documents, each once; foreign layers are not among them. */
+  /**
+   * Configs and layers that a registry must have before the documents, each once; foreign layers are not among them.
+   */
   readonly blobs: readonly Descriptor[];
 }
 
@@ -55,7 +61,7 @@ export interface TreeWalk {
  * root is missing or a document can't be used.
  */
 export function walk(tree: ManifestTree): TreeWalk {
-  const walker = new Walker(tree.documents);
+  const walker = new Walker(tree);
   const root = walker.visit(tree.root, 0);
   if (!root) throw new ImageError('Manifest', `the image's own manifest ${tree.root.digest} is missing`);
   for (const referrer of tree.referrers ?? []) walker.visit(referrer, 0);
@@ -81,8 +87,8 @@ export function configPlatform({ architecture, os, variant }: ImageConfig): Plat
 }
 
 /**
- * The config of a manifest's image: undefined where it is not at hand, null where the manifest is no image's. Artifacts may
- * carry the media type of an image's config over `{}` or no byte at all (oras before 1.0, policies, charts).
+ * The config of a manifest's image: undefined where it is not at hand, null where the manifest is no image's. Artifacts
+ * may carry the media type of an image's config over `{}` or no byte at all (oras before 1.0, policies, charts).
  */
 function configOf(manifest: Manifest, documents: ReadonlyMap<Digest, Buffer>): ImageConfig | null | undefined {
   const { digest, mediaType } = manifest.config;
@@ -94,19 +100,22 @@ function configOf(manifest: Manifest, documents: ReadonlyMap<Digest, Buffer>): I
   return document.kind === 'config' ? document.config : null;
 }
 
-/** The diffIDs that an image's config pairs with the layers of its manifest: one for each, or none. config.md, `rootfs`. */
+/**
+ * The diffIDs that an image's config pairs with the layers of its manifest: one for each, or none. config.md, `rootfs`.
+ */
 function diffIdsOf({ rootfs: { diff_ids: diffIds } }: ImageConfig, { layers }: Manifest): readonly Digest[] {
   return diffIds.length === layers.length ? diffIds : [];
 }
 
 /**
- * Whether a layer of a manifest is an uncompressed tar, which a push compresses: its media type says so, and its digest is
- * the diffID that the config has for it. A media type alone is no proof: buildah wrote gzip bytes as `.tar`
+ * Whether a layer of a manifest is an uncompressed tar, which a push compresses: its media type says so, and its digest
+ * is the diffID that the config has for it. A media type alone is no proof: buildah wrote gzip bytes as `.tar`
  * (https://github.com/containers/buildah/issues/2374); such a layer is pushed byte for byte, as skopeo does.
  */
-export function isUncompressedLayer({ manifest, isImage, diffIds }: TreeManifest, position: number): boolean {
+export function isUncompressedLayer(image: TreeManifest, position: number): boolean {
+  const { manifest, isImage, isVerbatim, diffIds } = image;
   const layer = manifest.layers[position]!;
-  if (!isImage || !isPlainLayerType(layer.mediaType)) return false;
+  if (!isImage || isVerbatim || !isPlainLayerType(layer.mediaType)) return false;
   return diffIds === undefined || diffIds[position] === layer.digest;
 }
 
@@ -115,10 +124,12 @@ class Walker {
   readonly manifests: TreeManifest[] = [];
   readonly indexes: TreeIndex[] = [];
   readonly #bytes: ReadonlyMap<Digest, Buffer>;
+  readonly #isVerbatim: boolean;
   readonly #seen = new Map<Digest, TreeDocument>();
 
-  constructor(bytes: ReadonlyMap<Digest, Buffer>) {
-    this.#bytes = bytes;
+  constructor({ documents, isVerbatim = false }: ManifestTree) {
+    this.#bytes = documents;
+    this.#isVerbatim = isVerbatim;
   }
 
   visit(descriptor: Descriptor, depth: number): TreeDocument | undefined {
@@ -162,6 +173,6 @@ class Walker {
     const platform = document.descriptor.platform ?? (config ? configPlatform(config) : undefined);
     const isImage = isImageConfigType(manifest.config.mediaType) && config !== null;
     const diffIds = config === undefined ? undefined : config ? diffIdsOf(config, manifest) : [];
-    return { ...document, manifest, isImage, diffIds, platform, attests };
+    return { ...document, manifest, isImage, isVerbatim: this.#isVerbatim, diffIds, platform, attests };
   }
 }

@@ -8,6 +8,7 @@ import { SPOOL_PREFIX, Spool } from '../blob/spool.ts';
 import { LayerCache } from '../cache/layer-cache.ts';
 import { UploadSessions, uploadSessionsFolder } from '../cache/upload-sessions.ts';
 import type { Reference } from '../oci/reference.ts';
+import { BlobNames } from './blob-names.ts';
 import { RegistryDocuments } from './documents.ts';
 import type { Report } from './events.ts';
 import { EarlierImages, KnownLayers } from './known-layers.ts';
@@ -25,6 +26,7 @@ export interface SharedContext<Request extends RequestOptions = RequestOptions> 
   readonly documents: RegistryDocuments;
   readonly known: KnownLayers;
   readonly stats: PushStats;
+  readonly names: BlobNames;
   readonly cache: OnDemand<LayerCache> | undefined;
   readonly spool: OnDemand<Spool>;
   /** Upload sessions that a later push may go on with; undefined where none would find them. */
@@ -107,6 +109,7 @@ export async function openContext<Request extends RequestOptions>(
     documents: new RegistryDocuments(),
     known: new KnownLayers(compression),
     stats: new PushStats(),
+    names: new BlobNames(),
     cache: request.cache ? cacheFor(request, level, report, signal) : undefined,
     spool: new OnDemand(() => Spool.open(join(workDir, ownName(SPOOL_PREFIX)), { uploads: request.concurrency })),
     sessions: sessionsFor(request),

@@ -5,7 +5,7 @@ import { selectPlatforms } from '../oci/platforms.ts';
 import { formatReference } from '../oci/reference.ts';
 import type { FoundImage } from '../source/source.ts';
 import { activeRegistries, type PushContext } from './context.ts';
-import { blobsOf, type ImageBlob, shortDigest } from './image-blobs.ts';
+import { blobsOf, type ImageBlob } from './image-blobs.ts';
 import { candidatesOf } from './plan.ts';
 import { layersTold, treeWithoutExport } from './resolve.ts';
 
@@ -26,6 +26,7 @@ export async function reportDryRun(job: PushContext, found: FoundImage): Promise
 
 async function blobsToReport(job: PushContext, found: FoundImage): Promise<ImageBlob[] | undefined> {
   const tree = found.engine ? await treeWithoutExport(job, found) : await treeOfFile(job, found);
+  if (tree) job.names.learnTree(tree);
   if (tree) return blobsOf(selectPlatforms(tree, job.request.platforms).tree);
   return found.root === undefined && found.diffIds ? layersTold(found) : undefined;
 }
@@ -38,7 +39,7 @@ async function treeOfFile(job: PushContext, found: FoundImage): Promise<ImageTre
 }
 
 async function reportBlob(job: PushContext, target: PushContext['registries'][number], blob: ImageBlob): Promise<void> {
-  const { key, size } = blob;
+  const { size } = blob;
   let isThere = false;
   for (const { digest } of await candidatesOf(job, blob)) {
     // Only HEAD: a mount would change the registry.
@@ -46,6 +47,6 @@ async function reportBlob(job: PushContext, target: PushContext['registries'][nu
     isThere ||= (await Promise.all(heads)).every(({ state }) => state === 'present');
   }
   const bytes = size === undefined ? '' : ` (${size} bytes)`;
-  const text = `${shortDigest(key)}: ${isThere ? 'exists' : `would be uploaded${bytes}`} at ${target.host}`;
+  const text = `${job.names.nameOf(blob)}: ${isThere ? 'exists' : `would be uploaded${bytes}`} at ${target.host}`;
   job.report({ type: 'info', text });
 }

@@ -15,7 +15,7 @@ export interface ImageBlob {
   readonly size: number | undefined;
   /** For a plain layer and for a compressed one whose config pairs it with one. */
   readonly diffId: Digest | undefined;
-  /** What the log calls it, where its digest is not known yet. */
+  /** What it is called where its digest is not known yet. */
   readonly label?: string;
 }
 

@@ -1,10 +1,10 @@
 /** What a push or a merge is asked to do, checked and typed. The action makes it from inputs, the terminal from flags. */
 
-import { readFileSync } from 'node:fs';
 import { COMPRESSIONS } from '../blob/compress/compression.ts';
+import { readRegularSync } from '../common/open-regular.ts';
 import { parsePlatform } from '../oci/platforms.ts';
 import { formatReference, parseReference, type Reference, withDefaultTag } from '../oci/reference.ts';
-import { certificatesIn } from '../registry/http/trust.ts';
+import { certificatesIn, MAX_CERTIFICATES_BYTES } from '../registry/http/trust.ts';
 import {
   type Annotations,
   annotationsOf,
@@ -295,7 +295,7 @@ function mergePart(text: string): MergePart {
 
 function certificates(path: string): string {
   try {
-    return certificatesIn(readFileSync(path)).join('\n');
+    return certificatesIn(readRegularSync(path, MAX_CERTIFICATES_BYTES)).join('\n');
   } catch (cause) {
     const { message, code } = cause as NodeJS.ErrnoException;
     const problem = code === undefined ? `${path} ${message}` : `${path} can't be read: ${message}`;

@@ -5,7 +5,7 @@ import type { ImageTree } from '../oci/image-tree.ts';
 import type { Descriptor, Digest } from '../oci/types.ts';
 import { activeRegistries, activeRepositories, type PushContext } from './context.ts';
 import type { BlobFate } from './events.ts';
-import { documentsInMemory, type ImageBlob, shortDigest, type UploadAgain } from './image-blobs.ts';
+import { documentsInMemory, type ImageBlob, type UploadAgain } from './image-blobs.ts';
 import type { TargetRegistry } from './registries.ts';
 
 export type BlobPlace =
@@ -114,7 +114,7 @@ function isThatBlob(blob: ImageBlob, candidate: Descriptor, presence: { size?: n
 function note(job: PushContext, target: TargetRegistry, blob: ImageBlob, found: Descriptor, fate: BlobFate): void {
   const { digest, size, mediaType } = found;
   const what = { fate, fromCache: false, retries: 0, seconds: 0 };
-  job.report({ type: 'blob-end', label: shortDigest(blob.key), host: target.host, digest, size, ...what });
+  job.report({ type: 'blob-end', label: job.names.nameOf(blob), host: target.host, digest, size, ...what });
   job.stats.enter({
     digest,
     size,

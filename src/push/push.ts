@@ -1,5 +1,6 @@
 /** The use case: a push of images, read like a recipe. */
 
+import { publicCacheNotice } from '../cache/readers.ts';
 import type { SavePlan } from '../cache/save.ts';
 import { formatReference } from '../oci/reference.ts';
 import type { FoundImage } from '../source/source.ts';
@@ -121,9 +122,17 @@ async function pushAll(shared: SharedContext<PushRequest>, images: readonly Reso
 }
 
 /** Records in the cache what the push knows of plain layers now; images whose layers are all compressed have none. */
-async function record({ cache }: SharedContext, kept: readonly KeptLayer[]): Promise<SavePlan | undefined> {
+async function record(
+  { cache, hosts, request, report }: SharedContext,
+  kept: readonly KeptLayer[],
+): Promise<SavePlan | undefined> {
   const layers = [...new Map(kept.map((layer) => [layer.diffId, layer])).values()];
-  return layers.length > 0 ? (await cache?.get())?.record(layers) : undefined;
+  const plan = layers.length > 0 ? await (await cache?.get())?.record(layers) : undefined;
+  const mayBePrivate =
+    plan && plan.layers.length > 0 && [...hosts.values()].some(({ hasCredentials }) => hasCredentials);
+  const text = mayBePrivate ? publicCacheNotice(request.env) : undefined;
+  if (text) report({ type: 'info', text });
+  return plan;
 }
 
 /** A failure of the export ends the push, unless the engine may do what is left. Registries keep their own failures. */

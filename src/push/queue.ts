@@ -4,7 +4,7 @@ import type { BlobIdentity, ReadableBlob, StreamingBlob } from '../blob/blob.ts'
 import { COMPRESSIONS, layerMediaType } from '../blob/compress/compression.ts';
 import type { Descriptor, Digest } from '../oci/types.ts';
 import { activeRegistries, type PushContext } from './context.ts';
-import { type ImageBlob, shortDigest, type UploadAgain } from './image-blobs.ts';
+import type { ImageBlob, UploadAgain } from './image-blobs.ts';
 import type { BlobUpload, TargetRegistry } from './registries.ts';
 
 /** A compressed layer whose file the cache may keep. */
@@ -75,6 +75,7 @@ export class UploadQueue {
   /** Notes the compressed blob that stands for a plain layer. */
   note(layer: KeptLayer): void {
     this.#job.known.add(layer.diffId, layer.descriptor);
+    this.#job.names.learnBlob(layer.descriptor.digest, layer.diffId);
     this.#taken.add(layer.diffId);
     this.#compressed.set(layer.diffId, layer.descriptor);
     this.#kept.set(layer.diffId, layer);
@@ -133,7 +134,7 @@ export class UploadQueue {
   ): BlobUpload {
     return {
       body,
-      label: blob.label ?? shortDigest(blob.key),
+      label: this.#job.names.nameOf(blob),
       mediaType,
       diffId: blob.diffId,
       fromCache,

@@ -224,6 +224,8 @@ const isUnreadable = (body: ReadableBlob): Promise<boolean> =>
 /** A registry that the push goes to, shared by all images of it. */
 export interface RegistryHost {
   readonly registry: Registry;
+  /** Whether there are credentials for it. */
+  readonly hasCredentials: boolean;
   /** The uploads to it, of all images together. */
   readonly slots: UploadSlots;
 }
@@ -245,7 +247,8 @@ export async function openRegistries(
   return new Map(opened as [string, RegistryHost][]);
 }
 
-async function openRegistry(
+/** One registry. Nothing is sent yet. Throws for unusable credentials. */
+export async function openRegistry(
   request: RequestOptions,
   host: string,
   references: readonly Reference[],
@@ -284,7 +287,7 @@ async function openRegistry(
   });
   // One token for all of them: see Registry.connect.
   for (const name of repositories) registry.repository(name);
-  return { registry, slots: new UploadSlots(concurrency) };
+  return { registry, hasCredentials: found !== undefined, slots: new UploadSlots(concurrency) };
 }
 
 /** The registries and repositories of one image, in the order of its destinations. */

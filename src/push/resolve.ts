@@ -4,12 +4,13 @@ import { readConfig } from '../oci/documents.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
 import { selectPlatforms } from '../oci/platforms.ts';
 import { type Descriptor, type Digest, type Index, isIndexType, isManifestType } from '../oci/types.ts';
-import { findImage } from '../source/find/find.ts';
+import { type FindOptions, findImage } from '../source/find/find.ts';
 import type { FoundImage } from '../source/source.ts';
 import { openEngineStore } from '../source/store/open.ts';
 import { activeRepositories, type PushContext } from './context.ts';
 import { explain, PushError } from './error.ts';
 import { blobsOf, type ImageBlob, uncompressedLayer } from './image-blobs.ts';
+import { SourceRepository } from './source-repository.ts';
 import type { TargetRepository } from './target-repository.ts';
 
 /** Finds the image, and asks the registries what its tags name now. Throws ImageError. */
@@ -17,7 +18,8 @@ export async function resolve(job: PushContext): Promise<FoundImage> {
   const { request, report, signal, earlier } = job;
   const { image } = job.image;
   const way = request.export === 'store' ? 'store' : 'auto';
-  const found = await findImage({
+  const source = new SourceRepository(job);
+  const found = await findSource(source, {
     image,
     engine: request.engine,
     export: request.export,
@@ -26,8 +28,10 @@ export async function resolve(job: PushContext): Promise<FoundImage> {
     signal,
     debug: (text) => report({ type: 'debug', text }),
     notice: (text) => report({ type: 'info', text }),
+    openRepository: (reference) => source.open(reference),
     storeOpener: (engineImage, options) => openEngineStore(engineImage, { ...options, export: way, env: request.env }),
   });
+  if (found.root === undefined && found.diffIds) job.names.learnLayers(found.diffIds);
   // An image with manifests of its own hardly ever has plain layers: earlier images only tell where to mount its blobs from.
   if (found.root === undefined || earlier.areElsewhere) {
     if (found.root === undefined && found.diffIds) earlier.config = { digest: found.imageId, diffIds: found.diffIds };
@@ -39,6 +43,16 @@ export async function resolve(job: PushContext): Promise<FoundImage> {
   const where = found.engine ? ` in ${found.engine}` : '';
   report({ type: 'info', text: `Image ${image}: ${found.imageId}${where}` });
   return found;
+}
+
+/** Finds the image; one in a registry is followed by the repository that it is in. */
+async function findSource(source: SourceRepository, options: FindOptions): Promise<FoundImage> {
+  try {
+    return await source.foundImage(await findImage(options));
+  } catch (error) {
+    await source.close();
+    throw error;
+  }
 }
 
 /** What a tag named before the push; undefined for nothing, 'unknown' where the registry does not say. */
@@ -61,7 +75,7 @@ export async function tagsBefore(job: PushContext, target: TargetRepository): Pr
 
 /** The part of an engine's image that is pushed, as far as that is known without an export; a file source tells it when it is opened. */
 export async function knownTree(job: PushContext, found: FoundImage): Promise<ImageTree | undefined> {
-  const tree = found.engine && (await treeWithoutExport(job, found));
+  const tree = (found.engine || found.documents) && (await treeWithoutExport(job, found));
   return tree && selected(job, tree);
 }
 

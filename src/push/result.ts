@@ -2,10 +2,11 @@ import type { SavePlan } from '../cache/save.ts';
 import { formatReference, withTarget } from '../oci/reference.ts';
 import type { Digest } from '../oci/types.ts';
 import type { FoundImage } from '../source/source.ts';
+import type { BlobDescription } from './blob-names.ts';
 import type { PushContext, SharedContext } from './context.ts';
 import { explainLine } from './error.ts';
 import type { TargetRegistry } from './registries.ts';
-import type { BlobRecord, PushStats, Seconds } from './stats.ts';
+import type { BlobRecord, Seconds } from './stats.ts';
 import type { DestinationFailure } from './target-repository.ts';
 
 export interface TagRecord {
@@ -15,10 +16,13 @@ export interface TagRecord {
   readonly error?: string;
 }
 
+/** A blob with the name that the log has for it, and the step that made it. */
+export type NamedBlob = BlobRecord & BlobDescription;
+
 /** The `metadata` output. */
 export interface Metadata {
   readonly tags: readonly TagRecord[];
-  readonly blobs: readonly BlobRecord[];
+  readonly blobs: readonly NamedBlob[];
   /** Bytes of blobs sent in all, and those of them that were sent more than once. */
   readonly bytesSent: number;
   readonly bytesResent: number;
@@ -67,10 +71,11 @@ export function tagRecords(registries: readonly TargetRegistry[]): TagRecord[] {
  * The result of a push. Throws the failure of a push of one image to one repository only: there is nothing else to report.
  */
 export function resultOf(
-  { request, stats, spool }: SharedContext,
+  shared: SharedContext,
   images: readonly { readonly job: PushContext; readonly found: FoundImage }[],
   { exported, changed, savePlan }: { exported: string; changed: boolean; savePlan?: SavePlan | undefined },
 ): PushResult {
+  const { request } = shared;
   const registries = images.flatMap(({ job }) => job.registries);
   const targets = registries.flatMap((registry) => registry.repositories);
   const failures = targets.flatMap((target) => target.failures);
@@ -87,7 +92,7 @@ export function resultOf(
     image: head && formatReference(withTarget(head.reference, { digest: head.digest })),
     digests: Object.fromEntries(pushed.map(({ reference, digest }) => [formatReference(reference), digest])),
     changed,
-    metadata: metadataOf(registries, stats, { exported, spoolPeak: spool.made?.peakBytes ?? 0 }),
+    metadata: metadataOf(registries, shared, exported),
     savePlan,
     failures,
   };
@@ -95,20 +100,20 @@ export function resultOf(
 
 function metadataOf(
   registries: readonly TargetRegistry[],
-  stats: PushStats,
-  { exported, spoolPeak }: { exported: string; spoolPeak: number },
+  { stats, names, spool }: SharedContext,
+  exported: string,
 ): Metadata {
   const limits = registries.flatMap(({ host, registry }) =>
     registry.limitFound === undefined ? [] : [[host, registry.limitFound] as const],
   );
   return {
     tags: tagRecords(registries),
-    blobs: stats.blobs,
+    blobs: stats.blobs.map((blob) => ({ ...names.describe(blob), ...blob })),
     bytesSent: stats.blobs.reduce((sum, { bytesSent }) => sum + bytesSent, 0),
     bytesResent: stats.blobs.reduce((sum, { bytesResent }) => sum + bytesResent, 0),
     export: exported,
     limits: Object.fromEntries(limits),
-    spoolPeak,
+    spoolPeak: spool.made?.peakBytes ?? 0,
     seconds: stats.close(),
   };
 }

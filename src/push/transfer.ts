@@ -23,6 +23,10 @@ export class Transfer {
   readonly #plan: Plan;
   readonly #queue: UploadQueue;
   readonly #held: QueuedBlob[] = [];
+  /** Layers of a stream that are sent once their digest is known. */
+  readonly #naming: Promise<void>[] = [];
+  /** Settles when the last call of `locate` has: no layer without a name is sent before. */
+  #locating: Promise<unknown> = Promise.resolve();
   readonly #making = pLimit(MAKERS);
   /** For blobs of stores. A slot is held until its blob is in every registry, so that a slow one holds back reading too. */
   readonly #slots: UploadSlots;
@@ -62,6 +66,7 @@ export class Transfer {
 
   /** The tree is known now: its documents need no source. */
   know(tree: ImageTree): void {
+    this.#job.names.learnTree(tree);
     this.#plan.know(tree);
   }
 
@@ -70,13 +75,15 @@ export class Transfer {
    * `missing` is called for each as soon as that is known. Throws when no registry is left.
    */
   async locate(blobs: readonly ImageBlob[], missing: () => void = () => {}): Promise<readonly ImageBlob[]> {
-    const needed = await Promise.all(
+    const locating = Promise.all(
       blobs.map(async (blob) => {
         const isNeeded = await this.#needsSource(blob);
         if (isNeeded) missing();
         return isNeeded;
       }),
     );
+    this.#locating = locating.catch(() => {});
+    const needed = await locating;
     return blobs.filter((_, index) => needed[index]);
   }
 
@@ -185,8 +192,10 @@ export class Transfer {
         entry.body.destroy();
         continue;
       }
+      if (!blob) await this.#locating;
       const queued = this.#queuedOf(entry, blob, builder);
       if (options.hold) this.#hold(queued);
+      else if (!blob && this.compressed.size > 0) this.#naming.push(this.#addOnceNamed(queued));
       else void this.#add(queued);
     }
     activeRegistries(this.#job);
@@ -203,6 +212,14 @@ export class Transfer {
   #hold(queued: QueuedBlob): void {
     queued.body.reach(Number.POSITIVE_INFINITY).catch(() => {});
     this.#held.push(queued);
+  }
+
+  /** A layer without a name may be one that a registry has or the cache has brought: it is sent once its bytes tell that it is none. */
+  async #addOnceNamed(queued: QueuedBlob): Promise<void> {
+    queued.body.reach(Number.POSITIVE_INFINITY).catch(() => {});
+    const diffId = await queued.made?.diffId?.catch(() => undefined);
+    if (diffId !== undefined && this.isTaken(diffId)) await queued.made?.release();
+    else await this.#add(queued);
   }
 
   /** Sends what was held until the tree was known, and drops what it does not name. */
@@ -231,8 +248,9 @@ export class Transfer {
   }
 
   /** Waits until every upload has ended, well or not. Throws when no registry is left. */
-  finished(): Promise<void> {
-    return this.#queue.finished();
+  async finished(): Promise<void> {
+    await Promise.all(this.#naming);
+    await this.#queue.finished();
   }
 
   /** The blobs of a tree that neither a registry has nor an upload brings. */
@@ -295,6 +313,6 @@ export function blobOfEntry(entry: StreamedBlob): ImageBlob | undefined {
 /** The layer of a legacy `<id>/layer.tar`, whose diffID only its bytes will tell. */
 export function unnamedLayer({ name, size }: StreamedBlob): ImageBlob {
   // `<id>/layer.tar`: the ID of the old form tells the layers apart, though it is no digest of theirs.
-  const label = name.slice(0, 12);
+  const label = `layer ${name.slice(0, 12)}`;
   return { key: UNNAMED, plain: true, mediaType: MediaType.ociLayer, size, diffId: undefined, label };
 }

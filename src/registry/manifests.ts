@@ -263,7 +263,7 @@ function tagsIn(text: string): string[] {
 }
 
 /** The next page of a list, on the registry itself; undefined at the last one. RFC 8288. */
-function nextPage(response: RegistryResponse): URL | undefined {
+export function nextPage(response: RegistryResponse): URL | undefined {
   for (const link of response
     .getAll('link')
     .join(',')

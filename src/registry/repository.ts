@@ -14,6 +14,7 @@ import {
   listTags,
   putManifest,
 } from './manifests.ts';
+import { listReferrers } from './referrers.ts';
 import { type BlobOutcome, BlobUpload, type UploadOptions, type UploadTarget } from './upload/blob-upload.ts';
 import { type OpenSessions, openUpload, sessionAt } from './upload/open.ts';
 import type { Session } from './upload/session.ts';
@@ -86,6 +87,11 @@ export class Repository {
    */
   readBlob(digest: Digest, options: BlobRange & { signal: AbortSignal }): Promise<BlobStream | undefined> {
     return readBlob(this.#place, digest, options, options.signal);
+  }
+
+  /** What refers to a manifest here; undefined where the registry has no referrers API. Throws RegistryError. */
+  referrers(subject: Digest, signal: AbortSignal): Promise<readonly Descriptor[] | undefined> {
+    return listReferrers(this.#place, subject, signal);
   }
 
   /** The repository's tags, page by page as the registry lists them; empty for an unknown repository. Throws RegistryError. */

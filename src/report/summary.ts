@@ -1,93 +1,136 @@
-/** The job summary: the pinned reference to copy, what happened to each layer, and what was saved. GitHub-flavoured Markdown. */
-import { shortDigest } from '../push/image-blobs.ts';
-import type { Metadata, PushResult } from '../push/result.ts';
-import type { BlobRecord } from '../push/stats.ts';
-import { formatBytes, formatSeconds, plural } from './format.ts';
+/** The job summary: the pinned reference to copy, what happened to each layer, what was saved, and where the time went. */
+
+import type { Metadata, NamedBlob, PushResult } from '../push/result.ts';
+import { formatBytes, formatPercent, formatSeconds, plural } from './format.ts';
+import { code, codeBlock, table } from './markdown.ts';
 
 /** More rows than this are no overview; the rest is in the `metadata` output. A summary may have 1 MiB. */
 const MAX_ROWS = 60;
 
-/** The summary of a push, also of one that reached only some of its destinations. */
+/** Enough of a Dockerfile step to recognise it. Characters. */
+const STEP_CHARACTERS = 90;
+
+/** The summary of a push in GitHub-flavoured Markdown, also of one that reached only some of its destinations. */
 export function summaryOf(result: PushResult): string {
   const { metadata } = result;
   const parts = [
     '### Chunked push',
     headline(result),
     tagTable(metadata),
-    metadata.blobs.length > 0 ? blobTable(metadata.blobs, new Set(metadata.blobs.map((b) => b.registry)).size > 1) : '',
-    pie(metadata.blobs),
+    blobTable(metadata.blobs),
+    bars(metadata),
     totals(metadata),
   ];
   return `${parts.filter((part) => part !== '').join('\n\n')}\n`;
 }
 
 function headline({ image, failures }: PushResult): string {
-  if (image) return `\`\`\`\n${image}\n\`\`\``;
+  if (image) return codeBlock([image]);
   return failures.length > 0 ? 'Nothing was pushed.' : 'Dry run: nothing was changed.';
 }
 
-/** A table cell can't hold the table's own separator, nor the start of an HTML tag. */
-const cell = (text: string): string => text.replaceAll('|', '\\|').replaceAll('<', '&lt;').replaceAll('\n', ' ');
-
-const table = (head: readonly string[], rows: readonly (readonly string[])[]): string =>
-  [head, head.map(() => '---'), ...rows].map((row) => `| ${row.map(cell).join(' | ')} |`).join('\n');
-
 function tagTable({ tags }: Metadata): string {
-  const rows = tags.map(({ reference, digest, error }) => [
-    reference,
-    digest ? `\`${digest}\`` : (error ?? 'not pushed'),
-  ]);
+  const rows = tags.map(({ reference, digest, error }) => [code(reference), code(digest ?? error ?? 'not pushed')]);
   return table(['tag', 'digest'], rows);
 }
 
 const FATE_WORDS = { uploaded: 'uploaded', exists: 'existed', mounted: 'mounted' } as const;
 
-function blobTable(blobs: readonly BlobRecord[], withRegistry: boolean): string {
-  const shown = blobs.slice(0, MAX_ROWS);
+/** The largest first: they are what a push takes its time for. */
+function blobTable(blobs: readonly NamedBlob[]): string {
+  if (blobs.length === 0) return '';
+  const withRegistry = new Set(blobs.map(({ registry }) => registry)).size > 1;
+  const withStep = blobs.some(({ createdBy }) => createdBy !== undefined);
+  const shown = blobs.toSorted((a, b) => b.size - a.size).slice(0, MAX_ROWS);
   const rows = shown.map((blob) => [
-    `\`${shortDigest(blob.digest)}\``,
+    code(blob.name),
     formatBytes(blob.size),
-    `${FATE_WORDS[blob.what]}${blob.fromCache ? ' from the cache' : ''}`,
+    whatHappened(blob),
     blob.what === 'uploaded' ? formatSeconds(blob.seconds) : '',
-    blob.retries > 0 ? String(blob.retries) : '',
-    ...(withRegistry ? [blob.registry] : []),
+    ...(withRegistry ? [code(blob.registry)] : []),
+    ...(withStep ? [code(shortened(blob.createdBy ?? ''))] : []),
   ]);
-  const head = ['blob', 'size', 'what happened', 'time', 'retries', ...(withRegistry ? ['registry'] : [])];
+  const more = [...(withRegistry ? ['registry'] : []), ...(withStep ? ['made by'] : [])];
   const rest = blobs.length - shown.length;
-  return table(head, rows) + (rest > 0 ? `\n\n… and ${plural(rest, 'more blob')}` : '');
+  return (
+    table(['', 'size', 'what happened', 'time', ...more], rows, ' r r') +
+    (rest > 0 ? `\n\n… and ${plural(rest, 'more blob')}` : '')
+  );
 }
 
-type Share = readonly [name: string, bytes: number];
+const shortened = (step: string): string =>
+  step.length > STEP_CHARACTERS ? `${step.slice(0, STEP_CHARACTERS - 1)}…` : step;
 
-function shares(blobs: readonly BlobRecord[]): Share[] {
-  const sum = (isOf: (blob: BlobRecord) => boolean) => blobs.filter(isOf).reduce((bytes, { size }) => bytes + size, 0);
-  const all: Share[] = [
+function whatHappened({ what, fromCache, retries }: NamedBlob): string {
+  const words = `${FATE_WORDS[what]}${fromCache ? ' from the cache' : ''}`;
+  return retries > 0 ? `${words}, ${plural(retries, 'retry', 'retries')}` : words;
+}
+
+/** A quantity by its parts, the parts in the order in which they are shown. */
+type Share = readonly [name: string, amount: number];
+
+/** Columns of a bar that stands for everything. */
+const BAR_LENGTH = 30;
+
+/** What became of the bytes, and where the time went, as bars of characters: Markdown has no other ones that need no script. */
+function bars({ blobs, seconds }: Metadata): string {
+  const bytes = byteShares(blobs);
+  const times: Share[] = [
+    ['waiting for the export', seconds.waitingForExport],
+    ['compressing', seconds.compressing],
+    ['held back by a full spool', seconds.heldBack],
+    ['sending', seconds.sending],
+    ['waiting for the registry', seconds.waitingForRegistry],
+  ];
+  const blocks = [
+    chart('Bytes of the image', bytes, formatBytes),
+    chart('Where the time went (summed over layers, which overlap)', times, formatSeconds),
+  ].filter((lines) => lines.length > 0);
+  return blocks.length === 0 ? '' : codeBlock(blocks.flatMap((lines, at) => (at === 0 ? lines : ['', ...lines])));
+}
+
+function byteShares(blobs: readonly NamedBlob[]): Share[] {
+  const sum = (isOf: (blob: NamedBlob) => boolean) => blobs.filter(isOf).reduce((bytes, { size }) => bytes + size, 0);
+  return [
     ['uploaded', sum((blob) => blob.what === 'uploaded' && !blob.fromCache)],
     ['uploaded from the cache', sum((blob) => blob.what === 'uploaded' && blob.fromCache)],
     ['existed', sum((blob) => blob.what === 'exists')],
     ['mounted', sum((blob) => blob.what === 'mounted')],
   ];
-  return all.filter(([, bytes]) => bytes > 0);
 }
 
-/** A pie of one slice tells nothing. Mermaid renders on GitHub. */
-function pie(blobs: readonly BlobRecord[]): string {
-  const slices = shares(blobs);
-  if (slices.length < 2) return '';
-  const lines = slices.map(([name, bytes]) => `  "${name} (${formatBytes(bytes)})" : ${bytes}`);
-  return ['```mermaid', 'pie title Bytes of this image', ...lines, '```'].join('\n');
+/** A line for each part that is not nothing; no chart of one part alone, which says nothing. */
+function chart(title: string, all: readonly Share[], format: (amount: number) => string): string[] {
+  const shares = all.filter(([, amount]) => amount > 0);
+  if (shares.length < 2) return [];
+  const total = shares.reduce((sum, [, amount]) => sum + amount, 0);
+  const width = Math.max(...shares.map(([name]) => name.length));
+  const lines = shares.map(([name, amount]) => {
+    const length = Math.max(1, Math.round((amount / total) * BAR_LENGTH));
+    const bar = '█'.repeat(length) + '░'.repeat(BAR_LENGTH - length);
+    return `  ${name.padEnd(width)}  ${bar}  ${formatPercent(amount, total).padStart(3)}  ${format(amount)}`;
+  });
+  return [title, ...lines];
 }
 
-function totals(metadata: Metadata): string {
-  const { bytesSent, bytesResent, seconds, limits, blobs } = metadata;
-  const spared = blobs.filter(({ what }) => what !== 'uploaded').reduce((bytes, { size }) => bytes + size, 0);
+function totals({ bytesSent, bytesResent, seconds, limits, blobs }: Metadata): string {
+  const bytesOf = (isOf: (blob: NamedBlob) => boolean) =>
+    blobs.filter(isOf).reduce((bytes, { size }) => bytes + size, 0);
   const resent = bytesResent > 0 ? `, ${formatBytes(bytesResent)} of them again after failures` : '';
   const lines = [`- ${formatBytes(bytesSent)} sent in ${formatSeconds(seconds.total)}${resent}`];
-  if (spared > 0) lines.push(`- ${formatBytes(spared)} did not have to be sent`);
-  const cached = blobs.filter(({ fromCache }) => fromCache).reduce((bytes, { size }) => bytes + size, 0);
+  const [existed, mounted] = [bytesOf(({ what }) => what === 'exists'), bytesOf(({ what }) => what === 'mounted')];
+  if (existed + mounted > 0)
+    lines.push(`- ${formatBytes(existed + mounted)} did not have to be sent${why(existed, mounted)}`);
+  const cached = bytesOf(({ fromCache }) => fromCache);
   if (cached > 0) lines.push(`- ${formatBytes(cached)} came compressed out of the cache`);
   for (const [host, bytes] of Object.entries(limits)) {
-    lines.push(`- ${host} takes requests of at most ${formatBytes(bytes)} (\`chunk-size: ${bytes}\`)`);
+    lines.push(`- ${code(host)} takes requests of at most ${formatBytes(bytes)} (\`chunk-size: ${bytes}\`)`);
   }
   return lines.join('\n');
+}
+
+function why(existed: number, mounted: number): string {
+  if (mounted === 0) return ': the registry had it';
+  if (existed === 0) return ': mounted from other repositories';
+  return `: ${formatBytes(existed)} the registry had, ${formatBytes(mounted)} were mounted from other repositories`;
 }

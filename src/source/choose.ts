@@ -80,8 +80,8 @@ export function chooseOne<T>(candidates: readonly Candidate<T>[], ref: string | 
 }
 
 /**
- * The images and artifacts that an `index.json` names. Not among them: attestations, lists of referrers, and entries of other types,
- * which image-layout.md allows (its own example has one of application/xml) and consumers have to ignore.
+ * The images and artifacts that an `index.json` names. Not among them: attestations, lists of referrers, and entries of
+ * other types, which image-layout.md allows (its own example has one of application/xml) and consumers have to ignore.
  */
 export function candidatesOfIndex(index: Index): Candidate<Descriptor>[] {
   return index.manifests
@@ -93,7 +93,10 @@ export function candidatesOfIndex(index: Index): Candidate<Descriptor>[] {
 export const isImageDocument = ({ mediaType }: Descriptor): boolean =>
   isManifestType(mediaType) || isIndexType(mediaType) || isSchema1Type(mediaType);
 
-/** The lists of referrers among the entries of an `index.json`: indexes that are named like the fallback tag, `sha256-<hex>`. */
+/**
+ * The lists of referrers among the entries of an `index.json`: indexes that are named like the fallback tag,
+ * `sha256-<hex>`.
+ */
 export const fallbackTags = (entries: readonly Descriptor[]): Descriptor[] =>
   entries.filter(
     (entry) => isIndexType(entry.mediaType) && namesOf(entry).some((name) => /(^|:)sha256-[0-9a-f]{64}$/.test(name)),
@@ -122,7 +125,8 @@ function listedImage(value: unknown, what: string): ListedImage {
   const { Config, RepoTags, Layers, LayerSources } = (value ?? {}) as Record<string, unknown>;
   if (typeof Config !== 'string' || Config === '') throw new ImageError('Archive', `${what} names no config`);
   return {
-    // skopeo's own archives and `docker load` accept `./` before the names (https://github.com/containers/skopeo/issues/999).
+    // skopeo's own archives and `docker load` accept `./` before the names
+    // (https://github.com/containers/skopeo/issues/999).
     config: archivePath(Config),
     repoTags: texts(RepoTags ?? [], `RepoTags of ${what}`),
     layers: texts(Layers ?? [], `Layers of ${what}`).map(archivePath),

@@ -1,4 +1,6 @@
-/** How content is packed: told by its first bytes, never by its name, its media type or its maker; and its unpacking. */
+/**
+ * How content is packed: told by its first bytes, never by its name, its media type or its maker; and its unpacking.
+ */
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -17,8 +19,9 @@ const MAGIC_OFFSET = 257;
 export type Compression = Exclude<BlobFormat, 'tar' | 'other'>;
 
 /**
- * The format of content from its first HEAD_BYTES (all there are, if fewer). `ustar` at 257 is POSIX.1-2017 pax, "ustar Header
- * Block"; older tars and volume labels (tar -V) have no magic and a checksum; gzip RFC 1952; zstd RFC 8878, whose skippable frames may come first (pzstd writes one before each frame).
+ * The format of content from its first HEAD_BYTES (all there are, if fewer). `ustar` at 257 is POSIX.1-2017 pax, "ustar
+ * Header Block"; older tars and volume labels (tar -V) have a checksum and no magic. gzip: RFC 1952. zstd: RFC 8878;
+ * frames to be skipped may come first (pzstd writes one before each frame).
  */
 export function blobFormat(head: Buffer): BlobFormat {
   if (head[0] === 0x1f && head[1] === 0x8b) return 'gzip';
@@ -55,8 +58,8 @@ export interface Packed {
 }
 
 /**
- * The decompressed bytes of content in this format. Throws an Error for damaged content, and an ImageError where the machine has
- * no tool for xz or bzip2. Ending the iteration ends everything behind it.
+ * The decompressed bytes of content in this format. Throws an Error for damaged content, and an ImageError where the
+ * machine has no tool for xz or bzip2. Ending the iteration ends everything behind it.
  */
 export function decompress(packed: Packed, format: Compression): AsyncGenerator<Buffer> {
   if (format === 'gzip') return decoded(packed.read(), createGunzip(DECODER_OPTIONS));
@@ -84,7 +87,10 @@ const SKIPPABLE_HEADER = 8;
 
 const isSkippable = (magic: number): boolean => (magic & 0xfffffff0) >>> 0 === 0x184d2a50;
 
-/** Node's decoder ends with the first frame (24.x), and for one that is skipped it returns nothing: frames are read one by one. */
+/**
+ * Node's decoder ends with the first frame (24.x), and for one that is skipped it returns nothing: frames are read one
+ * by one.
+ */
 async function* unzstd(packed: Packed): AsyncGenerator<Buffer> {
   for (let position = 0; position < packed.size; ) {
     const head = await bytesOf(packed.read(position, Math.min(position + SKIPPABLE_HEADER, packed.size)));
@@ -102,7 +108,10 @@ async function* unzstd(packed: Packed): AsyncGenerator<Buffer> {
 
 const XZ_MAGIC = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]);
 
-/** `docker load` runs the same tools for xz (moby, pkg/archive). Memory is bounded: xz -9 needs 65 MiB, a hostile file asks for 4 GiB. */
+/**
+ * `docker load` runs the same tools for xz (moby, pkg/archive). Memory is bounded: xz -9 needs 65 MiB, a hostile file
+ * asks for 4 GiB.
+ */
 const TOOLS = {
   xz: { command: 'xz', args: ['-dcq', '--memlimit-decompress=512MiB'], package: 'xz-utils' },
   bzip2: { command: 'bzip2', args: ['-dcq'], package: 'bzip2' },

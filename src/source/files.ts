@@ -1,4 +1,6 @@
-/** The files that an image lies in: a folder or a tar file as a set of names, each opened for any range of its bytes. */
+/**
+ * The files that an image lies in: a folder or a tar file as a set of names, each opened for any range of its bytes.
+ */
 
 import { close, read } from 'node:fs';
 import { readlink, realpath, stat } from 'node:fs/promises';
@@ -71,8 +73,8 @@ export interface OpenFile {
   /** Bytes. */
   readonly size: number;
   /**
-   * Whether a link has led out of the folder to it: it may be any file of this machine. Nothing of it is sent, and nothing of it
-   * appears in a message, before its bytes have been seen to have the digest that the image names.
+   * Whether a link has led out of the folder to it: it may be any file of this machine. Nothing of it is sent, and
+   * nothing of it appears in a message, before its bytes have been seen to have the digest that the image names.
    */
   readonly isOutside?: boolean;
   /** The bytes [start, end), all of them without arguments. */
@@ -90,8 +92,9 @@ export interface Files {
 }
 
 /**
- * All bytes of a document; undefined when there is none. With `expected` they are those of this digest. Throws ImageError for
- * other bytes, for one over MAX_DOCUMENT_BYTES, and for one outside of the folder that has no digest to verify it by.
+ * All bytes of a document; undefined when there is none. With `expected` they are those of this digest. Throws
+ * ImageError for other bytes, for one over MAX_DOCUMENT_BYTES, and for one outside of the folder that has no digest to
+ * verify it by.
  */
 export async function readDocumentFile(
   files: Files,
@@ -127,8 +130,8 @@ export async function storedBlob(file: OpenFile): Promise<StoredBlob> {
 }
 
 /**
- * A folder as a set of files. Links in it are followed, also out of it: build tools link blobs to where they have them (Bazel's
- * rules_oci). What lies outside is marked, see `OpenFile.isOutside`.
+ * A folder as a set of files. Links in it are followed, also out of it: build tools link blobs to where they have them
+ * (Bazel's rules_oci). What lies outside is marked, see `OpenFile.isOutside`.
  */
 export class FolderFiles implements Files {
   readonly description: string;

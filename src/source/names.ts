@@ -10,19 +10,25 @@ export type EntryRole =
   | { readonly role: 'blob'; readonly digest: Digest }
   /** `<hex>.json`: the config of docker's and podman's archives. */
   | { readonly role: 'config'; readonly digest: Digest }
-  /** `<v1id>/layer.tar`, which says nothing of its digest. */
-  | { readonly role: 'layer' }
+  /** `<v1 ID>/layer.tar`, which says nothing of its digest, and the `json` before it. */
+  | { readonly role: 'layer' | 'layer-json'; readonly folder: string }
   /** `index.json` or `manifest.json`. */
   | { readonly role: 'list' }
   | { readonly role: 'other' };
 
-/** Tells what a file is by its clean name. image-layout.md for blobs; moby's tarexport and containers/image for the rest. */
+/**
+ * Tells what a file is by its clean name. image-layout.md for blobs; moby's tarexport and containers/image for the
+ * rest.
+ */
 export function roleOf(name: string): EntryRole {
   const blob = /^blobs\/sha256\/([0-9a-f]{64})$/.exec(name) ?? /^([0-9a-f]{64})\.tar$/.exec(name);
   if (blob) return { role: 'blob', digest: `sha256:${blob[1]!}` };
   const config = /^([0-9a-f]{64})\.json$/.exec(name);
   if (config) return { role: 'config', digest: `sha256:${config[1]!}` };
-  if (/^[^/]+\/layer\.tar$/.test(name)) return { role: 'layer' };
+  const json = /^([0-9a-f]{64})\/json$/.exec(name);
+  if (json) return { role: 'layer-json', folder: json[1]! };
+  const layer = /^([^/]+)\/layer\.tar$/.exec(name);
+  if (layer) return { role: 'layer', folder: layer[1]! };
   return { role: name === 'index.json' || name === 'manifest.json' ? 'list' : 'other' };
 }
 
@@ -34,7 +40,10 @@ export function cleanName(name: string): string {
   return posix.normalize(`./${name}`).replace(/\/$/, '');
 }
 
-/** The clean name that a link means: a symlink's from its own folder, a hard link's from the top. Throws ImageError when it leads out. */
+/**
+ * The clean name that a link means: a symlink's from its own folder, a hard link's from the top. Throws ImageError when
+ * it leads out.
+ */
 export function cleanTarget(name: string, type: 'symlink' | 'link', target: string): string {
   const path = posix.normalize(type === 'symlink' ? posix.join(posix.dirname(name), target) : target);
   if (target.startsWith('/') || target.includes('\0') || path === '..' || path.startsWith('../')) {

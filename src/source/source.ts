@@ -1,6 +1,6 @@
 /**
  * What an image is to a push: found first (cheap, nothing is read), opened only if something must move.
- * A source is a store, which opens any blob at any offset, or a stream, which gives entries in its own order.
+ * A source is a store, which opens any blob at any offset, or a stream, which has its entries in its own order.
  */
 
 import type { StoredBlob, StreamedBlob } from '../blob/blob.ts';
@@ -11,17 +11,22 @@ import type { Digest } from '../oci/types.ts';
 export interface FoundImage {
   /** As the user asked for it. */
   readonly name: string;
-  /** The image's ID as its engine shows it; for a file source the digest of its config (of its root when it has none). */
+  /**
+   * The image's ID as its engine shows it; for a file source the digest of its config (of its root when it has none).
+   */
   readonly imageId: Digest;
   /** The diffIDs of the layers from the base up, where the engine tells them (for its own platform). */
   readonly diffIds?: readonly Digest[];
-  /** The manifest or index that the engine itself keeps, byte for byte what a push of it gives. Absent for classic stores. */
+  /**
+   * The manifest or index that the engine itself keeps, byte for byte what a push of it puts. Absent for classic
+   * stores.
+   */
   readonly root?: Digest;
   /** The engine that has it; absent for a file source. */
   readonly engine?: 'docker' | 'podman';
   /**
-   * All documents of the image as the engine's own store has them, so that no registry need be asked for them; undefined
-   * where the store can't be read or lacks some. Throws the signal's reason.
+   * All documents of the image as the engine's own store has them, so that no registry need be asked for them;
+   * undefined where the store can't be read or lacks some. Throws the signal's reason.
    */
   documents?(signal: AbortSignal): Promise<ImageTree | undefined>;
   /** The store that `documents` came from; undefined when it can't be read. */
@@ -75,8 +80,8 @@ export interface StreamSource {
   readonly description: string;
   /**
    * The blobs that may be layers, in the stream's order. A body is read to its end or destroyed (skipped) before the
-   * next one comes. Small documents (JSON) are kept aside for `tree`. Ends when the stream ends, after the exporter's exit
-   * code was seen to be 0. Throws ImageError.
+   * next one comes. Small documents (JSON) are kept aside for `tree`. Ends when the stream ends, after the exporter's
+   * exit code was seen to be 0. Throws ImageError.
    */
   blobs(): AsyncIterable<StreamedBlob>;
   /** The image as far as its documents have come; undefined as long as one is missing that may still come. */

@@ -57,9 +57,8 @@ async function pushAndReport(
 
 /** What names the pushed image is printed only when every destination has confirmed it; `metadata` says which of them did. */
 function writeResult(result: PushResult, { json }: Command, { stdout, stderr }: NodeJS.Process): void {
-  const { imageId, image, metadata, failures } = result;
+  const { digest, digests, changed, imageId, image, metadata, failures } = result;
   const isDone = failures.length === 0;
-  const { digest, digests, changed } = result as PushResult & { digests?: object; changed?: boolean };
   if (json) {
     const pushed = isDone ? { digest, image, digests, changed } : {};
     stdout.write(`${printableJson({ ...pushed, imageid: imageId, metadata })}\n`);

@@ -127,7 +127,7 @@ describe('isTransientStatus', () => {
   it('is true for what may pass, and for nothing else', () => {
     const all = Array.from({ length: 500 }, (_, n) => n + 100);
     expect(all.filter(isTransientStatus)).toEqual([
-      408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 527,
+      408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 526, 527, 530,
     ]);
   });
 });

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { createServer, request } from 'node:http';
 import { connect as connectTo, createServer as createTcpServer, type Socket } from 'node:net';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { randomFrom } from '../../support/fault-proxy/cuts.ts';
 import type { ProfileName } from '../../support/registry/profiles.ts';
 import { startRegistry } from '../../support/registry/server.ts';
 import { listen } from '../helpers/loopback.ts';
@@ -93,23 +94,24 @@ describe('a load balancer that ends requests by time', () => {
   });
 });
 
-/** A middlebox that ends each connection after `limit` bytes have come on it. */
+/** A middlebox that ends each connection after `limit()` bytes have come on it. */
 async function middlebox(
   target: string,
-  limit: number,
+  limit: () => number,
 ): Promise<{ host: string; broken: () => number; bytes: () => number }> {
   const [host, port] = target.split(':');
   let broken = 0;
   let total = 0;
   const server = createTcpServer((near) => {
     let bytes = 0;
+    const most = limit();
     const far = connectTo(Number(port), host);
     near.on('error', () => far.destroy()).on('close', () => far.destroy());
     far.on('error', () => near.destroy()).pipe(near);
     near.on('data', (piece) => {
       bytes += piece.length;
       total += piece.length;
-      if (bytes <= limit) {
+      if (bytes <= most) {
         if (far.write(piece)) return;
         near.pause();
         far.once('drain', () => near.resume());
@@ -128,7 +130,7 @@ describe('a middlebox that ends each connection after 5 MiB', () => {
     'before %s: each chunk gets a new one',
     async (profile) => {
       const server = await registryOf(profile);
-      const { host, broken, bytes } = await middlebox(server.host, 5 * MIB);
+      const { host, broken, bytes } = await middlebox(server.host, () => 5 * MIB);
       const { registry } = connect(host, { chunkSize: 4 * MIB });
       onTestFinished(() => registry.close());
       const outcome = await registry.repository(REPOSITORY).uploadBlob(knownBody(BLOB), plain());
@@ -141,11 +143,30 @@ describe('a middlebox that ends each connection after 5 MiB', () => {
 
   it('and chunks that are larger than that are halved', async () => {
     const server = await registryOf('zot');
-    const { host, broken } = await middlebox(server.host, 5 * MIB);
+    const { host, broken } = await middlebox(server.host, () => 5 * MIB);
     const { registry } = connect(host, { chunkSize: 8 * MIB });
     onTestFinished(() => registry.close());
     await registry.repository(REPOSITORY).uploadBlob(knownBody(BLOB), plain());
     expect((await readFile(server.blobPath(DIGEST))).equals(BLOB)).toBe(true);
     expect(broken()).toBeLessThanOrEqual(3);
+  });
+});
+
+describe('connections that break at random places', () => {
+  const SEEDS = [1, 2, 3, 4];
+  it.each(
+    (['distribution2', 'zot', 'distribution3', 'serverless'] as const).flatMap((profile) =>
+      SEEDS.map((seed) => [profile, seed] as const),
+    ),
+  )('before %s, seed %d: smaller chunks pass in the end', async (profile, seed) => {
+    const server = await registryOf(profile);
+    const random = randomFrom(seed);
+    const { host } = await middlebox(server.host, () => Math.round((1.2 + 5 * random()) * MIB));
+    const { registry, events } = connect(host, { chunkSize: 8 * MIB, maxRetries: 1 });
+    onTestFinished(() => registry.close());
+    const outcome = await registry.repository(REPOSITORY).uploadBlob(knownBody(BLOB), plain());
+    expect((await readFile(server.blobPath(DIGEST))).equals(BLOB)).toBe(true);
+    expect(outcome.bytesResent).toBeLessThan(6 * BLOB.length);
+    expect(events.filter((event) => event.type === 'limit' && !event.announced).length).toBeLessThanOrEqual(3);
   });
 });

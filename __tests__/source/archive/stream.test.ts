@@ -17,7 +17,7 @@ const manifests = (tree: ImageTree | undefined): ManifestTree => {
 
 describe('a streamed archive', () => {
   it.each([
-    ['docker20-overlay2', DOCKER20, 3, 0],
+    ['docker20-overlay2', DOCKER20, 3, 3],
     ['podman43-docker-archive', DOCKER20, 3, 3],
     ['docker28-overlay2', DOCKER28, 4, 4],
   ])('gives a composed image: %s', async (name, { config, diffIds }, count, named) => {

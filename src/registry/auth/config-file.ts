@@ -25,7 +25,7 @@ export interface ConfigFile {
 }
 
 /** Files of real users have some KiB; with tokens of many registries some ten. */
-const LONGEST_FILE_BYTES = 4 * 1024 * 1024;
+export const LONGEST_FILE_BYTES = 4 * 1024 * 1024;
 
 /** Reads a config file; undefined when there is none. Throws CredentialsError, naming the file, when it can't be read. */
 export function readConfigFile(path: string, report: (problem: string) => void): ConfigFile | undefined {

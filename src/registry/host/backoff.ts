@@ -57,7 +57,9 @@ export type Trouble =
 const AWAY_KINDS: ReadonlySet<string> = new Set(['refused', 'reset', 'timeout', 'dns', 'proxy']);
 
 /** What gateways and load balancers answer in the place of a registry that is away or too slow. */
-const AWAY_STATUS: ReadonlySet<number> = new Set([408, 425, 502, 503, 504, 520, 521, 522, 523, 524, 525, 527]);
+const AWAY_STATUS: ReadonlySet<number> = new Set([
+  408, 425, 502, 503, 504, 520, 521, 522, 523, 524, 525, 526, 527, 530,
+]);
 
 export interface BackoffOptions {
   readonly clock?: Clock | undefined;

@@ -57,13 +57,13 @@ export async function answerOrTrouble<T extends { readonly status: number }>(
   }
 }
 
-/** Statuses of the client's own faults under which registries send a limit too (TOOMANYREQUESTS, GitHub's 403). */
-const MAY_BE_LIMITS: ReadonlySet<number> = new Set([400, 403]);
+/** Statuses that are never a limit: registries send TOOMANYREQUESTS (and GitHub its words) under any other. */
+const NO_LIMITS: ReadonlySet<number> = new Set([401, 404, 405, 413, 416]);
 
 /** The error of an answer that may be another one later; undefined for any other. The answer can still be read. */
 export async function transientError(response: RegistryResponse, step: string): Promise<RegistryError | undefined> {
   const { status, method } = response;
-  if (!isTransientStatus(status) && !MAY_BE_LIMITS.has(status)) return undefined;
+  if (!isTransientStatus(status) && (status < 400 || NO_LIMITS.has(status))) return undefined;
   const error = await errorOf(response, { method, step });
   return error.temporary ? error : undefined;
 }

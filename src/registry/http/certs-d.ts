@@ -3,11 +3,12 @@
  * https://docs.docker.com/engine/security/certificates/, https://github.com/containers/image/blob/main/docs/containers-certs.d.5.md
  */
 
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { readRegularSync } from '../../common/open-regular.ts';
 import { homeFolder, pathsOf, type System, variable } from '../../common/platform.ts';
 import { DOCKER_HUB, isDockerHub } from '../../oci/docker-hub.ts';
-import { type ClientCertificate, certificatesIn } from './trust.ts';
+import { type ClientCertificate, certificatesIn, MAX_CERTIFICATES_BYTES } from './trust.ts';
 
 export interface HostCertificates {
   /** PEM. */
@@ -58,7 +59,7 @@ export function certificatesFor(host: string, folders: readonly string[]): HostC
     const files = filesIn(folder);
     for (const name of files.filter((file) => file.endsWith('.crt'))) {
       try {
-        ca.push(...certificatesIn(readFileSync(join(folder, name))));
+        ca.push(...certificatesIn(read(join(folder, name))));
       } catch (error) {
         problems.push(`${join(folder, name)} ${(error as Error).message}`);
       }
@@ -80,8 +81,10 @@ function clientIn(folder: string, files: readonly string[]): ClientCertificate |
     throw new Error(`${keyAlone}.key is a key without its client certificate ${keyAlone}.cert`);
   const [path] = certs;
   if (path === undefined) return undefined;
-  return { cert: readFileSync(`${path}.cert`, 'utf8'), key: readFileSync(`${path}.key`, 'utf8') };
+  return { cert: read(`${path}.cert`).toString('utf8'), key: read(`${path}.key`).toString('utf8') };
 }
+
+const read = (path: string): Buffer => readRegularSync(path, MAX_CERTIFICATES_BYTES);
 
 /** Folders that are not there, or that this user may not read, are none (as for podman). */
 function filesIn(folder: string): string[] {

@@ -149,11 +149,13 @@ export async function errorOf(response: FailedResponse, context: ErrorContext): 
 /** What a status code alone says about trying again. */
 
 /**
- * 408, 425, 429, 500, 502, 503, 504 of RFC 9110, 8470 and 6585; 520-525 and 527 are Cloudflare's for "the origin did not answer as
- * it should" (526: its certificate is not valid, which does not pass).
+ * 408, 425, 429, 500, 502, 503, 504 of RFC 9110, 8470 and 6585; 520-527 and 530 are Cloudflare's for "the origin did not answer as it
+ * should" (530: a registry behind its tunnel that is away).
  * 501 and 505 are left out: they say that it never will.
  */
-const TRANSIENT: ReadonlySet<number> = new Set([408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 527]);
+const TRANSIENT: ReadonlySet<number> = new Set([
+  408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 526, 527, 530,
+]);
 
 /** Whether the same request may get another answer later. */
 export const isTransientStatus = (status: number): boolean => TRANSIENT.has(status);

@@ -36,6 +36,9 @@ export const trustedRoots = (own: readonly string[]): string[] => [
   ...new Set([...getCACertificates('default'), ...getCACertificates('system'), ...own]),
 ];
 
+/** The largest file of certificates that is read: the authorities of a system have 220 KB. Bytes. */
+export const MAX_CERTIFICATES_BYTES = 16 * 2 ** 20;
+
 /** The certificates of a file, in PEM: several of them in PEM, or one in DER. Throws Error when there is none, or one that can't be read. */
 export function certificatesIn(file: string | Uint8Array): string[] {
   const bytes = typeof file === 'string' ? Buffer.from(file) : Buffer.from(file);

@@ -81,7 +81,7 @@ export class BlobUpload {
   mountTried = false;
   /** Where the last reset happened, to tell a size limit from bad luck. */
   lastReset: { readonly start: number; readonly taken: number } | undefined;
-  /** Requests with a body that broke or timed out in a row. */
+  /** Requests with a body that broke or timed out: in a row, or, where each costs the session, in all. */
   breaks = 0;
   /** Fresh sessions in a row that refused the first chunk. */
   refusalsAtStart = 0;

@@ -102,7 +102,7 @@ const BREAKS_THAT_SHOW = 2;
 
 /**
  * Notes that a request with a body broke or was ended by time, and makes the next ones smaller where that may help: a time limit has
- * answered, or it was the second one in a row. Whether the session cannot go on with smaller chunks, where all must be equal.
+ * answered, or it was the second one (in a row, where the session goes on after it). Whether the session cannot go on with smaller chunks, where all must be equal.
  */
 export function noteBreak(upload: BlobUpload, range: ByteRange, error: RegistryError): boolean {
   const { host, metrics, session } = upload;

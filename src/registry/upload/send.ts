@@ -65,7 +65,8 @@ function stored(upload: BlobUpload, range: ByteRange): State {
   const bytes = range.end - range.start;
   upload.host.measured(bytes, upload.metrics.lastMs);
   upload.host.acceptedChunk(bytes);
-  upload.breaks = 0;
+  // Where a break costs the session, chunks that pass between two of them do not help: only fewer breaks do.
+  if (upload.host.keepsSessions) upload.breaks = 0;
   upload.refusalsAtStart = 0;
   upload.confirm(range.end);
   return { at: 'send' };

@@ -1,4 +1,7 @@
-/** Archives as files that any part is read of: as they lie on disk, or through a spool, out of a pipe or a compressed file. */
+/**
+ * Archives as files that any part is read of: as they lie on disk, or through a spool, out of a pipe or a compressed
+ * file.
+ */
 
 import { fstat } from 'node:fs';
 import { Socket } from 'node:net';
@@ -18,7 +21,10 @@ export interface ArchiveOptions {
   readonly signal: AbortSignal;
 }
 
-/** One archive that may be opened several times. `-` and `/dev/stdin` mean standard input, `/dev/fd/N` what a shell has opened. */
+/**
+ * One archive that may be opened several times. `-` and `/dev/stdin` mean standard input, `/dev/fd/N` what a shell has
+ * opened.
+ */
 export class ArchiveFile {
   readonly #path: string;
   readonly #description: string;
@@ -31,8 +37,8 @@ export class ArchiveFile {
   }
 
   /**
-   * Opens the archive; its compression is told by its first bytes. The name of a spool file is gone before this returns, so its room
-   * on the disk is free again whatever happens to this process. Throws ImageError.
+   * Opens the archive; its compression is told by its first bytes. The name of a spool file is gone before this
+   * returns, so its room on the disk is free again whatever happens to this process. Throws ImageError.
    */
   async open(options: ArchiveOptions): Promise<RandomFile> {
     const pipe = this.#piped ? undefined : await pipeAt(this.#path);

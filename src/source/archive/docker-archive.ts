@@ -1,4 +1,7 @@
-/** The docker-archive format: `manifest.json`, a config and layers, as docker, podman, skopeo, kaniko, Bazel and ko write it. */
+/**
+ * The docker-archive format: `manifest.json`, a config and layers, as docker, podman, skopeo, kaniko, Bazel and ko
+ * write it.
+ */
 
 import { createHash } from 'node:crypto';
 import type { BlobFormat } from '../../blob/blob.ts';
@@ -19,8 +22,8 @@ interface ArchivedLayer extends BlobPlace {
 }
 
 /**
- * Opens the image that `ref` means; undefined when the files have no `manifest.json`. Uncompressed layers make a composed image;
- * where some are compressed already (Bazel, ko), a manifest is made that keeps them. Throws ImageError.
+ * Opens the image that `ref` means; undefined when the files have no `manifest.json`. Uncompressed layers make a
+ * composed image; where some are compressed already (Bazel, ko), a manifest is made that keeps them. Throws ImageError.
  */
 export async function openDockerArchive(
   files: Files,
@@ -60,9 +63,10 @@ const COMPRESSED_TYPES: Readonly<Partial<Record<BlobFormat, string>>> = {
 };
 
 /**
- * Finds out what each layer is. Nothing in the archive promises the digest of a compressed layer, so it is unpacked against its diffID
- * here, before a byte of it is sent: `docker load` ("invalid diffID") and skopeo refuse layers that are cut, damaged or swapped. So is
- * what a link outside of the folder leads to. An uncompressed layer is verified while it is compressed for the push.
+ * Finds out what each layer is. Nothing in the archive promises the digest of a compressed layer, so it is unpacked
+ * against its diffID here, before a byte of it is sent: `docker load` ("invalid diffID") and skopeo refuse layers that
+ * are cut, damaged or swapped. So is what a link outside of the folder leads to. An uncompressed layer is verified
+ * while it is compressed for the push.
  */
 class LayerReader {
   readonly #files: Files;

@@ -4,7 +4,7 @@ import { type FillStream, fillStream, giveBack, takeBlock } from '../../blob/blo
 import { ImageError } from '../../oci/error.ts';
 import { TAR_BLOCK } from './header.ts';
 
-/** Reads an entry piece by piece, and whatever of it nobody wants. */
+/** Reads an entry block by block, and skips what is not read of it. */
 export class EntryReader {
   /** Bytes. */
   readonly size: number;
@@ -47,8 +47,8 @@ export class EntryReader {
   }
 
   /**
-   * Reads the next bytes into a block; less than fit in only at the end. Throws when the archive ends before the entry does. One at a
-   * time: a body that is destroyed while it waits is drained beside its own last read.
+   * Reads the next bytes into a block; less than fit in only at the end. Throws when the archive ends before the entry
+   * does. One at a time: a body that is destroyed while it waits is drained beside its own last read.
    */
   fill(into: Uint8Array): Promise<number> {
     const turn = this.#turn.then(() => this.#fillNow(into));
@@ -66,7 +66,7 @@ export class EntryReader {
       }
     };
     const body = fillStream(fill);
-    // One that nobody has begun to read may still be ended with a reason.
+    // One that is not read yet may still be ended with a reason.
     return body.on('error', () => {});
   }
 
@@ -83,11 +83,14 @@ export class EntryReader {
   }
 }
 
-/** Bytes in their order, read straight into the reader's own memory: what an archive that comes as a stream is read from. */
+/**
+ * Bytes in their order, read straight into the reader's own memory: what an archive that comes as a stream is read
+ * from.
+ */
 export interface ByteInput {
   /**
-   * Reads the next bytes into a block and gives their number: less than fit in only at the end. One call at a time; between two of them
-   * whoever writes has to wait. Rejects when the source breaks off.
+   * Reads the next bytes into a block and returns their number: less than fit in only at the end. One call at a time;
+   * between two of them the writer has to wait. Rejects when the source breaks off.
    */
   fill(into: Uint8Array): Promise<number>;
   /** Whether nothing more will come: the end was read, or the source is broken or closed. */

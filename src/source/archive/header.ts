@@ -1,4 +1,7 @@
-/** The headers of a tar file, decoded by tar-stream; the bodies between them go their own ways, without a copy through it. */
+/**
+ * The headers of a tar file, decoded by tar-stream; the bodies between them go their own ways, without a copy through
+ * it.
+ */
 
 import { extract, type Header } from 'tar-stream';
 import {
@@ -15,7 +18,10 @@ export const TAR_BLOCK = 512;
 /** Long names and PAX records come before their header; tar-stream refuses more than 4 MiB of them. */
 const MAX_HEADER_BLOCKS = 3 * 8192 + 4;
 
-/** Room for one block, so that it asks for the next when it needs it. Its types leave the other out: very old tar files have no magic. */
+/**
+ * Room for one block, so that it asks for the next when it needs it. Its types leave the other out: very old tar files
+ * have no magic.
+ */
 const OPTIONS = { highWaterMark: 1, allowUnknownFormat: true };
 
 /** One entry of a tar file. */
@@ -34,15 +40,17 @@ export interface TarEntry {
   readonly sparse?: SparseMap;
 }
 
-/** The bytes after a header. A folder has none, whatever its header says: a reader that expects them would never end. */
+/**
+ * The bytes after a header. A folder has none, whatever its header says: a reader that expects them would never end.
+ */
 const bodySize = ({ type, size }: Header): number => (type === 'directory' ? 0 : size);
 
 /** Where the next header is. */
 export const endOfBody = ({ body, size }: TarEntry): number => body + Math.ceil(size / TAR_BLOCK) * TAR_BLOCK;
 
 /**
- * One entry: its header with the long names and PAX records before it, and where its body begins. Undefined for a block of zeros
- * and at the end. Throws Error for what is no header.
+ * One entry: its header with the long names and PAX records before it, and where its body begins. Undefined for a block
+ * of zeros and at the end. Throws Error for what is no header.
  */
 export async function readHeader(blockAt: BlockReader, start: number): Promise<TarEntry | undefined> {
   const first = await blockAt(start);
@@ -82,7 +90,10 @@ async function entryOf(
   return { ...common, isFile: true, body: end, sparse: map };
 }
 
-/** The PAX records before a header: tar-stream keeps one of several with the same key, and a sparse map may be made of those. */
+/**
+ * The PAX records before a header: tar-stream keeps one of several with the same key, and a sparse map may be made of
+ * those.
+ */
 class Extensions {
   readonly #blocks: Buffer[] = [];
   #isPax = false;

@@ -1,6 +1,6 @@
 /**
- * Sparse files in tar files: only the parts that are no holes are stored, with a map of where they belong. GNU tar -S writes them in
- * four formats; which one is used depends on --format and --sparse-version.
+ * Sparse files in tar files: only the parts that are no holes are stored, with a map of where they belong. GNU tar -S
+ * writes them in four formats; which one is used depends on --format and --sparse-version.
  * https://www.gnu.org/software/tar/manual/html_section/Sparse-Formats.html
  */
 
@@ -51,7 +51,10 @@ const record = (pax: PaxRecords, key: string): string | undefined => pax.findLas
 /** The name of a sparse file, whose header has a made-up one for tools that know nothing of it. */
 export const sparseNameOf = (pax: PaxRecords): string | undefined => record(pax, 'GNU.sparse.name');
 
-/** The map in a header of type `S` (GNU's old format) and its extension blocks; `end` is where the body begins. Throws Error. */
+/**
+ * The map in a header of type `S` (GNU's old format) and its extension blocks; `end` is where the body begins. Throws
+ * Error.
+ */
 export async function readOldSparseMap(
   header: Buffer,
   blockAt: BlockReader,
@@ -85,8 +88,8 @@ function tarNumber(block: Buffer, at: number): number {
 }
 
 /**
- * The map of a sparse file in a PAX format, and where its stored parts begin; undefined for a file that is not sparse. 0.0 and 0.1
- * have the map in the records, 1.0 at the start of the body. Throws Error for a map that can't be used.
+ * The map of a sparse file in a PAX format, and where its stored parts begin; undefined for a file that is not sparse.
+ * 0.0 and 0.1 have the map in the records, 1.0 at the start of the body. Throws Error for a map that can't be used.
  */
 export async function readPaxSparseMap(
   pax: PaxRecords,
@@ -151,7 +154,10 @@ export const storedBytes = ({ parts }: SparseMap): number => parts.reduce((sum, 
 
 const ZEROS = Buffer.alloc(256 * 1024);
 
-/** The bytes [start, end) of a sparse file, its holes as zeros. `stored` reads a range of the stored parts, one after the other. */
+/**
+ * The bytes [start, end) of a sparse file, its holes as zeros. `stored` reads a range of the stored parts, one after
+ * the other.
+ */
 export function sparseStream(
   map: SparseMap,
   stored: (start: number, end: number) => Readable,

@@ -1,6 +1,6 @@
 /**
- * An archive that comes out of a pipe or a decompressor, written into a file without a name while its entries are checked: what makes
- * it useless is noticed at its header and not when the disk is full.
+ * An archive that comes out of a pipe or a decompressor, written into a file without a name while its entries are
+ * checked: what makes it useless is noticed at its header and not when the disk is full.
  */
 
 import { ftruncate, write } from 'node:fs';
@@ -26,8 +26,8 @@ export interface SpoolOptions {
 }
 
 /**
- * Writes a tar file's entries, up to the mark of its end, and opens what was written. Throws ImageError as soon as an entry shows that
- * this is no image, and the signal's reason.
+ * Writes a tar file's entries, up to the mark of its end, and opens what was written. Throws ImageError as soon as an
+ * entry shows that this is no image, and the signal's reason.
  */
 export const spoolArchive = (bytes: AsyncIterable<Buffer>, options: SpoolOptions): Promise<RandomFile> =>
   spool(bytes, options, copyEntries);
@@ -108,7 +108,10 @@ function checkEntry(entry: TarEntry, count: number, description: string): void {
 const writeFile = promisify(write);
 const truncateFile = promisify(ftruncate);
 
-/** Zeros of at least a block of the file system are left out: the file has a hole there, which takes no room on disk. Bytes. */
+/**
+ * Zeros of at least a block of the file system are left out: the file has a hole there, which takes no room on disk.
+ * Bytes.
+ */
 const HOLE = 4096;
 const ZEROS = Buffer.alloc(64 * 1024);
 
@@ -191,23 +194,23 @@ class Copy {
 
   async #write(part: Buffer): Promise<void> {
     for (let start = 0; start < part.length; ) {
-      const piece = part.subarray(start, start + ZEROS.length);
-      const isHole = piece.length >= HOLE && piece.equals(ZEROS.subarray(0, piece.length));
-      if (!isHole) await this.#writePiece(piece);
-      this.#position += piece.length;
-      start += piece.length;
+      const block = part.subarray(start, start + ZEROS.length);
+      const isHole = block.length >= HOLE && block.equals(ZEROS.subarray(0, block.length));
+      if (!isHole) await this.#writeData(block);
+      this.#position += block.length;
+      start += block.length;
     }
   }
 
-  async #writePiece(piece: Buffer): Promise<void> {
+  async #writeData(block: Buffer): Promise<void> {
     const { description, packedSize } = this.#options;
-    this.#written += piece.length;
+    this.#written += block.length;
     if (packedSize !== undefined && this.#written > UNSUSPICIOUS && this.#written > packedSize * MAX_RATIO) {
       const text = `${description} has ${packedSize} bytes and unpacks to more than ${MAX_RATIO} times as many: this is no image`;
       throw new ImageError('Archive', text);
     }
-    for (let done = 0; done < piece.length; ) {
-      const { bytesWritten } = await writeFile(this.#fd, piece, done, piece.length - done, this.#position + done);
+    for (let done = 0; done < block.length; ) {
+      const { bytesWritten } = await writeFile(this.#fd, block, done, block.length - done, this.#position + done);
       done += bytesWritten;
     }
   }

@@ -42,7 +42,7 @@ export class KeptDocuments {
     return this.#layers.has(digest);
   }
 
-  /** Notes a blob that was given out: nobody has to wait for it. */
+  /** Notes a blob that was handed to the reader: it need not be waited for. */
   saw(digest: Digest): void {
     this.#seen.add(digest);
   }
@@ -54,7 +54,9 @@ export class KeptDocuments {
     this.#documents.set(digest, bytes);
   }
 
-  /** Keeps `index.json` or `manifest.json`. Throws ImageError for a second one: readers would disagree on which counts. */
+  /**
+   * Keeps `index.json` or `manifest.json`. Throws ImageError for a second one: readers would disagree on which counts.
+   */
   addList(name: string, bytes: Buffer): void {
     if (this.#lists.has(name)) throw new ImageError('Archive', `the archive has ${name} twice`);
     this.#count(bytes);
@@ -68,7 +70,8 @@ export class KeptDocuments {
 
   /**
    * The image, told by the document that has the ID of the image: its config, its manifest or its index. Undefined as
-   * long as something that it names may still come. After the end: as `index.json` and `manifest.json` tell it. Throws ImageError.
+   * long as something that it names may still come. After the end: as `index.json` and `manifest.json` tell it. Throws
+   * ImageError.
    */
   tree(): ImageTree | undefined {
     this.#known ??= this.#byId() ?? (this.#ended ? this.#byName() : undefined);

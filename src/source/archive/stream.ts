@@ -11,9 +11,10 @@ import { cleanName, cleanTarget, roleOf } from '../names.ts';
 import type { StreamSource } from '../source.ts';
 import { type ByteInput, EntryReader } from './entry.ts';
 import { endOfBody, readHeader, TAR_BLOCK, type TarEntry } from './header.ts';
+import { LegacyLayers } from './legacy-layers.ts';
 import { type AskedImage, KeptDocuments } from './stream-documents.ts';
 
-/** The other side of a stream: whoever writes the archive. */
+/** The writer of the archive: `docker save` or `podman save`. */
 export interface Exporter {
   readonly input: ByteInput;
   /** Resolves when the archive was written to its end, rejects with an ImageError when it was not. */
@@ -28,6 +29,7 @@ export class ArchiveStream implements StreamSource {
   readonly #exporter: Exporter;
   readonly #signal: AbortSignal;
   readonly #kept: KeptDocuments;
+  readonly #legacy: LegacyLayers;
   readonly #abort: () => void;
   #entries = 0;
   /** The body that was given out last: it ends with the stream, read or not. */
@@ -38,6 +40,7 @@ export class ArchiveStream implements StreamSource {
     this.#exporter = exporter;
     this.#signal = signal;
     this.#kept = new KeptDocuments(asked);
+    this.#legacy = new LegacyLayers(asked.diffIds);
     this.#abort = () => {
       this.#body?.destroy(signal.reason);
       void exporter.stop();
@@ -100,7 +103,7 @@ export class ArchiveStream implements StreamSource {
     await reader.drain();
   }
 
-  /** Keeps a document, gives a blob, and passes over all else. */
+  /** Keeps a document, returns a blob, and skips all else. */
   async #decide({ header, name: given, isFile }: TarEntry, reader: EntryReader): Promise<StreamedBlob | undefined> {
     const name = cleanName(given);
     if (header.type === 'symlink' || header.type === 'link') cleanTarget(name, header.type, header.linkname ?? '');
@@ -108,8 +111,18 @@ export class ArchiveStream implements StreamSource {
     const entry = roleOf(name);
     if (entry.role === 'list') this.#kept.addList(name, await readDocument(name, reader));
     if (entry.role === 'config') this.#kept.add(entry.digest, await readDocument(name, reader, entry.digest));
-    if (entry.role === 'layer') return this.#give(name, reader, blobFormat(await reader.peek(HEAD_BYTES)));
+    if (entry.role === 'layer-json' && reader.size <= MAX_DOCUMENT_BYTES)
+      this.#legacy.read(entry.folder, await readDocument(name, reader));
+    if (entry.role === 'layer') return this.#layer(name, entry.folder, reader);
     return entry.role === 'blob' ? await this.#blob(name, entry.digest, reader) : undefined;
+  }
+
+  async #layer(name: string, folder: string, reader: EntryReader): Promise<StreamedBlob> {
+    const format = blobFormat(await reader.peek(HEAD_BYTES));
+    // A diffID is the digest of a plain tar; of a compressed one only its bytes tell.
+    const diffId = format === 'tar' ? this.#legacy.diffIdOf(folder) : undefined;
+    if (diffId) this.#kept.saw(diffId);
+    return this.#give(name, reader, format, diffId);
   }
 
   async #blob(name: string, digest: Digest, reader: EntryReader): Promise<StreamedBlob | undefined> {

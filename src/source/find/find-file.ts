@@ -36,7 +36,10 @@ export async function findInFile(
   return { name, ...describe(first.tree), open };
 }
 
-/** skopeo's syntax: the first colon after the path (of a Windows drive, see there) begins the reference. A path with a colon in it is taken as it is if it exists. */
+/**
+ * skopeo's syntax: the first colon after the path (of a Windows drive, see there) begins the reference. A path with a
+ * colon in it is taken as it is if it exists.
+ */
 async function splitPath(transport: Transport, rest: string): Promise<{ path: string; ref: string | undefined }> {
   const exists = (path: string) =>
     stat(path).then(
@@ -106,7 +109,10 @@ function describe(tree: ImageTree): Pick<FoundImage, 'imageId' | 'diffIds' | 'ro
 /** The names of images that lie in files: where an image is that no engine has. */
 export type Transport = 'docker-archive' | 'oci-archive' | 'oci';
 
-/** A file source taken apart: its transport, and the `FILE[:ref]` or `DIR[:ref]` after it. Undefined for the name of an engine's image. */
+/**
+ * A file source taken apart: its transport, and the `FILE[:ref]` or `DIR[:ref]` after it. Undefined for the name of an
+ * engine's image.
+ */
 export function fileSource(image: string): { readonly transport: Transport; readonly rest: string } | undefined {
   const [, transport, rest] = /^(docker-archive|oci-archive|oci):(.*)$/s.exec(image) ?? [];
   return rest === undefined ? undefined : { transport: transport as Transport, rest };

@@ -1,10 +1,11 @@
 /** Finding the image that the user named: in a container engine, in an archive, in a layout. */
 import { ImageError } from '../../oci/error.ts';
-import { parseReference, splitReference } from '../../oci/reference.ts';
+import { parseReference, type Reference, splitReference } from '../../oci/reference.ts';
 import type { EngineName } from '../engine/command.ts';
 import { inspectImage, isFound } from '../engine/inspect.ts';
 import { findManifestList } from '../engine/manifest-list.ts';
 import { type NoImage, remedyFor } from '../engine/refusal.ts';
+import { findInRegistry, type RemoteRepository, registrySource } from '../registry/registry.ts';
 import type { FoundImage } from '../source.ts';
 import { foundInEngine, type StoreOpener } from './engine-image.ts';
 import { fileSource, findInFile } from './find-file.ts';
@@ -27,6 +28,8 @@ export interface FindOptions {
   readonly notice?: (line: string) => void;
   /** Opens engines' own stores; without it layers leave an engine by its `save` only. */
   readonly storeOpener?: StoreOpener;
+  /** Opens the repository of `docker://REFERENCE`; without it registries are no sources. */
+  readonly openRepository?: (reference: Reference) => Promise<RemoteRepository>;
 }
 
 /**
@@ -37,11 +40,16 @@ export async function findImage(options: FindOptions): Promise<FoundImage> {
   const { image } = options;
   const file = fileSource(image);
   if (file) return findInFile(image, file.transport, file.rest, options);
+  const remote = options.openRepository && registrySource(image);
+  if (options.openRepository && remote) {
+    return findInRegistry(image, await options.openRepository(remote), options.signal);
+  }
   const transport = /^(docker-daemon|containers-storage|dir|docker):/.exec(image)?.[1];
-  // `dir:latest` is an image called dir; `docker://…` and absolute paths are skopeo's.
+  // `dir:latest` is an image called dir; absolute paths are skopeo's.
   if (transport && /^[a-z-]+:\//.test(image)) {
     throw new ImageError('Resolve', `${JSON.stringify(image)}: ${transport}: is not a source of images here`, {
-      remedy: 'give the name of an image in docker or podman, docker-archive:FILE, oci-archive:FILE or oci:DIR',
+      remedy:
+        'give the name of an image in docker or podman, docker-archive:FILE, oci-archive:FILE, oci:DIR or docker://REFERENCE',
     });
   }
   if (image === '' || image.startsWith('-') || /[\s\p{Cc}]/u.test(image)) {

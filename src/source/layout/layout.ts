@@ -35,8 +35,8 @@ export async function openLayout(files: Files, index: Index, ref: string | undef
 }
 
 /**
- * The one image asked for. Without a name: the only one, or the only one that is not about another (`subject`), for layouts
- * hold signatures beside what they sign. Several that are one image each for its platform become an index.
+ * The one image asked for. Without a name: the only one, or the only one that is not about another (`subject`), for
+ * layouts hold signatures beside what they sign. Several that are one image each for its platform become an index.
  */
 async function chooseRoot(
   index: Index,
@@ -60,8 +60,8 @@ async function chooseRoot(
 }
 
 /**
- * The tree with the manifests that speak about a part of it. A layout has them in `index.json` beside the image (skopeo, oras), or
- * below an index that is named like the fallback tag of the referrers API, `sha256-<hex>` (regctl).
+ * The tree with the manifests that speak about a part of it. A layout has them in `index.json` beside the image
+ * (skopeo, oras), or below an index that is named like the fallback tag of the referrers API, `sha256-<hex>` (regctl).
  */
 async function addReferrers(tree: ManifestTree, index: Index, reader: DocumentReader): Promise<ManifestTree> {
   const others = index.manifests.filter(({ digest }) => digest !== tree.root.digest);
@@ -77,8 +77,8 @@ async function addReferrers(tree: ManifestTree, index: Index, reader: DocumentRe
 }
 
 /**
- * Throws ImageError when a blob that is here has another size than its descriptor says: containerd and skopeo refuse to pull
- * such an image ("unexpected commit size", "size mismatch"), and a registry accepts it.
+ * Throws ImageError when a blob that is here has another size than its descriptor says: containerd and skopeo refuse to
+ * pull such an image ("unexpected commit size", "size mismatch"), and a registry accepts it.
  */
 async function checkSizes(tree: ManifestTree, files: Files): Promise<void> {
   for (const { digest, size } of walk(tree).blobs) {

@@ -7,9 +7,10 @@ import { attestedBy, walk } from '../../oci/walk.ts';
 import { type Candidate, IMAGE_NAMES } from '../choose.ts';
 
 /**
- * The index of images that differ in nothing but their platform: each is a single manifest with a platform of its own, and all have
- * the same names or none. Paketo's buildpacks write such layouts (https://github.com/containers/skopeo/issues/2463), and
- * `crane push --index` pushes them as one index. Attestations of these images come along. Undefined for anything else.
+ * The index of images that differ in nothing but their platform: each is a single manifest with a platform of its own,
+ * and all have the same names or none. Paketo's buildpacks write such layouts
+ * (https://github.com/containers/skopeo/issues/2463), and `crane push --index` pushes them as one index. Attestations
+ * of these images come along. Undefined for anything else.
  */
 export function indexOfPlatforms(
   index: Index,
@@ -30,7 +31,9 @@ export function indexOfPlatforms(
   return { descriptor: { mediaType: MediaType.ociIndex, digest: digestOf(bytes), size: bytes.length }, bytes };
 }
 
-/** The descriptor of an image's manifest with the image's platform, from the config where `index.json` does not say it. */
+/**
+ * The descriptor of an image's manifest with the image's platform, from the config where `index.json` does not say it.
+ */
 function withPlatform(image: Descriptor, documents: ReadonlyMap<Digest, Buffer>): Descriptor | undefined {
   if (!isManifestType(image.mediaType) || !documents.has(image.digest)) return undefined;
   const { manifests } = walk({ kind: 'manifests', root: image, documents, absent: [] });

@@ -2,7 +2,8 @@
  * Docker's classic store with the overlay2 driver: configs in imagedb, a record of each layer in layerdb under its chainID,
  * its files in overlay2/<cache-id>/diff. https://docs.docker.com/engine/storage/drivers/overlayfs-driver/
  */
-import { type Digest, digestOf } from '../../oci/types.ts';
+import { chainIdsOf } from '../../oci/chain-id.ts';
+import type { Digest } from '../../oci/types.ts';
 import type { StoreSource } from '../source.ts';
 import type { StoreFiles } from './files/files.ts';
 import { StoreError } from './files/store-error.ts';
@@ -20,16 +21,6 @@ export async function openOverlay2(files: StoreFiles, root: string, imageId: Dig
     locate: () => locate(files, root, diffId, chainIds[position]!),
   }));
   return composedStore(files, `the overlay2 store of Docker (${root})`, config, layers);
-}
-
-/** The chainIDs of layers from the base up. image-spec config.md, "Layer ChainID". */
-export function chainIdsOf(diffIds: readonly Digest[]): Digest[] {
-  const chainIds: Digest[] = [];
-  for (const diffId of diffIds) {
-    const below = chainIds.at(-1);
-    chainIds.push(below === undefined ? diffId : digestOf(Buffer.from(`${below} ${diffId}`)));
-  }
-  return chainIds;
 }
 
 async function locate(files: StoreFiles, root: string, diffId: Digest, chainId: Digest): Promise<LayerPlace> {

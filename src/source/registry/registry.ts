@@ -1,0 +1,214 @@
+/**
+ * An image in a registry (`docker://REFERENCE`): its documents byte for byte, its blobs read from there when they have
+ * to move.
+ */
+
+import { Readable } from 'node:stream';
+import type { BlobFormat, StoredBlob } from '../../blob/blob.ts';
+import { buildTree, withReferrers } from '../../oci/build.ts';
+import { MAX_DEPTH, MAX_KEPT_BYTES, MAX_MANIFESTS, readDocument } from '../../oci/documents.ts';
+import { ImageError } from '../../oci/error.ts';
+import type { ManifestTree } from '../../oci/image-tree.ts';
+import { formatReference, parseReference, type Reference, withDefaultTag } from '../../oci/reference.ts';
+import type { Descriptor, Digest } from '../../oci/types.ts';
+import { walk } from '../../oci/walk.ts';
+import type { FoundImage, StoreSource } from '../source.ts';
+
+/** One repository of a registry, as far as an image is read from it. */
+export interface RemoteRepository {
+  /** A manifest by tag or digest, its bytes verified by the digest; undefined when there is none. */
+  getManifest(
+    reference: string,
+    signal: AbortSignal,
+  ): Promise<{ readonly descriptor: Descriptor; readonly bytes: Buffer } | undefined>;
+  /**
+   * A range of a blob as it comes, not verified; undefined when there is none. `ranges`: whether the registry reads
+   * ranges.
+   */
+  readBlob(
+    digest: Digest,
+    options: { readonly start?: number; readonly end?: number; readonly signal: AbortSignal },
+  ): Promise<{ readonly stream: Readable; readonly ranges: boolean } | undefined>;
+  /**
+   * What the referrers API lists; undefined where the registry has no such API. distribution-spec, "Listing Referrers".
+   */
+  referrers(subject: Digest, signal: AbortSignal): Promise<readonly Descriptor[] | undefined>;
+}
+
+/** `docker://REFERENCE` as a reference with a tag or digest; undefined for anything else. Throws ImageError. */
+export function registrySource(image: string): Reference | undefined {
+  const text = /^docker:\/\/(.*)$/s.exec(image)?.[1];
+  if (text === undefined) return undefined;
+  const reference = parseReference(text);
+  return reference.digest === undefined ? withDefaultTag(reference) : reference;
+}
+
+/**
+ * Reads the documents of an image: its index with all platforms, attestations, and what refers to any of them, by the
+ * referrers API or the tags in its place. Throws ImageError, and what the registry's client throws.
+ */
+export async function findInRegistry(name: string, remote: RemoteRepository, signal: AbortSignal): Promise<FoundImage> {
+  const reference = registrySource(name) ?? parseReference(name);
+  const text = formatReference(reference);
+  const reader = new RemoteReader(remote, signal);
+  const root = await reader.read(reference.digest ?? reference.tag!);
+  if (!root) {
+    throw new ImageError('Resolve', `${text} is not in its registry`, {
+      remedy: 'check the name and the tag, and that the credentials for this registry may read it',
+    });
+  }
+  const built = buildTree(root, reader.documents);
+  if (!built) throw new ImageError('Resolve', `${text} is neither an image nor an index`);
+  const tree: ManifestTree = { ...withReferrers(built.tree, await reader.referrers()), isVerbatim: true };
+  const { manifests, indexes } = walk(tree);
+  const only = indexes.length === 0 ? manifests.find((one) => one.descriptor.digest === root.digest) : undefined;
+  return {
+    name,
+    imageId: only?.manifest.config.digest ?? root.digest,
+    root: root.digest,
+    documents: async () => tree,
+    open: async (options) => new RemoteStore(text, remote, tree, options.signal),
+  };
+}
+
+/** Manifests asked for at once. */
+const READERS = 8;
+
+class RemoteReader {
+  readonly documents = new Map<Digest, Buffer>();
+  readonly #remote: RemoteRepository;
+  readonly #signal: AbortSignal;
+  readonly #referrers = new Map<Digest, Descriptor>();
+  /** The lists of referrers that were asked for. */
+  readonly #lists = new Map<Digest, Promise<void>>();
+  #hasApi: boolean | undefined;
+  #bytes = 0;
+
+  constructor(remote: RemoteRepository, signal: AbortSignal) {
+    this.#remote = remote;
+    this.#signal = signal;
+  }
+
+  /** Reads a manifest with all below it, and asks for what refers to each of them. Undefined when it is not there. */
+  async read(reference: string, depth = 0, mediaType?: string): Promise<Descriptor | undefined> {
+    if (depth > MAX_DEPTH) throw new ImageError('Manifest', `the image nests indexes more than ${MAX_DEPTH} deep`);
+    // The digest of a child is known: its list is asked for at the same time, and not a round trip later.
+    if (mediaType !== undefined) void this.#list(reference as Digest);
+    const found = await this.#remote.getManifest(reference, this.#signal);
+    if (!found) return undefined;
+    const { bytes } = found;
+    const descriptor = mediaType === undefined ? found.descriptor : { ...found.descriptor, mediaType };
+    this.#keep(descriptor.digest, bytes);
+    void this.#list(descriptor.digest);
+    const document = readDocument(bytes, `the manifest ${descriptor.digest}`, descriptor.mediaType);
+    if (document.kind === 'index') await this.#readAll(document.index.manifests, depth + 1);
+    return descriptor;
+  }
+
+  /** All manifests that refer to one that was read, and to those in turn. */
+  async referrers(): Promise<readonly Descriptor[]> {
+    for (let waited = -1; waited !== this.#lists.size; ) {
+      waited = this.#lists.size;
+      await Promise.all(this.#lists.values());
+      await this.#readAll([...this.#referrers.values()], 0);
+    }
+    return [...this.#referrers.values()];
+  }
+
+  async #readAll(descriptors: readonly Descriptor[], depth: number): Promise<void> {
+    const waiting = descriptors.filter(({ digest }) => !this.documents.has(digest)).values();
+    const readNext = async (): Promise<void> => {
+      for (const { digest, mediaType } of waiting) {
+        if (!this.documents.has(digest)) await this.read(digest, depth, mediaType);
+      }
+    };
+    await Promise.all(Array.from({ length: READERS }, readNext));
+  }
+
+  #list(subject: Digest): Promise<void> {
+    const known = this.#lists.get(subject) ?? this.#listNow(subject);
+    this.#lists.set(subject, known);
+    // Waited for in `referrers`, unless reading the image fails first.
+    known.catch(() => {});
+    return known;
+  }
+
+  async #listNow(subject: Digest): Promise<void> {
+    const listed = (await this.#fromApi(subject)) ?? (await this.#fromTag(subject));
+    for (const one of listed) this.#referrers.set(one.digest, one);
+  }
+
+  async #fromApi(subject: Digest): Promise<readonly Descriptor[] | undefined> {
+    if (this.#hasApi === false) return undefined;
+    const listed = await this.#remote.referrers(subject, this.#signal);
+    this.#hasApi = listed !== undefined;
+    return listed;
+  }
+
+  /** distribution-spec, "Referrers Tag Schema": an index under the subject's digest with `-` for `:`. */
+  async #fromTag(subject: Digest): Promise<readonly Descriptor[]> {
+    const found = await this.#remote.getManifest(subject.replace(':', '-'), this.#signal);
+    if (!found) return [];
+    const what = `the list of referrers of ${subject}`;
+    const document = readDocument(found.bytes, what, found.descriptor.mediaType);
+    return document.kind === 'index' ? document.index.manifests : [];
+  }
+
+  #keep(digest: Digest, bytes: Buffer): void {
+    if (this.documents.has(digest)) return;
+    this.#bytes += bytes.length;
+    if (this.#bytes > MAX_KEPT_BYTES || this.documents.size >= MAX_MANIFESTS) {
+      throw new ImageError(
+        'Manifest',
+        `the image has more than ${MAX_MANIFESTS} manifests or ${MAX_KEPT_BYTES} bytes of them`,
+      );
+    }
+    this.documents.set(digest, bytes);
+  }
+}
+
+/** The blobs of an image in a registry. */
+class RemoteStore implements StoreSource {
+  readonly kind = 'store';
+  readonly description: string;
+  readonly tree: ManifestTree;
+  readonly #remote: RemoteRepository;
+  readonly #signal: AbortSignal;
+  readonly #blobs: ReadonlyMap<Digest, Descriptor>;
+
+  constructor(name: string, remote: RemoteRepository, tree: ManifestTree, signal: AbortSignal) {
+    this.description = `the registry (${name})`;
+    this.tree = tree;
+    this.#remote = remote;
+    this.#signal = signal;
+    this.#blobs = new Map(walk(tree).blobs.map((blob) => [blob.digest, blob]));
+  }
+
+  /**
+   * A blob that is read in one go, from byte 0 on: what is read once is hashed and sent to every registry, and a
+   * connection that breaks goes on by ranges where it broke. A blob that is not there is noticed when it is read.
+   */
+  async open(digest: Digest): Promise<StoredBlob | undefined> {
+    const blob = this.#blobs.get(digest);
+    if (!blob) return undefined;
+    const { size, mediaType } = blob;
+    const read = (start = 0, end = size) => Readable.from(this.#bytes(digest, start, end), { objectMode: false });
+    return { size, format: formatOf(mediaType), seekable: false, read };
+  }
+
+  async close(): Promise<void> {}
+
+  async *#bytes(digest: Digest, start: number, end: number): AsyncGenerator<Buffer> {
+    if (start >= end) return;
+    const found = await this.#remote.readBlob(digest, { start, end, signal: this.#signal });
+    if (!found)
+      throw new ImageError('Export', `${this.description} has the image's manifest, and not its blob ${digest}`);
+    yield* found.stream as AsyncIterable<Buffer>;
+  }
+}
+
+/** The format as the media type has it: the first bytes would cost a request, and nothing here is compressed again. */
+function formatOf(mediaType: string): BlobFormat {
+  if (/[.+]gzip$/.test(mediaType)) return 'gzip';
+  return mediaType.endsWith('+zstd') ? 'zstd' : 'other';
+}
