@@ -50,6 +50,13 @@ describe('parseFlags', () => {
     },
   );
 
+  it('takes either the password or the image from standard input', () => {
+    for (const image of ['docker-archive:-', 'oci-archive:-:v1', 'docker-archive:/dev/stdin'])
+      expect(() => parseFlags([image, '--to', 'r.example.com/a:1', '--password-stdin'])).toThrow(/^standard input is/);
+    expect(parseFlags(['docker-archive:-', '--to', 'r.example.com/a:1']).passwordFromStdin).toBe(false);
+    expect(parseFlags(['docker-archive:-x', '--to', 'r.example.com/a:1', '--password-stdin'])).toBeDefined();
+  });
+
   it('needs no image to show its usage or version', () => {
     expect(parseFlags(['--help']).show).toBe('usage');
     expect(parseFlags(['-h', '--version']).show).toBe('usage');

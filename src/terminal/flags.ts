@@ -11,6 +11,7 @@ Pushes a container image to OCI registries in chunks.
 
 IMAGE is an image name or ID in Docker or Podman, or a file source:
   docker-archive:FILE[:REF]  oci-archive:FILE[:REF]  oci:DIR[:REF]
+(FILE may be -, for standard input)
 or an image in a registry: docker://REFERENCE
 
   --to REFERENCE             where to push it; several times for several tags,
@@ -100,6 +101,9 @@ const OPTIONS = {
   version: { type: 'boolean' },
 } as const;
 
+/** An archive that comes on standard input: source/archive/archive-file.ts. */
+const STDIN_SOURCE = /^(docker|oci)-archive:(-|\/dev\/stdin)(:|$)/;
+
 /** Reads the command line. Throws UsageError. */
 export function parseFlags(args: readonly string[]): Command {
   const { values, positionals } = parsed(args);
@@ -112,6 +116,11 @@ export function parseFlags(args: readonly string[]): Command {
     if (positionals.length > 1) {
       throw new UsageError(`one IMAGE at a time: ${positionals.join(' ')} (several: --image IMAGE --image IMAGE)`);
     }
+  }
+  if (values['password-stdin'] && images.some((image) => STDIN_SOURCE.test(image))) {
+    throw new UsageError(
+      'standard input is either the password or the image: use docker login, or give the image as a file',
+    );
   }
   const texts = Object.fromEntries(
     TEXT_FLAGS.flatMap((name) => {

@@ -1,4 +1,5 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -49,6 +50,18 @@ describe('the socket that the command would ask', () => {
     ['TLS', { DOCKER_TLS_VERIFY: '1' }, undefined],
   ])('is left to the command: %s', async (_, env, config) => {
     expect(await socketOf(tool(), { ...configured(config), ...env })).toBeUndefined();
+  });
+
+  it.each([
+    ['a FIFO', (path: string) => execFileSync('mkfifo', [path])],
+    ['a folder', (path: string) => mkdirSync(path)],
+    ['a link to a device', (path: string) => symlinkSync('/dev/zero', path)],
+  ])('is left to the command where the configuration or the command is %s', (_, make) => {
+    const env = configured();
+    make(join(work, '.docker', 'config.json'));
+    expect(socketOf(tool(), env)).toBeUndefined();
+    make(join(work, 'odd'));
+    expect(socketOf(join(work, 'odd'), { HOME: join(work, 'nowhere') })).toBeUndefined();
   });
 
   it('is left to a command that is a script', async () => {

@@ -1,13 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import { StoreError } from '../../../src/source/store/files/store-error.ts';
-import { piecesOf, type Segment } from '../../../src/source/store/files/tar-split.ts';
+import { type Segment, segmentsOf } from '../../../src/source/store/files/tar-split.ts';
 
 const read = async (...chunks: (string | Buffer)[]): Promise<Segment[]> => {
   const pieces: Segment[] = [];
   async function* source() {
     for (const chunk of chunks) yield Buffer.from(chunk);
   }
-  for await (const some of piecesOf(source())) pieces.push(...some);
+  for await (const some of segmentsOf(source())) pieces.push(...some);
   return pieces;
 };
 

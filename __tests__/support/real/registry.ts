@@ -12,6 +12,8 @@ export interface DockerRegistryOptions {
   readonly host?: string;
   /** The folder of its storage, which outlives it; by default one that ends with it. */
   readonly storage?: string;
+  /** Takes no pushes: in its read-only mode, or as the pull-through cache of the registry at this URL. */
+  readonly takesNoPushes?: 'read-only' | { readonly cacheOf: string };
 }
 
 export interface DockerRegistry {
@@ -42,10 +44,7 @@ export const startDockerRegistry = async (options: DockerRegistryOptions = {}): 
   const config = join(folder, 'config.yml');
   const passwords = join(folder, 'htpasswd');
   writeFileSync(passwords, `${REGISTRY_LOGIN.username}:${REGISTRY_LOGIN.htpasswd}\n`);
-  writeFileSync(
-    config,
-    stringify(configOf(options.host ?? '127.0.0.1:0', storage, options.auth ? passwords : undefined)),
-  );
+  writeFileSync(config, stringify(configOf(options, storage, options.auth ? passwords : undefined)));
   const server = startServer({ folder, command: [command, 'serve', config] });
   // It is told port 0 and says in its log which one it got.
   const host = await server.until(() => /listening on (127\.0\.0\.1:\d+)/.exec(server.log())?.[1]);
@@ -65,15 +64,19 @@ export const startDockerRegistry = async (options: DockerRegistryOptions = {}): 
   };
 };
 
-const configOf = (addr: string, storage: string, passwords: string | undefined): object => ({
+const configOf = (options: DockerRegistryOptions, storage: string, passwords: string | undefined): object => ({
   version: 0.1,
   log: { level: 'info' },
   storage: {
     filesystem: { rootdirectory: storage },
     delete: { enabled: true },
-    maintenance: { uploadpurging: { enabled: false } },
+    maintenance: {
+      uploadpurging: { enabled: false },
+      ...(options.takesNoPushes === 'read-only' ? { readonly: { enabled: true } } : {}),
+    },
   },
-  http: { addr },
+  http: { addr: options.host ?? '127.0.0.1:0' },
+  ...(typeof options.takesNoPushes === 'object' ? { proxy: { remoteurl: options.takesNoPushes.cacheOf } } : {}),
   ...(passwords === undefined ? {} : { auth: { htpasswd: { realm: 'tests', path: passwords } } }),
 });
 

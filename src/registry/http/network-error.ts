@@ -109,9 +109,15 @@ const UNTRUSTED: ReadonlySet<string> = new Set([
 /** The other side's first bytes are no TLS record. */
 const NO_TLS: ReadonlySet<string> = new Set(['ERR_SSL_WRONG_VERSION_NUMBER', 'ERR_SSL_PACKET_LENGTH_TOO_LONG']);
 
-/** Whether the host of this error does speak TLS, and only its certificate or version is in the way. */
-export const speaksTls = (error: unknown): boolean =>
-  error instanceof RegistryError && error.kind === 'tls' && !NO_TLS.has(rootOf(error.cause).code ?? '');
+/**
+ * Whether the host of this error does speak TLS, and only its certificate or version is in the way, or it closed the connection after
+ * the handshake (undici reports that in its own code), as servers do that miss a client certificate.
+ */
+export function speaksTls(error: unknown): boolean {
+  if (!(error instanceof RegistryError)) return false;
+  const code = rootOf(error.cause).code ?? '';
+  return (error.kind === 'tls' && !NO_TLS.has(code)) || code === 'UND_ERR_SOCKET';
+}
 
 /** OpenSSL's verification results (X509_V_ERR_*), Node's own ERR_TLS_* and ERR_SSL_*, and the old EPROTO. */
 const TLS_CODE = /^(ERR_SSL_|ERR_TLS_|CERT_|CRL_|EPROTO$|HOSTNAME_MISMATCH$|INVALID_(CA|PURPOSE)$|UNABLE_TO_)/;

@@ -14,7 +14,7 @@ import { firstWords, kill, MAX_STDERR, Tail } from './command.ts';
 /** Windows refuses to remove a file that a virus scanner looks at; a moment later it does not. */
 const REMOVE = { recursive: true, force: true, maxRetries: 10 } as const;
 
-/** Starts `tool ARGS --output FILE`. Throws when the temporary folder can't be made; that the tool fails is told by `finished`. */
+/** Starts `tool ARGS --output FILE`. Throws when the temporary folder can't be made; a failure of the tool rejects `finished`. */
 export async function startFileExport(
   name: string,
   [tool, ...args]: readonly [string, ...string[]],

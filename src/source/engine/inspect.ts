@@ -122,7 +122,7 @@ export function imageFrom(
 }
 
 const unreadable = ({ engine, name }: Asked): NoImage => {
-  const words = `${engine} image inspect ${name} gave no sha256 Id and layers`;
+  const words = `${engine} image inspect ${name} printed no sha256 Id and layers`;
   return { engine, why: 'failed', words };
 };
 

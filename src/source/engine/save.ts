@@ -1,21 +1,21 @@
 /**
- * `docker save` and `podman save` as a stream, never a whole tar on disk. @actions/exec cuts a tool's output into lines
- * and has no back-pressure, so the tool writes into a FIFO, which this process reads as a socket: a slow reader makes the tool wait.
+ * `docker save` and `podman save` as a stream, never as a tar on disk. @actions/exec cuts a tool's output into lines and has
+ * no back-pressure, so the tool writes into a FIFO, which this process reads as a socket: a slow reader makes the tool wait.
  */
 
 import { closeSync, constants, openSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { type OnReadOpts, Socket } from 'node:net';
+import { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { hasFifos, type System } from '../../common/platform.ts';
 import { ImageError } from '../../oci/error.ts';
-import type { ByteInput } from '../archive/entry.ts';
 import { ArchiveStream, type Exporter } from '../archive/stream.ts';
 import type { OpenOptions, StreamSource } from '../source.ts';
 import { firstWords, kill, MAX_STDERR, run, start, Tail, waitUntil } from './command.ts';
 import { startFileExport } from './file-export.ts';
 import type { EngineImage } from './inspect.ts';
+import { SocketInput } from './socket-input.ts';
 
 /**
  * The pid is written before the FIFO is opened, which waits for a reader; `exec` keeps that pid for the tool itself. No
@@ -130,93 +130,5 @@ class FifoExport implements Exporter {
   async #pid(): Promise<number | undefined> {
     const text = await readFile(`${this.#fifo}.pid`, 'utf8').catch(() => '');
     return /^\d+\n$/.test(text) ? Number(text) : undefined;
-  }
-}
-
-/** Reading a pipe or socket straight into the reader's memory, and only while the reader wants it. */
-
-/** Room for what comes while nobody waits, and for small reads; more would be copied twice for nothing. */
-const AHEAD_BYTES = 16 * 1024;
-
-/**
- * Node's own streams take fresh memory for every read, of 32 KiB for the most part here, and hand each piece through several queues: that
- * took 2 CPU seconds more for an image of 1.7 GB. The reads wait in epoll, not in a thread of libuv's pool.
- */
-export class SocketInput implements ByteInput {
-  /** Resolves when all was read to the end, rejects when the socket was closed before that. */
-  readonly ended: Promise<void>;
-  readonly #socket: Socket;
-  readonly #ahead = Buffer.allocUnsafeSlow(AHEAD_BYTES);
-  /** What is in it and was not taken yet. */
-  #waiting = this.#ahead.subarray(0, 0);
-  /** What is to be filled, and how much of it is. */
-  #into: Uint8Array | undefined;
-  #filled = 0;
-  #turn: PromiseWithResolvers<number> | undefined;
-  #over = false;
-
-  /** `open` makes the socket with these options. */
-  constructor(open: (onread: OnReadOpts) => Socket) {
-    const end = Promise.withResolvers<void>();
-    this.ended = end.promise;
-    this.ended.then(
-      () => this.#turn?.resolve(this.#filled),
-      (error) => this.#turn?.reject(error),
-    );
-    this.#socket = open({ buffer: () => this.#room(), callback: (count, into) => this.#came(count, into) });
-    // Its errors are told by `close`.
-    this.#socket.on('error', () => {});
-    this.#socket.once('end', () => {
-      this.#over = true;
-      end.resolve();
-    });
-    this.#socket.once('close', () => {
-      this.#over = true;
-      end.reject(this.#socket.errored ?? new Error('it was closed before its end'));
-    });
-  }
-
-  get over(): boolean {
-    return this.#over || this.#socket.destroyed;
-  }
-
-  async fill(into: Uint8Array): Promise<number> {
-    this.#into = into;
-    this.#filled = 0;
-    if (this.#takeWaiting()) return into.length;
-    this.#turn = Promise.withResolvers();
-    if (this.over) this.ended.then(() => this.#turn?.resolve(this.#filled), this.#turn.reject);
-    else this.#socket.resume();
-    return this.#turn.promise;
-  }
-
-  destroy(error?: Error): void {
-    this.#socket.destroy(error);
-  }
-
-  /** Where the next bytes go. */
-  #room(): Uint8Array {
-    return this.#into ? this.#into.subarray(this.#filled) : this.#ahead;
-  }
-
-  /** Bytes have come; gives whether more are wanted. */
-  #came(count: number, into: Uint8Array): boolean {
-    if (into.buffer === this.#ahead.buffer) this.#waiting = this.#ahead.subarray(0, count);
-    else this.#filled += count;
-    if (!this.#takeWaiting()) return this.#into !== undefined;
-    this.#turn?.resolve(this.#filled);
-    return false;
-  }
-
-  /** Moves what waits to where it is wanted; gives whether that is full now. */
-  #takeWaiting(): boolean {
-    if (!this.#into) return false;
-    const part = this.#waiting.subarray(0, this.#into.length - this.#filled);
-    this.#into.set(part, this.#filled);
-    this.#waiting = this.#waiting.subarray(part.length);
-    this.#filled += part.length;
-    if (this.#filled < this.#into.length) return false;
-    this.#into = undefined;
-    return true;
   }
 }

@@ -134,15 +134,17 @@ class RemoteReader {
   }
 
   async #listNow(subject: Digest): Promise<void> {
-    const listed = (await this.#fromApi(subject)) ?? (await this.#fromTag(subject));
-    for (const one of listed) this.#referrers.set(one.digest, one);
+    for (const one of await this.#listed(subject)) this.#referrers.set(one.digest, one);
   }
 
-  async #fromApi(subject: Digest): Promise<readonly Descriptor[] | undefined> {
-    if (this.#hasApi === false) return undefined;
+  /** By the API, or by the tag in its place; both at once, which saves a round trip, until it is known which one counts. */
+  async #listed(subject: Digest): Promise<readonly Descriptor[]> {
+    if (this.#hasApi === false) return this.#fromTag(subject);
+    const tagged = this.#hasApi === undefined ? this.#fromTag(subject) : undefined;
+    tagged?.catch(() => {});
     const listed = await this.#remote.referrers(subject, this.#signal);
     this.#hasApi = listed !== undefined;
-    return listed;
+    return listed ?? tagged ?? this.#fromTag(subject);
   }
 
   /** distribution-spec, "Referrers Tag Schema": an index under the subject's digest with `-` for `:`. */

@@ -14,7 +14,7 @@ import type { StoreSource } from '../source.ts';
 import { findDocument, orMissing, type StoreFiles } from './files/files.ts';
 import { StoreError } from './files/store-error.ts';
 
-/** A blob of at most so many bytes is read at once, when its head is read. */
+/** Bytes of a blob that is read completely when its head is read. */
 const MOST_AT_ONCE = 2 * 2 ** 20;
 
 /**

@@ -1,6 +1,6 @@
 /**
- * Reading with the rights that this process has as long as they do, and by the helper from the first file on that they
- * do not: in Podman's rootless storage that is seldom the first one, but some file of another user deep in a layer.
+ * Reads with the rights of this process as long as they suffice, and by the helper from the first refusal on. In Podman's
+ * rootless storage that is seldom the first file, but one of another user somewhere in a layer.
  */
 
 import type { Readable } from 'node:stream';
@@ -15,18 +15,18 @@ export class EscalatingFiles implements StoreFiles {
   /** Why there is no helper; it is not asked for again. */
   #refused: StoreError | undefined;
 
-  /** `start` gets the first refusal and gives the helper's files; its StoreError says why there is none. */
+  /** `start` takes the first refusal and returns the helper's files; its StoreError says why there is none. */
   constructor(own: StoreFiles, start: (reason: StoreError) => Promise<StoreFiles>) {
     this.#own = own;
     this.#start = start;
   }
 
   size(path: string): Promise<number> {
-    return this.#whole((files) => files.size(path));
+    return this.#read((files) => files.size(path));
   }
 
   bytes(path: string, end?: number): Promise<Buffer> {
-    return this.#whole((files) => files.bytes(path, end));
+    return this.#read((files) => files.bytes(path, end));
   }
 
   range(path: string, start = 0, end?: number): Readable {
@@ -42,8 +42,8 @@ export class EscalatingFiles implements StoreFiles {
     await Promise.all([this.#own.close(), helper?.close()]);
   }
 
-  /** What is read as one: by this process, or else by the helper. */
-  async #whole<T>(read: (files: StoreFiles) => Promise<T>): Promise<T> {
+  /** One read: by this process, or else by the helper. */
+  async #read<T>(read: (files: StoreFiles) => Promise<T>): Promise<T> {
     try {
       if (!this.#helper) return await read(this.#own);
     } catch (error) {
@@ -52,7 +52,7 @@ export class EscalatingFiles implements StoreFiles {
     return read(await this.#helper);
   }
 
-  /** The bytes of a stream that the helper may have to go on with, after so many that this process read. */
+  /** The bytes of a stream, of which the helper reads what this process may not: it skips what was read already. */
   async *#bytes(read: (files: StoreFiles, skipped: number) => AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
     let done = 0;
     let helper = this.#helper;

@@ -1,6 +1,6 @@
 /** Where an engine says that it keeps its images. Only what it says: the files tell whether it is so. */
 
-import { readFileSync } from 'node:fs';
+import { readRegularSync } from '../../common/open-regular.ts';
 import type { Digest } from '../../oci/types.ts';
 import { type DockerInfo, isContainerdStore } from '../engine/history.ts';
 import { StoreError } from './files/store-error.ts';
@@ -33,6 +33,8 @@ interface PodmanInfo {
 /** Where containerd keeps its content below its root. */
 const CONTENT = 'io.containerd.content.v1.content';
 const CONTAINERD_CONFIG = '/etc/containerd/config.toml';
+/** Bytes. */
+const MAX_CONFIG_BYTES = 1024 * 1024;
 const CONTAINERD_ROOT = '/var/lib/containerd';
 /** Where the system's containerd listens; one that dockerd starts has its socket below dockerd's own folder. */
 const SYSTEM_SOCKET = /^(\/var)?\/run\/containerd\//;
@@ -77,7 +79,9 @@ function contentRoots(rootDir: string, address: string | undefined): string[] {
 /** The `root` of the system's containerd, where its configuration sets one. */
 function configuredRoot(): string | undefined {
   try {
-    return /^root\s*=\s*["'](\/[^"']*)["']/m.exec(readFileSync(CONTAINERD_CONFIG, 'utf8'))?.[1];
+    return /^root\s*=\s*["'](\/[^"']*)["']/m.exec(
+      readRegularSync(CONTAINERD_CONFIG, MAX_CONFIG_BYTES).toString('utf8'),
+    )?.[1];
   } catch {
     return undefined;
   }

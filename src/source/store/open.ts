@@ -1,6 +1,6 @@
 /**
- * An engine's own store as a source. Whatever stands in the way is no failure: `save` gives the same image, only slower.
- * Nothing that is read here is believed before its digest was seen to be the one that was asked for.
+ * An engine's own store as a source. An obstacle is no failure: `save` has the same image, only slower.
+ * All that is read here is verified against the digest that was asked for.
  */
 import type { StoreSource } from '../source.ts';
 import { openContentStore } from './content.ts';
@@ -13,12 +13,12 @@ import { openOverlay2 } from './overlay2.ts';
 import { openPodmanStore } from './podman.ts';
 
 export interface StoreOptions {
-  /** `auto`: the store where it can be read; `store`: that or an error. With `save` nobody comes here. */
+  /** `auto`: the store where it can be read; `store`: that or an error. `save` does not open one. */
   readonly export: 'auto' | 'store';
   readonly signal: AbortSignal;
   /** A line for the debug log: each obstacle. */
   readonly debug: (line: string) => void;
-  /** A line for everybody: what is read, and how to turn it off. */
+  /** A line for the log: that a helper reads, and how to turn it off. */
   readonly notice: (line: string) => void;
   /** The environment of the action: RUNNER_ENVIRONMENT tells a runner of GitHub's own. */
   readonly env: NodeJS.ProcessEnv;
@@ -41,7 +41,7 @@ export async function openEngineStore(facts: EngineFacts, options: StoreOptions)
   }
 }
 
-/** Passwordless sudo is part of GitHub's own runners; anywhere else it is used only by somebody who asked for the store. */
+/** GitHub's own runners come with passwordless sudo. Anywhere else it is used only where the user asked for the store. */
 const mayUseSudo = ({ export: wanted, env }: StoreOptions): boolean =>
   process.getuid?.() !== 0 && (wanted === 'store' || env.RUNNER_ENVIRONMENT === 'github-hosted');
 

@@ -57,7 +57,7 @@ async function recorded(files: StoreFiles, { diffId, locate }: UnpackedLayer): P
   throw new StoreError(`the layer ${diffId} has no record of its tar at ${place.tarSplit}`);
 }
 
-/** A layer that is put together as it is read: always the whole, for only tar-split knows where its files lie in it. */
+/** A layer that is put together as it is read: always from its first byte to its last, for only tar-split has its order. */
 function unpacked(files: StoreFiles, { size, tarSplit, folder }: LayerPlace): StoredBlob {
   return {
     ...(size === undefined ? {} : { size }),

@@ -15,13 +15,13 @@ import type { Segment } from './tar-split.ts';
 const BLOCKS_AHEAD = 3;
 /** Files of one block opened at once. libuv has four threads; a short queue keeps them busy. */
 const LANES = 8;
-/** A file of at most so many bytes may be read at once, on the main thread. */
+/** Bytes of a file that may be read on the main thread. */
 const SMALL_FILE = 64 * 1024;
 /** A small file in memory is opened and read in 10 to 20 us; a read that takes longer than this (ms) may come from a disk. */
 const COLD_READ_MS = 0.2;
-/** So many slow reads in a row do: a single one is only this thread giving way to the others that compress. */
+/** Slow reads in a row that are taken for a disk's: a single one is only this thread giving way to the others that compress. */
 const COLD_READS = 3;
-/** So many small files are read by other threads before memory is tried again. */
+/** Small files that other threads read before the main thread tries again. */
 const COLD_FILES = 64;
 
 /** A range of a file that belongs in a block. */
@@ -43,12 +43,12 @@ interface Block {
  * The bytes of a layer's tar. The caller closes the folder. Throws StoreError for a file that is missing, is not a
  * regular one or has another size; whether the bytes are right only the diffID tells.
  */
-export async function* assemble(pieces: AsyncIterable<Segment[]>, folder: Folder): AsyncGenerator<Buffer> {
+export async function* assemble(segments: AsyncIterable<Segment[]>, folder: Folder): AsyncGenerator<Buffer> {
   const open = new Set<LayerFile>();
   const ahead: Promise<Buffer>[] = [];
   const pace = new Pace();
   try {
-    for await (const block of blocksOf(pieces, folder, open)) {
+    for await (const block of blocksOf(segments, folder, open)) {
       const filled = fill(block, pace);
       filled.catch(() => {}); // Seen when its turn comes.
       ahead.push(filled);
@@ -63,18 +63,18 @@ export async function* assemble(pieces: AsyncIterable<Segment[]>, folder: Folder
 
 /** Blocks with what is known put in, and with the ranges of files that are to be read into them. */
 async function* blocksOf(
-  pieces: AsyncIterable<Segment[]>,
+  segments: AsyncIterable<Segment[]>,
   folder: Folder,
   open: Set<LayerFile>,
 ): AsyncGenerator<Block> {
   let block = newBlock();
-  for await (const batch of pieces) {
-    for (const piece of batch) {
-      const size = 'bytes' in piece ? piece.bytes.length : piece.size;
-      const file = 'bytes' in piece ? undefined : new LayerFile(folder, piece.name, size, open);
+  for await (const batch of segments) {
+    for (const segment of batch) {
+      const size = 'bytes' in segment ? segment.bytes.length : segment.size;
+      const file = 'bytes' in segment ? undefined : new LayerFile(folder, segment.name, size, open);
       for (let position = 0; position < size; ) {
         const length = Math.min(size - position, BLOCK_SIZE - block.used);
-        if ('bytes' in piece) piece.bytes.copy(block.buffer, block.used, position, position + length);
+        if ('bytes' in segment) segment.bytes.copy(block.buffer, block.used, position, position + length);
         else block.fills.push({ file: file!, position, length, at: block.used });
         position += length;
         block.used += length;
@@ -174,7 +174,7 @@ class LayerFile {
     if (this.#left === 0) this.close();
   }
 
-  /** Reads the whole of a small file at once. Throws StoreError. */
+  /** Reads a small file on this thread. Throws StoreError. */
   readNow(buffer: Buffer, at: number): void {
     const opened = this.#folder.fileNow(this.#name);
     try {

@@ -8,9 +8,9 @@ import { blockStream, blocksOfFile, bytesOfFile } from '../../../blob/blocks.ts'
 import { assemble } from './assemble.ts';
 import { Folder, type OpenedFile } from './folder.ts';
 import { StoreError, storeError } from './store-error.ts';
-import { piecesOf } from './tar-split.ts';
+import { segmentsOf } from './tar-split.ts';
 
-/** Bytes of a tar-split file at once: it is compressed text, and unpacked in small pieces it is gone with the next small collection. */
+/** Bytes of a tar-split file at once: compressed text, which takes a multiple of this when it is unpacked. */
 const DOCUMENT_CHUNK = 64 * 1024;
 /** The most that is read into memory: Podman's list of all layers is the largest document, some hundred bytes a layer. */
 const MOST_IN_MEMORY = 64 * 2 ** 20;
@@ -19,7 +19,7 @@ const MOST_IN_MEMORY = 64 * 2 ** 20;
 export interface StoreFiles {
   /** A file's length in bytes; fails when it cannot be opened for reading. */
   size(path: string): Promise<number>;
-  /** A small file, or the bytes [0, end) of one, in memory: without the machinery of a stream. */
+  /** A small file, or the bytes [0, end) of one, in memory: not as a stream. */
   bytes(path: string, end?: number): Promise<Buffer>;
   /** The bytes [start, end) of a file, to its end without `end`. */
   range(path: string, start?: number, end?: number): Readable;
@@ -95,7 +95,7 @@ export class LocalFiles implements StoreFiles {
     try {
       // The callback takes what is also thrown out of the gunzip.
       const plain = pipeline(this.range(tarSplit), createGunzip({ chunkSize: DOCUMENT_CHUNK }), () => {});
-      yield* assemble(piecesOf(plain), opened);
+      yield* assemble(segmentsOf(plain), opened);
     } catch (error) {
       throw storeError(error, tarSplit);
     } finally {
@@ -108,7 +108,7 @@ export class LocalFiles implements StoreFiles {
     return root.file(name);
   }
 
-  /** At once: a push waits for these few small files, and to have another thread read one takes longer than to read it. */
+  /** On this thread: documents are few and small, and each other thread's turn would take longer than the read. */
   #openNow(path: string): OpenedFile {
     const [root, name] = this.#locate(path);
     return root.fileNow(name);

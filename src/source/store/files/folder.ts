@@ -1,5 +1,5 @@
 /**
- * A folder of a store whose files are opened by names that nobody vouches for: those of a layer's tar. Each component
+ * A folder of a store whose files are opened by names from outside: those of a layer's tar. Each component
  * is opened below the one before (through /proc/self/fd, the openat(2) that Node lacks) and none may be a link, so no name
  * leads out of the folder; and nothing but a regular file is ever opened, for as root the opening of a device does things.
  */

@@ -1,5 +1,3 @@
-/** What went wrong while the files of an engine were read: an obstacle, after which `save` is used instead. */
-
 /** What went wrong with an engine's own files: always an obstacle (save does it then), never a reason to push something else. */
 
 export interface StoreErrorFacts {

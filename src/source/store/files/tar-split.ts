@@ -1,13 +1,13 @@
 import { StoreError } from './store-error.ts';
 
-/** A piece of a layer's tar: bytes as they are, or the content of a file (bytes long) in the layer's folder. */
+/** A segment of a layer's tar: bytes as they are, or the content of a file (bytes long) in the layer's folder. */
 export type Segment = { readonly bytes: Buffer } | { readonly name: string; readonly size: number };
 
 /** Entry.Type of tar-split: FileType and SegmentType. */
 const FILE = 1;
 const SEGMENT = 2;
 
-/** The longest line believed: a segment is a few headers of 512 bytes, seldom more than a long name or many xattrs. */
+/** The longest line that is accepted: a segment is a few headers of 512 bytes, seldom more than a long name or many xattrs. */
 const LONGEST_LINE = 64 * 2 ** 20;
 
 interface Entry {
@@ -21,17 +21,17 @@ interface Entry {
 }
 
 /**
- * The pieces of a layer's tar in order, some at a time, from the (uncompressed) bytes of its tar-split file. Names are
+ * The segments of a layer's tar in order, in batches, from the (uncompressed) bytes of its tar-split file. Names are
  * latin1, a byte a letter. The CRC-64 of a file is not looked at: the diffID covers all of it. Throws StoreError.
  */
-export async function* piecesOf(tarSplit: AsyncIterable<Buffer>): AsyncGenerator<Segment[]> {
+export async function* segmentsOf(tarSplit: AsyncIterable<Buffer>): AsyncGenerator<Segment[]> {
   for await (const lines of completeLines(tarSplit)) {
-    const pieces: Segment[] = [];
+    const segments: Segment[] = [];
     for (const line of lines.split('\n')) {
-      const piece = line === '' ? undefined : pieceOf(line);
-      if (piece) pieces.push(piece);
+      const segment = line === '' ? undefined : segmentOf(line);
+      if (segment) segments.push(segment);
     }
-    yield pieces;
+    yield segments;
   }
 }
 
@@ -53,7 +53,7 @@ async function* completeLines(chunks: AsyncIterable<Buffer>): AsyncGenerator<str
   if (restSize > 0) yield Buffer.concat(rest).toString('utf8');
 }
 
-function pieceOf(line: string): Segment | undefined {
+function segmentOf(line: string): Segment | undefined {
   const entry = parse(line);
   if (entry.type === SEGMENT) return { bytes: Buffer.from(entry.payload ?? '', 'base64') };
   if (entry.type !== FILE) throw new StoreError(`tar-split: an entry of unknown type ${entry.type}`);

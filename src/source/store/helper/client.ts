@@ -13,10 +13,10 @@ const WINDOW = 2 * 2 ** 20;
 const START_TIMEOUT = 15_000;
 /** Milliseconds that the helper has to end by itself when its input is closed. */
 const STOP_TIMEOUT = 2_000;
-/** So much of what the helper complains of is kept for the message. */
-const COMPLAINT_SIZE = 2_000;
+/** Characters of the helper's stderr that are kept for the message. */
+const STDERR_SIZE = 2_000;
 
-/** sudo, and never a question for a password. */
+/** `-n`: sudo never asks for a password. */
 const SUDO = ['sudo', '-n', '--'];
 
 export interface HelperOptions {
@@ -56,9 +56,9 @@ class HelperFiles implements StoreFiles {
   readonly #child: ChildProcess;
   readonly #streams = new Map<number, HelperStream>();
   readonly #ended: Promise<void>;
-  readonly #greeted = Promise.withResolvers<void>();
+  readonly #answered = Promise.withResolvers<void>();
   #hello = '';
-  #complaint = '';
+  #stderr = '';
   #failure: StoreError | undefined;
   #nextId = 1;
 
@@ -67,7 +67,7 @@ class HelperFiles implements StoreFiles {
     const frames = new FrameReader((id, kind, payload) => this.#arrived(id, kind, payload));
     child.stdout!.on('data', (chunk: Buffer) => frames.take(chunk));
     child.stderr!.on('data', (chunk: Buffer) => {
-      this.#complaint = (this.#complaint + chunk.toString('utf8')).slice(-COMPLAINT_SIZE);
+      this.#stderr = (this.#stderr + chunk.toString('utf8')).slice(-STDERR_SIZE);
     });
     child.stdin!.on('error', () => {}); // It has ended: `close` says why.
     this.#ended = new Promise((resolve) => {
@@ -76,10 +76,10 @@ class HelperFiles implements StoreFiles {
     });
   }
 
-  /** Waits for the helper's first word, at most so many ms. Throws StoreError. */
+  /** Waits for the helper's first frame, at most `timeout` milliseconds. Throws StoreError. */
   async ready(timeout: number): Promise<void> {
     const timer = setTimeout(() => this.#fail(`no answer within ${timeout / 1000} s`), timeout);
-    await this.#greeted.promise.finally(() => clearTimeout(timer));
+    await this.#answered.promise.finally(() => clearTimeout(timer));
   }
 
   async size(path: string): Promise<number> {
@@ -130,7 +130,7 @@ class HelperFiles implements StoreFiles {
   #arrived(id: number, kind: number, payload: Buffer): void {
     if (id === 0) {
       this.#hello += payload.toString('latin1');
-      if (this.#hello === HELLO) this.#greeted.resolve();
+      if (this.#hello === HELLO) this.#answered.resolve();
       else if (!HELLO.startsWith(this.#hello)) this.#fail('it is of another version');
       return;
     }
@@ -146,9 +146,9 @@ class HelperFiles implements StoreFiles {
   }
 
   #fail(reason: string, done?: () => void): void {
-    const complaint = this.#complaint.trim();
-    this.#failure ??= new StoreError(`the helper under sudo failed: ${complaint || reason}`);
-    this.#greeted.reject(this.#failure);
+    const stderr = this.#stderr.trim();
+    this.#failure ??= new StoreError(`the helper under sudo failed: ${stderr || reason}`);
+    this.#answered.reject(this.#failure);
     for (const stream of this.#streams.values()) stream.destroy(this.#failure);
     this.#streams.clear();
     done?.();
@@ -172,7 +172,7 @@ function errorOf(payload: Buffer): StoreError {
   return new StoreError(message, { path, code });
 }
 
-/** A stream of the helper's. It gives credit as it is read. */
+/** A stream of the helper's, which grants credit as it is read. */
 class HelperStream extends Readable {
   readonly #calls: { more(bytes: number): void; stop(): void };
   /** Bytes that the helper may still send. */

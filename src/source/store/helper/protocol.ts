@@ -1,6 +1,6 @@
 /**
- * What this process and its read-only helper say to each other. Requests are lines of JSON; answers are frames, for they carry
- * bytes. Several streams share one pipe, so each is sent only as far as its reader has given credit: one slow upload
+ * The protocol between this process and its read-only helper. Requests are lines of JSON; answers are frames, for they carry
+ * bytes. Several streams share one pipe, so each is sent only as far as its reader has granted credit: one slow upload
  * must not stop the others, nor fill the memory.
  */
 
@@ -9,7 +9,7 @@ export type Request =
   | { readonly id: number; readonly ask: 'size'; readonly path: string }
   | { readonly id: number; readonly ask: 'range'; readonly path: string; readonly start: number; readonly end?: number }
   | { readonly id: number; readonly ask: 'layer'; readonly tarSplit: string; readonly folder: string }
-  /** So many more bytes may be sent. */
+  /** Grants the helper this number of further bytes. */
   | { readonly id: number; readonly ask: 'more'; readonly bytes: number }
   | { readonly id: number; readonly ask: 'stop' };
 
@@ -39,14 +39,14 @@ export function header(id: number, kind: number, length: number): Buffer {
 }
 
 /**
- * Takes frames apart as they arrive. Data is given on in the slices that came, without a copy; `end` and `failure` come with
- * their whole payload.
+ * Takes frames apart as they arrive. Data is passed on in the slices that arrived, without a copy; `end` and `failure`
+ * come with their complete payload.
  */
 export class FrameReader {
   readonly #deliver: (id: number, kind: number, payload: Buffer) => void;
   #header = Buffer.alloc(0);
   #left = 0;
-  #whole: Buffer[] = [];
+  #payload: Buffer[] = [];
 
   constructor(deliver: (id: number, kind: number, payload: Buffer) => void) {
     this.#deliver = deliver;
@@ -71,17 +71,17 @@ export class FrameReader {
     }
   }
 
-  #pass(payload: Buffer): void {
+  #pass(bytes: Buffer): void {
     const id = this.#header.readUInt32BE(0);
     const kind = this.#header.readUInt8(4);
     if (kind === Kind.data) {
-      if (payload.length > 0) this.#deliver(id, kind, payload);
+      if (bytes.length > 0) this.#deliver(id, kind, bytes);
       return;
     }
-    this.#whole.push(payload);
+    this.#payload.push(bytes);
     if (this.#left > 0) return;
-    const whole = Buffer.concat(this.#whole);
-    this.#whole = [];
-    this.#deliver(id, kind, whole);
+    const payload = Buffer.concat(this.#payload);
+    this.#payload = [];
+    this.#deliver(id, kind, payload);
   }
 }

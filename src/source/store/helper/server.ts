@@ -1,4 +1,4 @@
-/** The helper's side: reads below the roots that it was started with, as it is asked, and can do nothing else. */
+/** The helper's side of the protocol: answers requests for files below the roots that it was started with. */
 
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
