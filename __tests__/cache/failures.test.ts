@@ -211,8 +211,8 @@ describeWith(['zstd'], 'entries that somebody else wrote', () => {
     await server.replace(saved.key, before);
   });
 
-  it('a longer repository’s pointers are not taken for this one’s', async () => {
-    const cache = await (await freshRunner(server)).open({ repositories: [`${REPOSITORY}/`, REPOSITORY.slice(0, -1)] });
+  it('a longer registry’s pointers are not taken for this one’s', async () => {
+    const cache = await (await freshRunner(server)).open({ repositories: [`x${REPOSITORY}`, REPOSITORY.slice(1)] });
     expect((await cache.known()).size).toBe(0);
   });
 });

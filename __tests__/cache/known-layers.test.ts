@@ -65,3 +65,15 @@ it('no key is the beginning of another one’s', () => {
   for (const key of keys) expect(keys.filter((other) => other.startsWith(key))).toEqual([key]);
   expect(pointerEntry(format, 'r/a', 'text').key.startsWith(keys[0]!)).toBe(true);
 });
+
+it('repositories come with a layer, few of them, and only names that can be one', () => {
+  const [one, other] = [layer(1), layer(2)];
+  const names = ['registry.example.com:5000/team/api', 'a/b', 'c/d', 'e/f', 'g/h'];
+  const text = formatKnownLayers([{ ...one, repositories: names }, other]);
+  expect(parseKnownLayers(text)).toEqual([{ ...one, repositories: names.slice(0, 4) }, other]);
+  const hostile = ['team', '../x/y', 'host/a?b', 'host/A', `host/${'a'.repeat(200)}`, 'host/a\n::error::', 7, null];
+  const document = { version: 1, layers: [{ diffId: one.diffId, ...one.descriptor, repositories: hostile }] };
+  expect(parseKnownLayers(JSON.stringify(document))).toEqual([one]);
+  const merged = mergeKnownLayers([{ ...one, repositories: ['a/b'] }], [{ ...one, repositories: ['c/d', 'a/b'] }]);
+  expect(merged).toEqual([{ ...one, repositories: ['a/b', 'c/d'] }]);
+});

@@ -57,12 +57,41 @@ describe('from runner to runner', () => {
     expect((await same.restore(layer.diffId))?.descriptor).toEqual(layer.descriptor);
   });
 
-  it('another image shares the layers, not the pointers', async () => {
+  it('an image in another registry shares the layers, not the pointers', async () => {
     const layer = testLayer();
     await pushed([layer]);
-    const cache = await (await freshRunner(server)).open({ repositories: [`${REPOSITORY}-worker`] });
+    const cache = await (await freshRunner(server)).open({ repositories: [`other.${REPOSITORY}`] });
     expect((await cache.known()).size).toBe(0);
     expect((await cache.restore(layer.diffId))?.descriptor).toEqual(layer.descriptor);
+  });
+
+  it('a job of another image in the same registry knows which repositories have a blob, whichever job saved last', async () => {
+    const host = REPOSITORY.slice(0, REPOSITORY.indexOf('/'));
+    const [api, worker, app] = ['team/api', 'team/worker', 'team/app'].map((name) => `${host}/${name}`);
+    const [shared, own] = [testLayer(), testLayer()];
+    const jobOf = async (repository: string, layers: readonly TestLayer[]) => {
+      const runner = await freshRunner(server);
+      const cache = await runner.open({ repositories: [repository] });
+      await cache.known();
+      const made = await Promise.all(layers.map((layer) => runner.made(cache, layer)));
+      const plan = await cache.record(made.map((layer) => ({ ...layer, repositories: [repository] })));
+      await cache.close();
+      return () => savePlan(JSON.parse(JSON.stringify(plan)), runner.log);
+    };
+    const repositoriesOf = async (repository: string, { diffId }: TestLayer) => {
+      const cache = await (await freshRunner(server)).open({ repositories: [repository] });
+      const known = (await cache.known()).get(diffId)?.repositories;
+      await cache.close();
+      return known?.toSorted();
+    };
+    await (await jobOf(api!, [shared]))();
+    expect(await repositoriesOf(app!, shared)).toEqual([api]);
+    // Two jobs that ran at the same time: what each saved, its own next one finds.
+    const saves = [await jobOf(worker!, [shared]), await jobOf(app!, [shared, own])];
+    for (const save of saves) await save();
+    expect(await repositoriesOf(app!, shared)).toEqual([api, app]);
+    expect(await repositoriesOf(worker!, shared)).toEqual([api, app, worker]);
+    expect(await repositoriesOf(worker!, own)).toEqual([app]);
   });
 
   it('pointers add up from push to push, and an unchanged image saves nothing', async () => {
@@ -170,7 +199,9 @@ describe('saving', () => {
     await pushed([layer]);
     const keys = server.entries().map(({ key }) => key);
     expect(keys).toContain(`chunked-push-layer-v1-gzip-1-${layer.diffId.slice(7)}`);
-    expect(keys).toContainEqual(expect.stringMatching(/^chunked-push-pointers-v1-gzip-1-[0-9a-f]{32}-[0-9a-f]{32}$/));
+    expect(keys).toContainEqual(
+      expect.stringMatching(/^chunked-push-pointers-v2-gzip-1-[0-9a-f]{32}-[0-9a-f]{32}-[0-9a-f]{32}$/),
+    );
   });
 
   it('matrix jobs that save the same layers at the same time all end well, and nothing is saved twice', async () => {

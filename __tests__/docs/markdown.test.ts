@@ -2,7 +2,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
-import { USAGE } from '../../src/terminal/flags.ts';
+import { USAGE } from '../../src/terminal/help.ts';
 import { metadata, OUR_ACTION, objections, read, root } from './language-service.ts';
 
 const documents = (folder: string): readonly string[] =>

@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { USAGE } from '../../src/terminal/flags.ts';
+import { USAGE } from '../../src/terminal/help.ts';
 import { gatewayError } from '../support/fault-proxy/faults.ts';
 import { type FaultProxy, startFaultProxy } from '../support/fault-proxy/proxy.ts';
 import { writeDockerArchive } from '../support/images.ts';

@@ -239,4 +239,13 @@ describe('parseRequest of a merge', () => {
     expect(refused({ merge: 'a.example/x:2', tags, fallback: 'engine' })).toMatch(/^Input: fallback: no engine/);
     expect(complaint({ 'merge-cleanup': 'true' })).toMatch(/^Input: merge-cleanup: there is no merge/);
   });
+
+  it('takes annotations for its index alone', () => {
+    const tags = 'a.example/x:1';
+    const read = (annotations: string) => merge({ merge: 'a.example/x:2', tags, annotations }).annotations.index;
+    expect(read('a=1\nindex:b=2\nmanifest,index:c=3')).toEqual({ a: '1', b: '2', c: '3' });
+    expect(() => read('index:a=1\nmanifest:b=2')).toThrow(
+      /^annotations: manifest:b can't be set by a merge, which takes the manifests of its parts byte for byte$/,
+    );
+  });
 });

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { parseFlags, USAGE, UsageError } from '../../src/terminal/flags.ts';
+import { parseFlags, UsageError } from '../../src/terminal/flags.ts';
+import { USAGE } from '../../src/terminal/help.ts';
 
 describe('parseFlags', () => {
   it('takes an image alone', () => {

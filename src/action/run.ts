@@ -1,10 +1,13 @@
 /** The action's main step: inputs, push, outputs. */
 
 import { endingSignals } from '../common/platform.ts';
+import { examine } from '../push/doctor.ts';
+import type { RequestOptions } from '../push/options.ts';
 import { push } from '../push/push.ts';
-import { captureConsole } from './commands.ts';
+import { diagnosisLines } from '../report/doctor.ts';
+import { captureConsole, print } from './commands.ts';
 import { readRequest } from './inputs.ts';
-import { openLog } from './log.ts';
+import { type Log, openLog } from './log.ts';
 import { fail, failPartly, writeOutputs } from './outputs.ts';
 
 /** Runs the step to its end; a failure is reported in the log and by the exit code. */
@@ -22,9 +25,23 @@ async function step(): Promise<void> {
   const cancel = cancelSignal();
   const request = readRequest();
   const log = openLog({ showHost: new Set(request.destinations.map(({ registry }) => registry)).size > 1 });
-  const result = await push(request, log.report, cancel).finally(() => log.close());
+  const result = await push(request, log.report, cancel)
+    .then(async (pushed) => {
+      if (request.dryRun) await examineAll(request, log, cancel);
+      return pushed;
+    })
+    .finally(() => log.close());
   writeOutputs(result);
   if (result.failures.length > 0) failPartly(result);
+}
+
+/** What `chunked-push doctor` says, for each repository that a dry run would push to. */
+async function examineAll(request: RequestOptions, log: Log, cancel: AbortSignal): Promise<void> {
+  const repositories = Map.groupBy(request.destinations, ({ registry, repository }) => `${registry}/${repository}`);
+  for (const [reference] of repositories.values()) {
+    const lines = diagnosisLines(await examine(reference!, request, log.report, cancel));
+    print('info', lines.join('\n'));
+  }
 }
 
 /**

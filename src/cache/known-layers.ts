@@ -5,8 +5,11 @@ import { type Descriptor, type Digest, isDigest, MediaType } from '../oci/types.
 
 /** A layer by the digest of its uncompressed tar, and the compressed blob that was made of it. */
 export interface KnownLayer {
+  /** Of a layer that came compressed, and was never unpacked: the digest of the blob itself. */
   readonly diffId: Digest;
   readonly descriptor: Descriptor;
+  /** `host/name`: where the blob was pushed to, so that other repositories of that registry can mount it. The newest first. */
+  readonly repositories?: readonly string[];
 }
 
 /** How layers are compressed; blobs of other settings are kept apart. */
@@ -21,6 +24,13 @@ export const MAX_KNOWN_LAYERS = 2000;
 /** Bytes of a pointer document that are read at most: the longest one that `formatKnownLayers` writes is half of it. */
 export const MAX_POINTER_BYTES = 1024 * 1024;
 
+/** More than mounts are tried from, and few enough that a document of all layers stays below its limit. */
+const MAX_REPOSITORIES = 4;
+
+/** `host[:port]/name` as the distribution-spec allows names. */
+const REPOSITORY = /^[A-Za-z0-9[][\w.:[\]-]*(?:\/[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*)+$/;
+const MAX_REPOSITORY_LENGTH = 128;
+
 /** No registry takes a larger layer, and no disk of a runner holds one, bytes. */
 const MAX_LAYER_BYTES = 2 ** 43;
 
@@ -30,18 +40,20 @@ const COMPRESSED_LAYER_TYPES: ReadonlySet<unknown> = new Set([
   MediaType.dockerLayerGzip,
 ]);
 
+/** Whether a blob of this media type may be in a pointer document. */
+export const isCompressedLayerType = (mediaType: string): boolean => COMPRESSED_LAYER_TYPES.has(mediaType);
+
 /** The OCI media type of a layer in a format. */
 export const mediaTypeOf = ({ compression }: LayerFormat): string =>
   compression === 'gzip' ? MediaType.ociLayerGzip : MediaType.ociLayerZstd;
 
 /** The JSON text of a pointer document: known layers in the order given, at most MAX_KNOWN_LAYERS of them. */
 export function formatKnownLayers(layers: readonly KnownLayer[]): string {
-  const rows = layers.slice(0, MAX_KNOWN_LAYERS).map(({ diffId, descriptor: { mediaType, digest, size } }) => ({
-    diffId,
-    mediaType,
-    digest,
-    size,
-  }));
+  const rows = layers.slice(0, MAX_KNOWN_LAYERS).map(({ diffId, descriptor, repositories = [] }) => {
+    const { mediaType, digest, size } = descriptor;
+    const named = repositories.filter(isRepository).slice(0, MAX_REPOSITORIES);
+    return { diffId, mediaType, digest, size, ...(named.length > 0 ? { repositories: named } : {}) };
+  });
   return JSON.stringify({ version: 1, layers: rows });
 }
 
@@ -66,18 +78,31 @@ function knownLayer(row: unknown): KnownLayer | undefined {
   if (!isRecord(row)) return undefined;
   const { diffId, mediaType, digest, size } = row;
   const sound = isDigest(diffId) && isDigest(digest) && COMPRESSED_LAYER_TYPES.has(mediaType) && isLayerSize(size);
-  return sound ? { diffId, descriptor: { mediaType: mediaType as string, digest, size } } : undefined;
+  if (!sound) return undefined;
+  const named = Array.isArray(row.repositories) ? row.repositories.filter(isRepository).slice(0, MAX_REPOSITORIES) : [];
+  const layer = { diffId, descriptor: { mediaType: mediaType as string, digest, size } };
+  return named.length > 0 ? { ...layer, repositories: named } : layer;
 }
+
+const isRepository = (name: unknown): name is string =>
+  typeof name === 'string' && name.length <= MAX_REPOSITORY_LENGTH && REPOSITORY.test(name);
 
 const isLayerSize = (size: unknown): size is number =>
   Number.isSafeInteger(size) && (size as number) > 0 && (size as number) <= MAX_LAYER_BYTES;
 
 const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null;
 
-/** The newer layers first, then the older ones whose diffID they do not name. */
+/** The newer layers first, then the older ones whose diffID they do not name; of the same blob the repositories of both. */
 export function mergeKnownLayers(newer: readonly KnownLayer[], older: readonly KnownLayer[]): KnownLayer[] {
   const merged = new Map<Digest, KnownLayer>();
-  for (const layer of [...newer, ...older]) if (!merged.has(layer.diffId)) merged.set(layer.diffId, layer);
+  for (const layer of [...newer, ...older]) {
+    const known = merged.get(layer.diffId);
+    if (!known) merged.set(layer.diffId, layer);
+    else if (known.descriptor.digest === layer.descriptor.digest) {
+      const repositories = new Set([...(known.repositories ?? []), ...(layer.repositories ?? [])]);
+      if (repositories.size > 0) merged.set(layer.diffId, { ...known, repositories: [...repositories] });
+    }
+  }
   return [...merged.values()];
 }
 
@@ -104,10 +129,16 @@ export function layerEntry(format: LayerFormat, diffId: Digest): EntryName {
   return { key: `chunked-push-layer-v1-${formatName(format)}-${hex}`, file: `layer-${hex}` };
 }
 
-/** What the keys of all pointer entries of an image repository begin with, and the name of the file in them. */
+/** What the keys of all pointer entries of a registry begin with, and the name of the file in them. `repository`: `host/name`. */
+export function registryPrefix(format: LayerFormat, repository: string): EntryName {
+  const hash = shortHash(repository.slice(0, repository.indexOf('/')));
+  return { key: `chunked-push-pointers-v2-${formatName(format)}-${hash}-`, file: `pointers-${hash}` };
+}
+
+/** The same of an image repository: jobs that run at the same time each leave an entry, and none hides another's. */
 export function pointerPrefix(format: LayerFormat, repository: string): EntryName {
-  const hash = shortHash(repository);
-  return { key: `chunked-push-pointers-v1-${formatName(format)}-${hash}-`, file: `pointers-${hash}` };
+  const { key, file } = registryPrefix(format, repository);
+  return { key: `${key}${shortHash(repository)}-`, file };
 }
 
 /** The pointer entry of an image repository with a certain content. */

@@ -10,6 +10,7 @@ import pLimit, { type LimitFunction } from 'p-limit';
 import type { Descriptor, Digest } from '../oci/types.ts';
 import { inspectBlob, inspectLayer } from './inspect-layer.ts';
 import {
+  type EntryName,
   formatKnownLayers,
   type KnownLayer,
   type LayerFormat,
@@ -20,6 +21,7 @@ import {
   parseKnownLayers,
   pointerEntry,
   pointerPrefix,
+  registryPrefix,
 } from './known-layers.ts';
 import { LocalStore } from './local-store.ts';
 import { choose, type PlannedEntry, type SavePlan } from './save.ts';
@@ -28,7 +30,7 @@ import { CacheService, type Deadlines, isServiceOffered, type Log } from './serv
 export interface LayerCacheOptions extends LayerFormat {
   /** A folder that lasts from step to step (from run to run for the CLI). */
   readonly dir: string;
-  /** The image repositories, with their registries, that this push goes to: each has pointers of its own. */
+  /** The image repositories (`host/name`) that this push goes to: each has pointers of its own. */
   readonly repositories: readonly string[];
   /** Whether the Actions cache may be used, if there is one. */
   readonly remote: boolean;
@@ -54,7 +56,23 @@ export interface RecordedLayer extends KnownLayer {
   readonly secondsToMake?: number;
 }
 
-export type KnownBlob = Descriptor & { readonly source: 'spool' | 'cache' };
+/** What an entry of the Actions cache says; its key when there is one. */
+interface FoundPointer {
+  readonly key?: string;
+  readonly layers: readonly KnownLayer[];
+}
+
+export type KnownBlob = Descriptor & {
+  readonly source: 'spool' | 'cache';
+  /** `host/name`: where the blob is likely to be, to be mounted from there. */
+  readonly repositories?: readonly string[];
+};
+
+const knownBlob = ({ descriptor, repositories }: KnownLayer, source: KnownBlob['source']): KnownBlob => ({
+  ...descriptor,
+  source,
+  ...(repositories ? { repositories } : {}),
+});
 
 export class LayerCache {
   readonly #options: LayerCacheOptions;
@@ -80,9 +98,10 @@ export class LayerCache {
   async known(): Promise<ReadonlyMap<Digest, KnownBlob>> {
     const [local, remote] = await Promise.all([this.#knownHere(), this.#pointers()]);
     const known = new Map<Digest, KnownBlob>();
-    for (const layers of remote.values())
-      for (const { diffId, descriptor } of layers) known.set(diffId, { ...descriptor, source: 'cache' });
-    for (const { diffId, descriptor } of local) known.set(diffId, { ...descriptor, source: 'spool' });
+    const pointed = [...remote.values()].reduce((all, layers) => mergeKnownLayers(all, layers), []);
+    for (const layer of pointed) known.set(layer.diffId, knownBlob(layer, 'cache'));
+    for (const layer of mergeKnownLayers(local, pointed).slice(0, local.length))
+      known.set(layer.diffId, knownBlob(layer, 'spool'));
     return known;
   }
 
@@ -126,11 +145,15 @@ export class LayerCache {
   /** Notes the layers, and takes over the files of those that come from no cache: saving another one again would be refused. */
   async #takeOver(layers: readonly RecordedLayer[]): Promise<Required<RecordedLayer>[]> {
     const files: Required<RecordedLayer>[] = [];
+    const before = layers.some(({ repositories }) => repositories) ? await this.#knownHere() : [];
+    const here = new Map(before.map((layer) => [layer.diffId, layer]));
     for (const layer of layers) {
-      await this.#store.note(layer);
+      const known = here.get(layer.diffId);
+      const { diffId, descriptor, repositories } = mergeKnownLayers([layer], known ? [known] : [])[0]!;
+      await this.#store.note({ diffId, descriptor, ...(repositories ? { repositories } : {}) });
       if (!layer.path || (await this.#restores.get(layer.diffId))) continue;
       const path = await this.#store.adopt(layer.path, layer);
-      files.push({ ...layer, path, secondsToMake: layer.secondsToMake ?? 0 });
+      files.push({ ...layer, path, secondsToMake: layer.secondsToMake ?? 0, repositories: layer.repositories ?? [] });
     }
     return files;
   }
@@ -196,25 +219,40 @@ export class LayerCache {
 
   /** The pointers of each repository in the Actions cache, asked for once. */
   #pointers(): Promise<ReadonlyMap<string, readonly KnownLayer[]>> {
-    this.#remote ??= Promise.all(
-      this.#options.repositories.map(
-        async (repository) => [repository, await this.#fetchPointers(repository)] as const,
-      ),
-    ).then((pairs) => new Map(pairs));
+    this.#remote ??= this.#fetchPointers();
     return this.#remote;
   }
 
-  async #fetchPointers(repository: string): Promise<readonly KnownLayer[]> {
+  /**
+   * For each repository the newest entry of its registry, which another repository's push may have left, and its own. One after the
+   * other: entries of a registry have one file name, because a name is part of what the cache looks up.
+   */
+  async #fetchPointers(): Promise<ReadonlyMap<string, readonly KnownLayer[]>> {
+    const pointers = new Map<string, readonly KnownLayer[]>();
+    const ofRegistry = new Map<string, FoundPointer>();
+    for (const repository of this.#options.repositories) {
+      const registry = registryPrefix(this.#options, repository);
+      const own = pointerPrefix(this.#options, repository);
+      const newest = ofRegistry.get(registry.key) ?? (await this.#fetchPointer(registry));
+      ofRegistry.set(registry.key, newest);
+      // No entry of the registry: none of the repository either.
+      const isOwn = newest.key === undefined || newest.key.startsWith(own.key);
+      const layers = isOwn ? [] : (await this.#fetchPointer(own)).layers;
+      pointers.set(repository, mergeKnownLayers(layers, newest.layers));
+    }
+    return pointers;
+  }
+
+  async #fetchPointer({ key, file }: EntryName): Promise<FoundPointer> {
     const service = this.#service;
-    if (!service) return [];
-    const { key, file } = pointerPrefix(this.#options, repository);
+    if (!service) return { layers: [] };
     const outcome = await service.restoreSmall(key, file);
     if (outcome.kind === 'trouble' && service.down === undefined)
       this.#options.log.info(`layer cache: the list of known layers can't be used: ${outcome.why}`);
-    if (outcome.kind !== 'hit' || !outcome.key.startsWith(key)) return [];
+    if (outcome.kind !== 'hit' || !outcome.key.startsWith(key)) return { layers: [] };
     const found = await lstat(service.path(file)).catch(() => undefined);
-    if (!found?.isFile() || found.size > MAX_POINTER_BYTES) return [];
-    return parseKnownLayers(await readFile(service.path(file), 'utf8'));
+    if (!found?.isFile() || found.size > MAX_POINTER_BYTES) return { layers: [] };
+    return { key: outcome.key, layers: parseKnownLayers(await readFile(service.path(file), 'utf8')) };
   }
 
   /** A new pointer entry for each repository whose newest one does not say all this yet. */
@@ -224,8 +262,13 @@ export class LayerCache {
     // An entry without what the earlier ones say would hide them.
     if (this.#service?.down !== undefined) return [];
     for (const [repository, before] of known) {
-      const said = new Map(before.map(({ diffId, descriptor }) => [diffId, descriptor.digest]));
-      if (layers.every(({ diffId, descriptor }) => said.get(diffId) === descriptor.digest)) continue;
+      const said = new Map(before.map((layer) => [layer.diffId, layer]));
+      const isSaid = ({ diffId, descriptor, repositories = [] }: KnownLayer) => {
+        const known = said.get(diffId);
+        const isNamed = repositories.some((name) => known?.repositories?.includes(name));
+        return known?.descriptor.digest === descriptor.digest && (repositories.length === 0 || isNamed);
+      };
+      if (layers.every(isSaid)) continue;
       const text = formatKnownLayers(mergeKnownLayers(layers, before));
       const { key, file } = pointerEntry(this.#options, repository, text);
       const path = join(this.#options.dir, 'v1', key);

@@ -8,6 +8,7 @@ export type ImageStep =
   | 'Archive'
   | 'Layout'
   | 'Manifest'
+  | 'Merge'
   | 'Platform'
   | 'Fallback';
 

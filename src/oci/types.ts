@@ -54,6 +54,8 @@ export interface ImageConfig {
   readonly architecture?: string;
   readonly os?: string;
   readonly variant?: string;
+  readonly 'os.version'?: string;
+  readonly 'os.features'?: readonly string[];
   readonly rootfs: { readonly type: 'layers'; readonly diff_ids: readonly Digest[] };
 }
 

@@ -81,9 +81,16 @@ export function attestedBy(descriptor: Descriptor): Digest | undefined {
 }
 
 /** The platform that an image's config names; undefined when it names none. config.md, Properties. */
-export function configPlatform({ architecture, os, variant }: ImageConfig): Platform | undefined {
+export function configPlatform(config: ImageConfig): Platform | undefined {
+  const { architecture, os, variant, 'os.version': version, 'os.features': features } = config;
   if (typeof architecture !== 'string' || typeof os !== 'string') return undefined;
-  return { architecture, os, ...(typeof variant === 'string' ? { variant } : {}) };
+  return {
+    architecture,
+    os,
+    ...(typeof variant === 'string' && variant !== '' ? { variant } : {}),
+    ...(typeof version === 'string' && version !== '' ? { 'os.version': version } : {}),
+    ...(Array.isArray(features) && features.length > 0 ? { 'os.features': features } : {}),
+  };
 }
 
 /**

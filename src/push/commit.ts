@@ -13,6 +13,7 @@ import { type Denied, type ManifestPut, putManifests } from './put-manifests.ts'
 import type { KeptLayer } from './queue.ts';
 import { tagsBefore } from './resolve.ts';
 import { isMoving, moveAllTags, moveTags, type TagMove } from './tags.ts';
+import type { TargetRepository } from './target-repository.ts';
 import { type Transferred, transferImage } from './transfer-image.ts';
 
 /** An image on its way: found, and transferred. */
@@ -20,6 +21,8 @@ export interface TransferredImage {
   readonly job: PushContext;
   readonly found: FoundImage;
   transferred: Transferred;
+  /** Whether a repository is known to have one of its manifests, which then is not put. */
+  has?(target: TargetRepository, digest: Digest): boolean;
 }
 
 /** What is committed of one image to one repository. */
@@ -29,6 +32,12 @@ interface RepositoryCommit extends ManifestPut {
   readonly moves: readonly TagMove[];
 }
 
+export interface CommitOptions {
+  readonly byDigest: boolean;
+  readonly allOrNothing?: boolean;
+  beforeTags?(): Promise<void>;
+}
+
 /** What a commit came to. */
 export interface Committed {
   /** Whether a tag names another digest now than before. */
@@ -36,17 +45,17 @@ export interface Committed {
 }
 
 /**
- * Commits images. One image alone: a repository or tag that refuses fails alone. Several: all tags move or none, and the first
- * failure is thrown.
+ * Commits images. `allOrNothing`, the default for several images: all tags move or none, and the first failure is thrown.
+ * Otherwise a repository or tag that refuses fails alone. `beforeTags` runs when everything is there by its digest.
  */
 export async function commit(
   images: readonly TransferredImage[],
   shared: SharedContext,
-  { byDigest }: { byDigest: boolean },
+  { byDigest, allOrNothing = images.length > 1, beforeTags = async () => {} }: CommitOptions,
 ): Promise<Committed> {
-  const allOrNothing = images.length > 1;
-  const commits = await putWithHealing(images, shared, byDigest);
+  const commits = await putWithHealing(images, shared, { byDigest, mayBeDirect: !allOrNothing });
   if (allOrNothing) throwFirstFailure(images);
+  await beforeTags();
   const active = commits.filter(({ target }) => target.isActive);
   if (byDigest) {
     for (const { target, documents } of active)
@@ -85,9 +94,9 @@ const ROUNDS = 2;
 async function putWithHealing(
   images: readonly TransferredImage[],
   shared: SharedContext,
-  byDigest: boolean,
+  how: { byDigest: boolean; mayBeDirect: boolean },
 ): Promise<readonly RepositoryCommit[]> {
-  let commits = await commitsOf(images, byDigest);
+  let commits = withoutKnown(await commitsOf(images, how));
   let denied = await putManifests(commits, shared);
   const sent = new Set<Digest>();
   for (let round = 1; round <= ROUNDS && denied.size > 0; round += 1) {
@@ -99,7 +108,7 @@ async function putWithHealing(
       const before = commits;
       for (const image of images) await transferAgain(image, denied, sent, round);
       shared.report({ type: 'phase', phase: 'Manifest' });
-      commits = await commitsOf(images, byDigest);
+      commits = await commitsOf(images, how);
       denied = await putManifests(commits.filter(isToPut(before, denied)), shared);
     } catch (error) {
       shared.signal.throwIfAborted();
@@ -117,9 +126,12 @@ const isToPut = (before: readonly RepositoryCommit[], denied: Denied) => (now: R
   before.find(({ target }) => target === now.target)?.documents.root.digest !== now.documents.root.digest;
 
 /** What is to be put for each image and repository. */
-async function commitsOf(images: readonly TransferredImage[], byDigest: boolean): Promise<RepositoryCommit[]> {
+async function commitsOf(
+  images: readonly TransferredImage[],
+  { byDigest, mayBeDirect }: { byDigest: boolean; mayBeDirect: boolean },
+): Promise<RepositoryCommit[]> {
   const repositories = images.flatMap(({ job }) => job.registries.flatMap((registry) => registry.repositories));
-  const isAlone = repositories.length === 1;
+  const isAlone = mayBeDirect && repositories.length === 1;
   const commits = await Promise.all(
     images.map(async (image) => {
       const { tree, compressed } = image.transferred;
@@ -143,6 +155,16 @@ async function commitsOf(images: readonly TransferredImage[], byDigest: boolean)
   );
   return commits.flat();
 }
+
+/** Without the manifests that repositories are known to have. */
+const withoutKnown = (commits: readonly RepositoryCommit[]): RepositoryCommit[] =>
+  commits.map((one) => {
+    const { image, target, documents } = one;
+    return {
+      ...one,
+      documents: { ...documents, all: documents.all.filter(({ digest }) => !image.has?.(target, digest)) },
+    };
+  });
 
 /** Transfers the blobs of an image again that its repositories deny. */
 async function transferAgain(image: TransferredImage, denied: Denied, sent: Set<Digest>, round: number): Promise<void> {

@@ -144,7 +144,8 @@ function sessionsFor({ dryRun, workDir, remoteCache, env }: RequestOptions): Upl
   return folder === undefined ? undefined : new UploadSessions(folder);
 }
 
-const repositoryName = ({ registry, repository }: Reference): string => `${registry}/${repository}`;
+/** As the cache names repositories: by the host that is asked, so that a blob can be mounted from one. */
+const repositoryName = ({ apiHost, repository }: Reference): string => `${apiHost}/${repository}`;
 
 /** Ends upload sessions, connections and threads, and removes the spool and what the cache does not keep. */
 export async function closeContext({ hosts, pool, spool, cache, sessions }: SharedContext): Promise<void> {

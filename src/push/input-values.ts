@@ -142,16 +142,17 @@ export interface Annotations {
 
 /**
  * Annotations, `key=value` one a line. docker/metadata-action writes the level before the key, `manifest:` or `index:` or
- * both (`manifest,index:`); without it the manifest is meant, as in docker/build-push-action. Throws InputError.
+ * both (`manifest,index:`). Without it a push means the manifest, as docker/build-push-action does, and a merge its index.
+ * Throws InputError.
  */
-export function annotationsOf(text: string): Annotations {
+export function annotationsOf(text: string, unprefixed: keyof Annotations): Annotations {
   const levels = { manifest: {} as Record<string, string>, index: {} as Record<string, string> };
   for (const line of linesOf(text)) {
     const [, prefix, key, value] = /^(?:([a-z-]+(?:,[a-z-]+)*(?:\[[^\]]*\])?):)?([^\s=:]+)=(.*)$/.exec(line) ?? [];
     const example = 'write for example annotations: index:org.opencontainers.image.version=1.2';
     if (key === undefined || value === undefined)
       throw new InputError('annotations', `${JSON.stringify(line)} is not key=value`, example);
-    for (const level of prefix?.split(',') ?? ['manifest']) {
+    for (const level of prefix?.split(',') ?? [unprefixed]) {
       if (level !== 'manifest' && level !== 'index')
         throw new InputError('annotations', `${JSON.stringify(level)} is neither manifest nor index`, example);
       levels[level][key] = value;

@@ -3,6 +3,7 @@
  * it is a hint: a blob counts as there only after the registry said so.
  */
 import { layerMediaType } from '../blob/compress/compression.ts';
+import type { KnownBlob } from '../cache/layer-cache.ts';
 import {
   type Descriptor,
   type Digest,
@@ -44,6 +45,17 @@ export class KnownLayers {
   addRepository(host: string, digest: Digest, repository: string): void {
     const key = `${host} ${digest}`;
     this.#repositories.set(key, (this.#repositories.get(key) ?? new Set()).add(repository));
+  }
+
+  /** Notes what a cache says: which blobs stand for layers, and which repositories (`host/name`) have them. */
+  addCached(blobs: ReadonlyMap<Digest, KnownBlob>): void {
+    for (const [diffId, { repositories = [], ...descriptor }] of blobs) {
+      if (diffId !== descriptor.digest) this.add(diffId, descriptor);
+      for (const name of repositories) {
+        const slash = name.indexOf('/');
+        this.addRepository(name.slice(0, slash), descriptor.digest, name.slice(slash + 1));
+      }
+    }
   }
 
   /** The blobs that may stand for a layer, the likeliest first. */

@@ -129,7 +129,9 @@ export function parseRequest(raw: RawInputs, surroundings: Surroundings): PushRe
       throw new InputError('push-by-digest', 'a merge always writes tags', 'leave it out, or leave merge out');
     if (fallback === 'engine') throw new InputError('fallback', 'no engine can do a merge', 'write fallback: none');
     const { destinations, parts } = mergeOf(listOf(text('merge')), text('tags'));
-    return { kind: 'merge', parts, cleanup, ...optionsOf(raw, destinations, [], surroundings) };
+    const options = optionsOf(raw, destinations, [], surroundings);
+    expectIndexAnnotations(options.annotations);
+    return { kind: 'merge', parts, cleanup, ...options };
   }
   if (cleanup)
     throw new InputError('merge-cleanup', 'there is no merge to clean up after', 'set merge, or leave it out');
@@ -159,7 +161,7 @@ function optionsOf(
     engine: choiceOf('engine', text('engine'), ['auto', 'docker', 'podman']),
     export: choiceOf('export', text('export'), ['auto', 'save', 'store']),
     platforms: listOf(text('platforms')).map(platform),
-    annotations: annotationsOf(text('annotations')),
+    annotations: annotationsOf(text('annotations'), text('merge') === '' ? 'manifest' : 'index'),
     chunkSize: ['', 'auto'].includes(text('chunk-size')) ? 'auto' : bytesOf('chunk-size', text('chunk-size'), '95MB'),
     concurrency: wholeNumberOf('concurrency', text('concurrency') || '5', [1, MAX_CONCURRENCY]),
     maxRetries: wholeNumberOf('max-retries', text('max-retries') || '3', [0, MAX_RETRIES]),
@@ -259,6 +261,18 @@ const eachOnce = (references: readonly Reference[]): readonly Reference[] => [
 function ignoredTags(tags: readonly string[]): readonly string[] {
   const ignored = tags.filter((text) => parseReference(text).tag !== undefined);
   return ignored.length === 0 ? [] : [`push-by-digest: no tag is written; ignored: ${ignored.join(', ')}`];
+}
+
+/** Throws InputError for annotations of manifests alone: those of a merge's parts are there already. */
+function expectIndexAnnotations({ manifest, index }: Annotations): void {
+  const key = Object.keys(manifest).find((one) => !Object.hasOwn(index, one));
+  if (key === undefined) return;
+  const problem = `manifest:${key} can't be set by a merge, which takes the manifests of its parts byte for byte`;
+  throw new InputError(
+    'annotations',
+    problem,
+    'write index: before the key (docker/metadata-action: DOCKER_METADATA_ANNOTATIONS_LEVELS: index)',
+  );
 }
 
 /** What to merge, and where to. Throws InputError. */

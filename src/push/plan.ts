@@ -16,6 +16,9 @@ export type BlobPlace =
   | { readonly at: 'cache'; readonly descriptor: Descriptor; readonly path: string }
   | { readonly at: 'source' };
 
+/** The Actions cache's service takes about half a second to answer on a fresh runner: as long as sending this. */
+export const WORTH_ASKING_BYTES = 10 * 1024 * 1024;
+
 export class Plan {
   readonly #job: PushContext;
   readonly #again: UploadAgain;
@@ -47,7 +50,8 @@ export class Plan {
     const descriptor = mayExist ? await findExisting(this.#job, blob) : undefined;
     if (descriptor) return { at: 'registry', descriptor };
     if (blob.plain && this.#job.cache) return this.#fromCache(blob, await this.#job.cache.get(), mayExist);
-    return this.#atHand(blob);
+    const mounted = mayExist ? await this.#fromElsewhere(blob) : undefined;
+    return mounted ? { at: 'registry', descriptor: mounted } : this.#atHand(blob);
   }
 
   /**
@@ -56,12 +60,20 @@ export class Plan {
    */
   async #fromCache(blob: ImageBlob, cache: LayerCache, mayExist: boolean): Promise<BlobPlace> {
     const { known, signal } = this.#job;
-    for (const [diffId, descriptor] of await cache.known()) known.add(diffId, descriptor);
+    known.addCached(await cache.known());
     const existing = mayExist ? await findExisting(this.#job, blob) : undefined;
     if (existing) return { at: 'registry', descriptor: existing };
     const restored = await cache.restore(blob.key);
     signal.throwIfAborted();
     return restored ? { at: 'cache', ...restored } : { at: 'source' };
+  }
+
+  /** A large layer that came compressed, by a mount from a repository that another job has pushed it to: the cache says which. */
+  async #fromElsewhere(blob: ImageBlob): Promise<Descriptor | undefined> {
+    const { cache, known, request } = this.#job;
+    if (blob.plain || !cache || request.dryRun || (blob.size ?? 0) < WORTH_ASKING_BYTES) return undefined;
+    known.addCached(await (await cache.get()).known());
+    return findExisting(this.#job, blob);
   }
 
   #atHand(blob: ImageBlob): BlobPlace {
@@ -78,7 +90,8 @@ export class Plan {
 export async function findExisting(job: PushContext, blob: ImageBlob): Promise<Descriptor | undefined> {
   for (const candidate of await candidatesOf(job, blob)) {
     const registries = activeRegistries(job);
-    if (activeRepositories(job).every((repository) => repository.lacks(candidate.digest))) continue;
+    const canMount = registries.some((registry) => registry.canMount(candidate.digest, job.known));
+    if (!canMount && activeRepositories(job).every((repository) => repository.lacks(candidate.digest))) continue;
     const answers = await Promise.all(
       registries.map(async (registry) => {
         const from = job.known.repositories(registry.host, candidate.digest);

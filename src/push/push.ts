@@ -1,8 +1,11 @@
 /** The use case: a push of images, read like a recipe. */
 
+import { isCompressedLayerType } from '../cache/known-layers.ts';
+import type { RecordedLayer } from '../cache/layer-cache.ts';
 import { publicCacheNotice } from '../cache/readers.ts';
 import type { SavePlan } from '../cache/save.ts';
 import { formatReference } from '../oci/reference.ts';
+import type { Digest } from '../oci/types.ts';
 import type { FoundImage } from '../source/source.ts';
 import { commit, type TransferredImage, throwFirstFailure } from './commit.ts';
 import {
@@ -14,11 +17,13 @@ import {
   type SharedContext,
 } from './context.ts';
 import { reportDryRun } from './dry-run.ts';
-import { CancelledError, PushError } from './error.ts';
+import { CancelledError } from './error.ts';
 import type { Report } from './events.ts';
 import { mayFallBack, pushByEngine } from './fallback.ts';
+import { blobsOf, type ImageBlob } from './image-blobs.ts';
+import { merge } from './merge.ts';
 import type { MergeRequest, PushRequest } from './options.ts';
-import type { KeptLayer } from './queue.ts';
+import { WORTH_ASKING_BYTES } from './plan.ts';
 import { resolve } from './resolve.ts';
 import { type PushResult, resultOf } from './result.ts';
 import { transferImage } from './transfer-image.ts';
@@ -27,7 +32,7 @@ import { transferImage } from './transfer-image.ts';
 const DEADLINE_MS = 6 * 60 * 60 * 1000;
 
 /**
- * Pushes images to their destinations. Resolves to the digests that the registries have confirmed, and for each destination
+ * Pushes images to their destinations, or merges what lies in registries. Resolves to the digests that the registries have confirmed, and for each destination
  * that failed its error. Throws when an image can't be found or read, when every destination of a single image failed, when
  * any of several images did (no tag has moved then), and CancelledError when `cancel` was aborted.
  */
@@ -36,13 +41,13 @@ export async function push(
   report: Report,
   cancel: AbortSignal,
 ): Promise<PushResult> {
-  if (request.kind === 'merge') throw new PushError('Merge', 'a merge is not possible in this version');
   const signal = AbortSignal.any([cancel, AbortSignal.timeout(DEADLINE_MS)]);
   reportNotices(request, report);
   report({ type: 'phase', phase: 'Resolve' });
   const shared = await openContext(request, report, signal);
   try {
-    return await pushImages(shared);
+    if (shared.request.kind === 'push') return await pushImages({ ...shared, request: shared.request });
+    return await merge({ ...shared, request: shared.request });
   } catch (error) {
     if (cancel.aborted) throw new CancelledError(error);
     throw error;
@@ -52,9 +57,9 @@ export async function push(
 }
 
 /** Inputs without effect, and repositories under another name than the one written: registries know no upper-case ones. */
-function reportNotices({ destinations, notices, annotations }: PushRequest, report: Report): void {
+function reportNotices({ kind, destinations, notices, annotations }: PushRequest | MergeRequest, report: Report): void {
   const lowered = destinations.filter((reference) => reference.lowered).map(formatReference);
-  const forIndex = Object.keys(annotations.index).map((key) => `index:${key}`);
+  const forIndex = Object.keys(kind === 'push' ? annotations.index : {}).map((key) => `index:${key}`);
   const unused =
     forIndex.length > 0 ? [`annotations: only a merge composes an index; not used: ${forIndex.join(', ')}`] : [];
   for (const text of [...lowered.map((name) => `The repository is lower-cased: ${name}`), ...notices, ...unused])
@@ -117,17 +122,38 @@ async function pushAll(shared: SharedContext<PushRequest>, images: readonly Reso
   );
   for (const { job } of images) activeRegistries(job);
   const exported = [...new Set(transferred.map((image) => image.transferred.exported))].join(', ');
-  const kept = transferred.flatMap((image) => image.transferred.kept);
-  return { exported, changed, savePlan: await record(shared, kept) };
+  return { exported, changed, savePlan: await record(shared, transferred.flatMap(knownNow)) };
 }
 
-/** Records in the cache what the push knows of plain layers now; images whose layers are all compressed have none. */
+/**
+ * What a cache may know of an image's layers now: the blobs that were made of them, and where those and large ones that came
+ * compressed have been pushed to, for other repositories to mount them.
+ */
+function knownNow({ job, transferred: { kept, tree } }: TransferredImage): RecordedLayer[] {
+  const repositories = job.registries.flatMap(({ host, active }) =>
+    active.map((one) => `${host}/${one.repository.name}`),
+  );
+  const isCompressed = ({ plain, mediaType }: ImageBlob) => !plain && isCompressedLayerType(mediaType);
+  const blobs = blobsOf(tree).filter((blob) => isCompressed(blob) && (blob.size ?? 0) >= WORTH_ASKING_BYTES);
+  const compressed = blobs.map(({ key, mediaType, size = 0 }) => ({
+    diffId: key,
+    descriptor: { mediaType, digest: key, size },
+  }));
+  return [...kept, ...compressed].map((layer) => ({ ...layer, repositories }));
+}
+
+/** Records in the cache what the push knows of layers now. */
 async function record(
   { cache, hosts, request, report }: SharedContext,
-  kept: readonly KeptLayer[],
+  known: readonly RecordedLayer[],
 ): Promise<SavePlan | undefined> {
-  const layers = [...new Map(kept.map((layer) => [layer.diffId, layer])).values()];
-  const plan = layers.length > 0 ? await (await cache?.get())?.record(layers) : undefined;
+  const layers = new Map<Digest, RecordedLayer>();
+  for (const layer of known) {
+    const { repositories = [] } = layers.get(layer.diffId) ?? {};
+    const all = [...new Set([...repositories, ...(layer.repositories ?? [])])];
+    layers.set(layer.diffId, { ...layers.get(layer.diffId), ...layer, repositories: all });
+  }
+  const plan = layers.size > 0 ? await (await cache?.get())?.record([...layers.values()]) : undefined;
   const mayBePrivate =
     plan && plan.layers.length > 0 && [...hosts.values()].some(({ hasCredentials }) => hasCredentials);
   const text = mayBePrivate ? publicCacheNotice(request.env) : undefined;

@@ -140,7 +140,8 @@ export class UploadQueue {
       fromCache,
       sessionKey: this.#sessionKey(blob, body),
       isForced: (repository) => this.#again.blobs.has(blob.key) && this.#again.repositories.has(repository),
-      mountFrom: blob.plain ? undefined : this.#job.known.repositories(registry.host, blob.key)[0],
+      // What the caches say of a layer that is compressed again may be of other bytes: its digest is not known yet.
+      mountFrom: body.identity && this.#job.known.repositories(registry.host, body.identity.digest)[0],
       onConfirmed: (bytes) => onConfirmed(registry, bytes),
     };
   }

@@ -9,7 +9,7 @@ import { resolveCredentials } from '../registry/auth/credentials.ts';
 import { Registry } from '../registry/registry.ts';
 import type { BlobOutcome, UploadOptions } from '../registry/upload/blob-upload.ts';
 import type { BlobFate, Report } from './events.ts';
-import { mountSources } from './known-layers.ts';
+import { type KnownLayers, mountSources } from './known-layers.ts';
 import type { ImageRequest, RequestOptions } from './options.ts';
 import { SMALL_BLOB, UploadSlots } from './slots.ts';
 import type { PushStats } from './stats.ts';
@@ -82,6 +82,14 @@ export class TargetRegistry {
     for (const repository of this.active) if (repository.unpushed.length > 0) repository.fail(reason);
   }
 
+  /** Whether an active repository may get a blob by a mount that was not tried yet. */
+  canMount(digest: Digest, known: Pick<KnownLayers, 'repositories'>): boolean {
+    const from = known.repositories(this.host, digest);
+    return this.active.some((target) =>
+      from.some((name) => name !== target.repository.name && !target.tried(digest, name)),
+    );
+  }
+
   /**
    * Whether every active repository has the blob without a byte being sent, by HEAD or by a mount from `mountFrom`;
    * undefined when it must be sent. A repository that can't be asked has failed.
@@ -112,6 +120,8 @@ export class TargetRegistry {
     if (head.state === 'present')
       return head.size === undefined ? { fate: 'exists' } : { fate: 'exists', size: head.size };
     for (const source of mountSources([...new Set(from)], repository.name, size)) {
+      if (target.tried(digest, source)) continue;
+      target.noteTried(digest, source);
       if ((await repository.mountBlob(digest, source, signal)) === 'mounted') {
         target.noteReceived();
         return { fate: 'mounted' };

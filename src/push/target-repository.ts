@@ -25,6 +25,7 @@ export class TargetRepository {
   readonly #committed = new Map<Reference, Digest>();
   readonly #refused = new Map<Reference, unknown>();
   readonly #absent = new Map<Digest, number>();
+  readonly #mountsTried = new Set<string>();
   #hasReceived = false;
   #failure: unknown;
 
@@ -67,6 +68,15 @@ export class TargetRepository {
   /** Whether the registry has said just now that it lacks a blob. */
   lacks(digest: Digest): boolean {
     return now() - (this.#absent.get(digest) ?? Number.NEGATIVE_INFINITY) < JUST_NOW_MS;
+  }
+
+  /** Whether a mount of a blob from a repository was tried before. */
+  tried(digest: Digest, from: string): boolean {
+    return this.#mountsTried.has(`${digest} ${from}`);
+  }
+
+  noteTried(digest: Digest, from: string): void {
+    this.#mountsTried.add(`${digest} ${from}`);
   }
 
   /** A blob is about to be sent: what was said of it before counts no more. */

@@ -31,3 +31,6 @@ export const formatPercent = (part: number, whole: number): string =>
 
 /** `1 retry`, `3 retries`. */
 export const plural = (count: number, one: string, many = `${one}s`): string => `${count} ${count === 1 ? one : many}`;
+
+/** `0.4 ms`, `12 ms`. */
+export const formatMilliseconds = (ms: number): string => `${ms < 9.95 ? ms.toFixed(1) : Math.round(ms)} ms`;

@@ -7,10 +7,14 @@ import type { PushEvent } from '../push/events.ts';
 import { formatBytes, formatPercent, formatSeconds } from '../report/format.ts';
 import { type Line, LineTeller } from '../report/lines.ts';
 import { type Moving, Progress, timeLeft } from '../report/progress.ts';
+import { paint } from './paint.ts';
 
 /** Rows of the terminal that are not for blobs: the total, the last line above, the cursor's own. */
 const OTHER_ROWS = 3;
 const MOST_ROWS = 12;
+
+/** `layer 3/6 a1b2c3d4e5f6` */
+const NAME_COLUMNS = 22;
 
 /** For a stream that does not tell its size. */
 const USUAL_SIZE = { columns: 80, rows: 24 } as const;
@@ -90,16 +94,16 @@ export class Bars {
     const until = this.#pauses.get(key);
     if (blob) return blobRow(blob, printable(this.#name(blob)), until && until - now(), columns);
     const hidden = moving.length - this.#rows.size;
-    return totalRow(this.#progress, hidden > 0 ? `total (${hidden} more)` : 'total'.padEnd(12), columns);
+    return totalRow(this.#progress, hidden > 0 ? `total (${hidden} more)` : 'total'.padEnd(NAME_COLUMNS), columns);
   }
 
   #name({ label, host }: Moving): string {
-    return this.#options.showHost ? `${label} ${host}` : label.padEnd(12);
+    return this.#options.showHost ? `${label} ${host}` : label.padEnd(NAME_COLUMNS);
   }
 
   #write({ level, text }: Line): void {
     if (level === 'debug' && !this.#options.verbose) return;
-    const line = `${level === 'info' || level === 'debug' ? '' : `${level}: `}${text}`;
+    const line = `${level === 'info' || level === 'debug' ? '' : `${paint(level, this.#stream)} `}${text}`;
     if (this.#multi) this.#multi.log(`${BEFORE_LINE}${line}${AFTER_LINE}`);
     else this.#stream.write(`${line}\n`);
   }
@@ -119,6 +123,9 @@ export class Bars {
 const LONGEST_BAR = 30;
 const SHORTEST_BAR = 8;
 
+/** On a terminal that is narrower the bytes say more than a bar. Columns. */
+const NARROW = 70;
+
 /** A blob on its way; `pauseMs` is left until it is tried again after a failure, whose reason has a line of its own. */
 export function blobRow(blob: Moving, name: string, pauseMs: number | undefined, columns: number): string {
   return laidOut(columns, name, share(blob.sent, blob.size), pauseMs === undefined ? pace(blob) : pauseWords(pauseMs));
@@ -136,6 +143,8 @@ interface Share {
   /** From 0 to 1; undefined while the end is not known. */
   readonly part: number | undefined;
   readonly words: string;
+  /** Without the bytes. */
+  readonly fewer?: string;
 }
 
 function share(sent: number, size: number | undefined): Share {
@@ -143,7 +152,8 @@ function share(sent: number, size: number | undefined): Share {
   // Sent is not confirmed: 100 percent is for what has arrived, and its row is gone by then.
   const percent = sent >= size ? '99%' : formatPercent(sent, size);
   const part = size === 0 ? 1 : Math.min(1, sent / size);
-  return { part, words: `${percent.padStart(3)}  ${formatBytes(sent)} of ${formatBytes(size)}` };
+  const fewer = percent.padStart(3);
+  return { part, words: `${fewer}  ${formatBytes(sent)} of ${formatBytes(size)}`, fewer };
 }
 
 function pace({ sent, confirmed, size, rate }: Pick<Moving, 'sent' | 'confirmed' | 'size' | 'rate'>): string {
@@ -154,12 +164,15 @@ function pace({ sent, confirmed, size, rate }: Pick<Moving, 'sent' | 'confirmed'
 
 const pauseWords = (ms: number): string => (ms > 0 ? `trying again in ${formatSeconds(ms / 1000)}` : 'trying again');
 
-/** The bar takes what the words leave; without enough room for it there are only words. */
-function laidOut(columns: number, name: string, { part, words }: Share, end: string): string {
-  const text = [words, end].filter((one) => one !== '').join('  ');
-  const room = Math.min(LONGEST_BAR, columns - name.length - text.length - 6);
-  if (room < SHORTEST_BAR) return clip(columns, `${name}  ${text}`);
-  return clip(columns, `${name} ${bar(part, room)}  ${text}`);
+/** The bar takes what the words leave, without the bytes where they leave too little; there is none on a narrow terminal. */
+function laidOut(columns: number, name: string, { part, words, fewer = words }: Share, end: string): string {
+  const texts = (columns < NARROW ? [words] : [words, fewer]).map((one) =>
+    [one, end].filter((text) => text !== '').join('  '),
+  );
+  const roomFor = (text: string) => Math.min(LONGEST_BAR, columns - name.length - text.length - 6);
+  const text = texts.find((one) => roomFor(one) >= SHORTEST_BAR);
+  if (text === undefined) return clip(columns, `${name}  ${texts[0]}`);
+  return clip(columns, `${name} ${bar(part, roomFor(text))}  ${text}`);
 }
 
 function bar(part: number | undefined, length: number): string {

@@ -3,15 +3,20 @@
 import manifest from '../../package.json' with { type: 'json' };
 import { cacheFolder, endingSignals } from '../common/platform.ts';
 import { printable, printableJson } from '../common/printable.ts';
+import { examine } from '../push/doctor.ts';
 import { CancelledError, explainLine } from '../push/error.ts';
 import type { PushEvent, Report } from '../push/events.ts';
 import { InputError } from '../push/input-values.ts';
 import { type MergeRequest, type PushRequest, parseRequest } from '../push/options.ts';
 import { push } from '../push/push.ts';
 import type { PushResult } from '../push/result.ts';
+import { diagnosisLines } from '../report/doctor.ts';
 import { LineTeller } from '../report/lines.ts';
 import { Bars } from './bars.ts';
-import { type Command, parseFlags, USAGE, UsageError } from './flags.ts';
+import { completionOf } from './completion.ts';
+import { type Command, parseFlags, UsageError } from './flags.ts';
+import { USAGE } from './help.ts';
+import { paint } from './paint.ts';
 
 const EXIT = { done: 0, failed: 1, usage: 2, cancelled: 130 } as const;
 
@@ -22,7 +27,8 @@ export const VERSION: string = manifest.version;
 export async function runTerminal(args: readonly string[], process: NodeJS.Process): Promise<number> {
   try {
     const command = parseFlags(args);
-    if (command.show) return show(command.show, process);
+    const text = textOf(command);
+    if (text !== undefined) return print(text, process);
     // Standard output is for the result alone; @actions/io writes there about folders in PATH that it may not enter.
     console.log = command.verbose ? console.error : () => {};
     const password = command.passwordFromStdin ? await readPassword(process.stdin) : '';
@@ -30,14 +36,20 @@ export async function runTerminal(args: readonly string[], process: NodeJS.Proce
       { ...command.inputs, password },
       { env: process.env, workDir: cacheFolder(process.env), remoteCache: false },
     );
-    return await pushAndReport(request, command, process);
+    return await (command.doctor ? examineAndReport : pushAndReport)(request, command, process);
   } catch (error) {
     return complain(error, process);
   }
 }
 
-function show(what: 'usage' | 'version', process: NodeJS.Process): number {
-  process.stdout.write(what === 'usage' ? USAGE : `${VERSION}\n`);
+/** What is printed instead of a push. */
+function textOf({ show, completion }: Command): string | undefined {
+  if (completion !== undefined) return completionOf(completion);
+  return show === 'usage' ? USAGE : show === 'version' ? `${VERSION}\n` : undefined;
+}
+
+function print(text: string, { stdout }: NodeJS.Process): number {
+  stdout.write(text);
   return EXIT.done;
 }
 
@@ -46,13 +58,37 @@ async function pushAndReport(
   command: Command,
   process: NodeJS.Process,
 ): Promise<number> {
+  const display = openDisplay(request, command, process);
+  const result = await push(request, display.report, interruption(process)).finally(() => display.close());
+  writeResult(result, command, process);
+  return result.failures.length > 0 ? EXIT.failed : EXIT.done;
+}
+
+/** A signal that is aborted by Ctrl+C and the like. */
+function interruption(process: NodeJS.Process): AbortSignal {
   const cancel = new AbortController();
   const stop = () => cancel.abort(new Error('interrupted'));
   for (const signal of endingSignals()) process.once(signal, stop);
+  return cancel.signal;
+}
+
+/** The diagnosis on standard output; exit code 1 when a push to there would fail. */
+async function examineAndReport(
+  request: PushRequest | MergeRequest,
+  command: Command,
+  process: NodeJS.Process,
+): Promise<number> {
   const display = openDisplay(request, command, process);
-  const result = await push(request, display.report, cancel.signal).finally(() => display.close());
-  writeResult(result, command, process);
-  return result.failures.length > 0 ? EXIT.failed : EXIT.done;
+  const cancel = interruption(process);
+  const [reference] = request.destinations;
+  const diagnosis = await examine(reference!, request, display.report, cancel)
+    .catch((error: unknown) => {
+      throw cancel.aborted ? new CancelledError(error) : error;
+    })
+    .finally(() => display.close());
+  const text = command.json ? printableJson(diagnosis) : diagnosisLines(diagnosis).join('\n');
+  process.stdout.write(`${text}\n`);
+  return diagnosis.problem === undefined ? EXIT.done : EXIT.failed;
 }
 
 /** What names the pushed image is printed only when every destination has confirmed it; `metadata` says which of them did. */
@@ -64,7 +100,7 @@ function writeResult(result: PushResult, { json }: Command, { stdout, stderr }: 
     stdout.write(`${printableJson({ ...pushed, imageid: imageId, metadata })}\n`);
   } else if (image && isDone) stdout.write(`${image}\n`);
   for (const { destination, error } of failures) {
-    stderr.write(`error: ${printable(`${destination}: ${explainLine(error)}`)}\n`);
+    stderr.write(`${paint('error', stderr)} ${printable(`${destination}: ${explainLine(error)}`)}\n`);
   }
 }
 
@@ -83,7 +119,7 @@ function openDisplay(
   const report = (event: PushEvent) => {
     for (const { level, text } of teller.tell(event)) {
       if (level === 'debug' && !verbose) continue;
-      stderr.write(`${level === 'notice' || level === 'warning' ? `${level}: ` : ''}${text}\n`);
+      stderr.write(`${level === 'notice' || level === 'warning' ? `${paint(level, stderr)} ` : ''}${text}\n`);
     }
   };
   return { report, close: () => {} };
@@ -91,7 +127,7 @@ function openDisplay(
 
 function complain(error: unknown, process: NodeJS.Process): number {
   const text = printable(error instanceof UsageError ? error.message : explainLine(error));
-  process.stderr.write(`error: ${text}\n`);
+  process.stderr.write(`${paint('error', process.stderr)} ${text}\n`);
   if (error instanceof UsageError) process.stderr.write('Run chunked-push --help for the usage.\n');
   if (error instanceof UsageError || error instanceof InputError) return EXIT.usage;
   return error instanceof CancelledError ? EXIT.cancelled : EXIT.failed;

@@ -1,4 +1,6 @@
-/** Where a registry's API is, and in which scheme: told by the answer to the first request, whatever that asks for. */
+/**
+ * Where a registry's API is, and in which scheme: known from the answer to the first request, whatever that asks for.
+ */
 
 import { untilAborted } from '../../common/async.ts';
 import { apiHost } from '../../oci/docker-hub.ts';
@@ -69,8 +71,9 @@ export class RegistryOrigin {
   }
 
   /**
-   * Sends a request by `send`, which makes its URL with `actual`. Until there was an answer to any, one request goes ahead, and the
-   * others wait for it where the scheme or the challenge matters. Rejects as `send` does, or with the signal's reason.
+   * Sends a request by `send`, which makes its URL with `actual`. Until there was an answer to any, one request goes
+   * ahead, and the others wait for it where the scheme or the challenge matters. Rejects as `send` does, or with the
+   * signal's reason.
    */
   async ask(send: () => Promise<RegistryResponse>, signal: AbortSignal): Promise<RegistryResponse> {
     while (this.needsFirst && this.#asking !== undefined) await untilAborted(this.#asking, signal);
@@ -111,6 +114,9 @@ export class RegistryOrigin {
   }
 }
 
-/** A TLS server that receives plain HTTP sends an alert, which is no HTTP, or hangs up. Go's and nginx's answer 400 in plain HTTP. */
+/**
+ * A TLS server that receives plain HTTP sends an alert, which is no HTTP, or hangs up. Go's and nginx's answer 400 in
+ * plain HTTP.
+ */
 const looksLikeTls = (error: unknown): boolean =>
   error instanceof RegistryError && (error.kind === 'protocol' || error.kind === 'reset');

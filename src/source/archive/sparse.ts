@@ -28,8 +28,8 @@ export type PaxRecords = readonly (readonly [key: string, value: string])[];
 const BLOCK = 512;
 /** Parts of one file: GNU tar writes one for each run of data blocks. */
 const MAX_PARTS = 1_000_000;
-/** A file of holes costs nothing in the archive, and its reader as much time as its size says. Bytes. */
-const MAX_SIZE = 256 * 2 ** 30;
+/** Holes of one file: they cost nothing in the archive, and its reader as much time as other bytes. Bytes. */
+const MAX_HOLES = 16 * 2 ** 30;
 
 /** Reads `length key=value\n` records. POSIX.1-2017 pax, "pax Extended Header". */
 export function paxRecords(bytes: Buffer): PaxRecords {
@@ -143,10 +143,13 @@ function checkedMap(size: number, parts: readonly SparsePart[]): SparseMap {
       throw new Error('a sparse file in it has a map with overlapping parts');
     end = offset + length;
   }
-  if (!Number.isSafeInteger(size) || size < 0 || size > MAX_SIZE || parts.length > MAX_PARTS) {
-    throw new Error(`a sparse file in it has ${size} bytes, more than the ${MAX_SIZE} of any real layer`);
+  const map = { size, parts };
+  if (!Number.isSafeInteger(size) || size - storedBytes(map) > MAX_HOLES || parts.length > MAX_PARTS) {
+    throw new Error(
+      `a sparse file in it has ${size} bytes, and more than ${MAX_HOLES} of them are holes: no layer has`,
+    );
   }
-  return { size, parts };
+  return map;
 }
 
 /** Bytes that are stored. */

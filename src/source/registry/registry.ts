@@ -67,7 +67,7 @@ export async function findInRegistry(name: string, remote: RemoteRepository, sig
     imageId: only?.manifest.config.digest ?? root.digest,
     root: root.digest,
     documents: async () => tree,
-    open: async (options) => new RemoteStore(text, remote, tree, options.signal),
+    open: async (options) => blobsInRegistry(text, tree, () => remote, options.signal),
   };
 }
 
@@ -169,19 +169,31 @@ class RemoteReader {
   }
 }
 
-/** The blobs of an image in a registry. */
+/** The blobs of an image in the repositories that have them; `name` is for the log. Nothing is asked for before a blob is read. */
+export const blobsInRegistry = (
+  name: string,
+  tree: ManifestTree,
+  repositoryOf: (blob: Digest) => Pick<RemoteRepository, 'readBlob'> | undefined,
+  signal: AbortSignal,
+): StoreSource => new RemoteStore(name, tree, repositoryOf, signal);
+
 class RemoteStore implements StoreSource {
   readonly kind = 'store';
   readonly description: string;
   readonly tree: ManifestTree;
-  readonly #remote: RemoteRepository;
+  readonly #repositoryOf: (blob: Digest) => Pick<RemoteRepository, 'readBlob'> | undefined;
   readonly #signal: AbortSignal;
   readonly #blobs: ReadonlyMap<Digest, Descriptor>;
 
-  constructor(name: string, remote: RemoteRepository, tree: ManifestTree, signal: AbortSignal) {
+  constructor(
+    name: string,
+    tree: ManifestTree,
+    repositoryOf: (blob: Digest) => Pick<RemoteRepository, 'readBlob'> | undefined,
+    signal: AbortSignal,
+  ) {
     this.description = `the registry (${name})`;
     this.tree = tree;
-    this.#remote = remote;
+    this.#repositoryOf = repositoryOf;
     this.#signal = signal;
     this.#blobs = new Map(walk(tree).blobs.map((blob) => [blob.digest, blob]));
   }
@@ -202,7 +214,7 @@ class RemoteStore implements StoreSource {
 
   async *#bytes(digest: Digest, start: number, end: number): AsyncGenerator<Buffer> {
     if (start >= end) return;
-    const found = await this.#remote.readBlob(digest, { start, end, signal: this.#signal });
+    const found = await this.#repositoryOf(digest)?.readBlob(digest, { start, end, signal: this.#signal });
     if (!found)
       throw new ImageError('Export', `${this.description} has the image's manifest, and not its blob ${digest}`);
     yield* found.stream as AsyncIterable<Buffer>;

@@ -1,0 +1,128 @@
+/** What `doctor` finds out, at real registries and at profiles of the test registry; and that it leaves nothing behind. */
+import { expect, it } from 'vitest';
+import { type Diagnosis, examine } from '../../src/push/doctor.ts';
+import type { RawInputs } from '../../src/push/input-values.ts';
+import { diagnosisLines } from '../../src/report/doctor.ts';
+import { startNginx } from '../support/real/nginx.ts';
+import { freePort } from '../support/real/processes.ts';
+import { REGISTRY_LOGIN, startDockerRegistry } from '../support/real/registry.ts';
+import { describeWith } from '../support/real/suite.ts';
+import { TEST_CREDENTIALS } from '../support/registry/profiles.ts';
+import { registryForTest, requestForTest } from './bench.ts';
+
+const MIB = 2 ** 20;
+
+async function diagnose(host: string, raw: RawInputs = {}): Promise<Diagnosis> {
+  const request = await requestForTest({ ...raw, tags: `${host}/team/app:1`, image: `${host}/team/app:1` });
+  return examine(request.destinations[0]!, request, () => {}, new AbortController().signal);
+}
+
+describeWith(['docker-registry', 'nginx'], 'a real registry', () => {
+  it('without limits takes everything', async () => {
+    const registry = await startDockerRegistry();
+    try {
+      const diagnosis = await diagnose(registry.host);
+      expect(diagnosis).toMatchObject({
+        reference: `${registry.host}/team/app`,
+        scheme: 'http',
+        auth: 'none',
+        mayPush: true,
+        takesChunks: true,
+        resumes: true,
+        referrers: false,
+        largestBody: 1024 * MIB,
+        refusedBody: undefined,
+        inputs: {},
+        problem: undefined,
+      });
+      expect(diagnosis.roundTripMs).toBeGreaterThan(0);
+      expect([registry.openUploads(), registry.manifests()]).toEqual([[], []]);
+    } finally {
+      await registry.stop();
+    }
+  });
+
+  it('behind nginx with 10m takes bodies of 10 MiB, which is the input that follows', async () => {
+    const registry = await startDockerRegistry();
+    const nginx = await startNginx({ upstream: registry.host, clientMaxBodySize: '10m' });
+    try {
+      const diagnosis = await diagnose(nginx.host);
+      expect(diagnosis).toMatchObject({
+        largestBody: 10 * MIB,
+        refusedBody: { bytes: 16 * MIB, reason: expect.stringContaining('413') },
+        inputs: { 'chunk-size': String(10 * MIB) },
+        answers: [expect.stringContaining('nginx')],
+        takesChunks: true,
+        resumes: true,
+      });
+      expect(nginx.requests().length).toBeLessThan(40);
+      expect(registry.openUploads()).toEqual([]);
+      expect(diagnosisLines(diagnosis).join('\n')).toContain('inputs        chunk-size: 10485760');
+    } finally {
+      await nginx.stop();
+      await registry.stop();
+    }
+  });
+
+  it('behind an nginx that does not read bodies ahead is found as well', async () => {
+    const registry = await startDockerRegistry();
+    const nginx = await startNginx({ upstream: registry.host, clientMaxBodySize: '1m', requestBuffering: false });
+    try {
+      const diagnosis = await diagnose(nginx.host);
+      expect(diagnosis).toMatchObject({ largestBody: MIB, refusedBody: { bytes: 2 * MIB } });
+      expect(registry.openUploads()).toEqual([]);
+    } finally {
+      await nginx.stop();
+      await registry.stop();
+    }
+  });
+
+  it('with passwords says whether ours is good for a push', async () => {
+    const registry = await startDockerRegistry({ auth: true });
+    try {
+      const { username, password } = REGISTRY_LOGIN;
+      const good = await diagnose(registry.host, { username, password });
+      expect(good).toMatchObject({ auth: 'basic', mayPush: true, credentials: 'the inputs username and password' });
+      const none = await diagnose(registry.host);
+      expect(none).toMatchObject({ auth: 'basic', mayPush: false, problem: expect.stringContaining('401') });
+      expect(Object.keys(none.inputs)).toEqual(['username', 'password']);
+    } finally {
+      await registry.stop();
+    }
+  });
+});
+
+it('serverless-registry: what it announces is what is tried', async () => {
+  const registry = await registryForTest({ profile: 'serverless' });
+  const diagnosis = await diagnose(registry.host);
+  expect(diagnosis).toMatchObject({
+    announcedMin: 5 * MIB,
+    announcedMax: 100_000_000,
+    largestBody: 100_000_000,
+    takesChunks: true,
+    resumes: true,
+    inputs: {},
+    problem: undefined,
+  });
+});
+
+it('a registry that takes no chunks says so', async () => {
+  const registry = await registryForTest({ profile: 'gar' });
+  const diagnosis = await diagnose(registry.host);
+  expect(diagnosis).toMatchObject({ mayPush: true, takesChunks: false, problem: undefined });
+  expect(diagnosisLines(diagnosis).join('\n')).toContain('not taken');
+});
+
+it('bearer tokens', async () => {
+  const registry = await registryForTest({ profile: 'gitlab' });
+  const diagnosis = await diagnose(registry.host, TEST_CREDENTIALS);
+  expect(diagnosis).toMatchObject({ auth: 'bearer', mayPush: true, problem: undefined });
+});
+
+it('a port where nothing listens is a diagnosis too', async () => {
+  const diagnosis = await diagnose(`127.0.0.1:${await freePort()}`);
+  expect(diagnosis).toMatchObject({ mayPush: false, problem: expect.stringContaining('ECONNREFUSED') });
+  const lines = diagnosisLines(diagnosis);
+  expect(lines.at(-1)).toMatch(/^ {2}problem .*ECONNREFUSED/);
+  expect(lines.length).toBeLessThan(6);
+});

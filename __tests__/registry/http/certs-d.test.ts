@@ -1,0 +1,125 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:https';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TLSSocket } from 'node:tls';
+import { expect, it, onTestFinished } from 'vitest';
+import { certificatesFor, certsFolders } from '../../../src/registry/http/certs-d.ts';
+import { certificatesIn } from '../../../src/registry/http/trust.ts';
+import { loopbackCertificate } from '../../support/registry/certificate.ts';
+import { caught, connect, listen, never } from '../helpers/loopback.ts';
+
+const server = loopbackCertificate();
+const client = loopbackCertificate();
+const der = (pem: string): Buffer => Buffer.from(pem.replace(/-----.*?-----/g, ''), 'base64');
+
+function folder(): string {
+  const path = mkdtempSync(join(tmpdir(), 'certs-d-'));
+  onTestFinished(() => rmSync(path, { recursive: true }));
+  return path;
+}
+
+function put(root: string, host: string, files: Record<string, string | Buffer>): string {
+  const path = join(root, host);
+  mkdirSync(path, { recursive: true });
+  for (const [name, content] of Object.entries(files)) writeFileSync(join(path, name), content);
+  return root;
+}
+
+/** An HTTPS registry that says whether it was shown a certificate. */
+const registry = (mutual = false) =>
+  listen(
+    createServer(
+      { ...server, ca: client.cert, requestCert: mutual, rejectUnauthorized: mutual },
+      ({ socket }, response) => void response.end((socket as TLSSocket).authorized ? 'known' : 'unknown'),
+    ),
+  );
+
+async function answer(host: string, options: Parameters<typeof connect>[1]): Promise<string> {
+  const { transport, url } = connect(host, options);
+  return (await transport.send({ method: 'GET', url: url('/v2/a'), signal: never() })).text();
+}
+
+// docker reads *.crt of HOST:PORT as authorities beside the system's, NAME.cert with NAME.key as a client certificate; skopeo and
+// podman do the same, in their own folders first.
+it.each([
+  ['PEM', server.cert],
+  ['DER', der(server.cert)],
+])('an authority in certs.d is trusted, in %s', async (_, cert) => {
+  const host = await registry();
+  const root = folder();
+  await expect(answer(host, { certsFolders: [root] })).rejects.toMatchObject({ kind: 'tls' });
+  put(root, host, { 'ca.crt': cert });
+  expect(await answer(host, { certsFolders: [root] })).toBe('unknown');
+  const other = put(folder(), '127.0.0.1:1', { 'ca.crt': cert });
+  await expect(answer(host, { certsFolders: [other] })).rejects.toMatchObject({ kind: 'tls' });
+});
+
+it('a client certificate is shown to a registry that wants one', async () => {
+  const host = await registry(true);
+  const files = { 'ca.crt': server.cert, 'client.cert': client.cert, 'client.key': client.key };
+  expect(await answer(host, { certsFolders: [put(folder(), host, files)] })).toBe('known');
+});
+
+it.each(['TLSv1.2', 'TLSv1.3'] as const)('without one the error says that it may be wanted: %s', async (maxVersion) => {
+  const options = { ...server, ca: client.cert, requestCert: true, rejectUnauthorized: true, maxVersion };
+  const host = await listen(createServer(options, (_, response) => void response.end()));
+  const { transport, url } = connect(host, { ca: server.cert });
+  const error = await caught(transport.send({ method: 'GET', url: url('/v2/a'), signal: never() }));
+  expect(error.remedy).toContain(`client certificate, put it and its key into /etc/docker/certs.d/${host}/`);
+});
+
+it('tls-verify: false accepts any certificate, with a warning', async () => {
+  const host = await registry();
+  const { transport, url, events } = connect(host, { tlsVerify: false });
+  const response = await transport.send({ method: 'GET', url: url('/v2/a'), signal: never() });
+  expect(await response.text()).toBe('unknown');
+  expect(events).toContainEqual({
+    type: 'warning',
+    text: `tls-verify is false: any certificate of ${host} is accepted`,
+  });
+});
+
+it('authorities of all folders count, of the first with one the client certificate; what can not be read is passed over', () => {
+  const [own, system] = [folder(), folder()];
+  put(own, 'r.test:5000', {
+    'a.crt': server.cert,
+    'b.crt': 'hello',
+    'readme.txt': 'x',
+    'x.cert': client.cert,
+    'x.key': client.key,
+  });
+  put(system, 'r.test:5000', { 'c.crt': client.cert, 'y.cert': server.cert, 'y.key': server.key });
+  const found = certificatesFor('R.test:5000', [own, system, join(own, 'none')]);
+  expect(found.ca.map((pem) => pem.trim())).toEqual([server.cert.trim(), client.cert.trim()]);
+  expect(found.client).toEqual({ cert: client.cert, key: client.key });
+  expect(found.problems).toEqual([expect.stringContaining('b.crt holds no certificate')]);
+  expect(certificatesFor('r.test', [own, system])).toEqual({ ca: [], client: undefined, problems: [] });
+});
+
+it('Docker Hub has the name that docker gives it', () => {
+  const root = put(folder(), 'docker.io', { 'ca.crt': server.cert });
+  expect(certificatesFor('registry-1.docker.io', [root]).ca).toHaveLength(1);
+});
+
+it.each([
+  ['x.cert', client.cert, /x\.cert is a client certificate without .*x\.key \(authorities end in \.crt\)/],
+  ['x.key', client.key, /x\.key is a key without its client certificate .*x\.cert/],
+])('%s alone is an error, as for docker', (name, content, words) => {
+  const root = put(folder(), 'r.test', { [name]: content });
+  expect(() => certificatesFor('r.test', [root])).toThrow(words);
+});
+
+it('the folders are those of docker, rootless docker and podman', () => {
+  expect(certsFolders({ HOME: '/home/me' })).toEqual([
+    '/home/me/.config/containers/certs.d',
+    '/home/me/.config/docker/certs.d',
+    '/etc/containers/certs.d',
+    '/etc/docker/certs.d',
+  ]);
+});
+
+it('ca-file may be in DER', () => {
+  expect(certificatesIn(der(server.cert)).map((pem) => pem.trim())).toEqual([server.cert.trim()]);
+  expect(() => certificatesIn(Buffer.from([0x30, 0x82, 0, 1]))).toThrow('can not be read');
+});

@@ -1,0 +1,65 @@
+/** The text of --help: flags by groups, an example for each. */
+
+import { type Flag, GROUPS } from './flag-table.ts';
+
+/** A terminal that is not told to be wider. Columns. */
+const COLUMNS = 79;
+
+/** Where the words about a flag begin. */
+const INDENT = 29;
+
+const HEAD = `Usage: chunked-push IMAGE [--to REFERENCE]...
+       chunked-push --image IMAGE --image IMAGE...
+       chunked-push --merge REFERENCE... --to REFERENCE...
+       chunked-push doctor REGISTRY/REPOSITORY
+       chunked-push completion bash|zsh
+
+Pushes a container image to OCI registries in chunks.
+
+IMAGE is an image name or ID in Docker or Podman, or a file source:
+  docker-archive:FILE[:REF]  oci-archive:FILE[:REF]  oci:DIR[:REF]
+(FILE may be -, for standard input), or an image in a registry:
+  docker://REFERENCE
+
+doctor says what a registry and what is in front of it take, and which inputs
+follow. completion prints the shell's completion:
+  source <(chunked-push completion bash)
+`;
+
+const TAIL = `Prints REGISTRY/REPOSITORY@DIGEST on standard output; all else goes to
+standard error, with colours on a terminal unless NO_COLOR is set.
+Exit codes: 0 pushed, 1 failed, 2 wrong usage, 130 cancelled.
+`;
+
+export const USAGE = [HEAD, ...GROUPS.map(({ title, example, flags }) => group(title, example, flags)), TAIL].join(
+  '\n',
+);
+
+function group(title: string, example: string, flags: readonly Flag[]): string {
+  return [`${title}:`, ...flags.flatMap(linesOf), ...exampleLines(example), ''].join('\n');
+}
+
+function linesOf({ name, value, help, short }: Flag): string[] {
+  const head = `  --${name}${value === undefined ? '' : ` ${value}`}${short === undefined ? '' : `, -${short}`}`;
+  const lines = wrapped(help, COLUMNS - INDENT);
+  const isLong = head.length >= INDENT - 1;
+  const rest = (isLong ? lines : lines.slice(1)).map((line) => ' '.repeat(INDENT) + line);
+  return [isLong ? head : head.padEnd(INDENT) + lines[0], ...rest];
+}
+
+/** A command that is too long for one line goes on after a backslash, as in a shell. */
+function exampleLines(example: string): string[] {
+  if (example.length + 4 <= COLUMNS) return [`  $ ${example}`];
+  const at = example.lastIndexOf(' --');
+  return [`  $ ${example.slice(0, at)} \\`, `     ${example.slice(at)}`];
+}
+
+function wrapped(text: string, columns: number): string[] {
+  const lines = [''];
+  for (const word of text.split(' ')) {
+    const last = lines.at(-1)!;
+    if (last !== '' && last.length + word.length + 1 > columns) lines.push(word);
+    else lines[lines.length - 1] = last === '' ? word : `${last} ${word}`;
+  }
+  return lines;
+}
