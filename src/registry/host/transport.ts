@@ -55,6 +55,7 @@ export class Transport {
     this.#origin = new RegistryOrigin({
       host: options.host,
       insecure: options.insecure,
+      expectsTls: options.ca !== undefined || options.tlsVerify === false,
       oneFirst: options.credentials !== undefined,
       onChange: (from, to) => this.#reopen(from, to),
     });
@@ -117,15 +118,17 @@ export class Transport {
    */
   connect(scopes: readonly string[]): void {
     this.#authorizer.expect(scopes);
-    this.#connections.open(this.#origin.url, this.#options.concurrency ?? DEFAULT_CONCURRENCY);
-    this.#isConnecting = true;
+    this.#opened = this.#origin.likely;
+    this.#connections.open(this.#opened, this.#options.concurrency ?? DEFAULT_CONCURRENCY);
   }
 
-  #isConnecting = false;
+  /** Where connections were opened ahead. */
+  #opened: URL | undefined;
 
   #reopen(from: URL, to: URL): void {
     this.#connections.closeUnused(from);
-    if (this.#isConnecting) this.#connections.open(to, this.#options.concurrency ?? DEFAULT_CONCURRENCY);
+    if (this.#opened !== undefined && this.#opened.origin !== to.origin)
+      this.#connections.open(to, this.#options.concurrency ?? DEFAULT_CONCURRENCY);
   }
 
   /** Ends every connection; requests that are under way are cancelled. */
