@@ -53,6 +53,7 @@ export class Transport {
     this.#origin = new RegistryOrigin({
       host: options.host,
       insecure: options.insecure,
+      expectsTls: options.ca !== undefined || options.tlsVerify === false,
       oneFirst: options.credentials !== undefined,
       onChange: (from, to) => this.#reopen(from, to),
     });
@@ -115,15 +116,16 @@ export class Transport {
    */
   connect(scopes: readonly string[]): void {
     this.#authorizer.expect(scopes);
-    this.#isConnecting = true;
-    this.#connections.open(this.#origin.url);
+    this.#opened = this.#origin.likely;
+    this.#connections.open(this.#opened);
   }
 
-  #isConnecting = false;
+  /** Where connections were opened ahead. */
+  #opened: URL | undefined;
 
   #reopen(from: URL, to: URL): void {
     this.#connections.closeUnused(from);
-    if (this.#isConnecting) this.#connections.open(to);
+    if (this.#opened !== undefined && this.#opened.origin !== to.origin) this.#connections.open(to);
   }
 
   /** Ends every connection; requests that are under way are cancelled. */
