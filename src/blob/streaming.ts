@@ -128,7 +128,10 @@ class Made implements StreamingBlob {
   }
 
   read(start: number, end: number): Readable {
-    return this.#maker.file.read(start, end);
+    const { file, name } = this.#maker;
+    // Another upload session begins anew, and what it needs is gone: the stream ends with the same error.
+    if (start < file.firstByte) this.#maker.lose(new SpoolShortError(name));
+    return file.read(start, end);
   }
 
   confirmed(bytes: number): void {

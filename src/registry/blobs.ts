@@ -147,7 +147,7 @@ class Reading {
       signal: this.#signal,
       step: STEP,
       headers: { range: `bytes=${this.#position}-${last}`, 'accept-encoding': 'identity' },
-      timeouts: { whole: defaultTimeouts((this.#end ?? UNKNOWN_SIZE) - this.#position).whole },
+      timeouts: { total: defaultTimeouts((this.#end ?? UNKNOWN_SIZE) - this.#position).total },
     });
     if (response.status === 404) {
       await response.discard();

@@ -52,9 +52,11 @@ export class RandomFile {
     return openFileStream(this.#fd, start, end);
   }
 
-  /** The same file once more, open for as long as its second opener wants. */
-  reopen(): Promise<RandomFile> {
-    return RandomFile.open(`/dev/fd/${this.#fd}`);
+  /** The same open file for a reader whose `close` leaves it open. */
+  shared(): RandomFile {
+    const file = new RandomFile({ fd: this.#fd, size: this.size });
+    file.#closed = Promise.resolve();
+    return file;
   }
 
   /** The path that the system has opened, all links resolved; undefined where it does not tell (no /proc). */

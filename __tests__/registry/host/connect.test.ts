@@ -52,6 +52,17 @@ describe('round trips', () => {
     expect(rounds.count - before).toBe(1);
   });
 
+  it('of a loopback host that certificates were named for are opened while plain HTTP is tried', async () => {
+    const rounds = await inRounds(await https((_, response) => void response.end()));
+    const connected = connect(rounds.host, { ca: fixture('ca.pem'), concurrency: 5 });
+    connected.transport.connect(SCOPES);
+    await sleep(1500);
+    const before = rounds.count;
+    // Plain HTTP is refused, then all go at once: none waits for a handshake.
+    expect(await all(connected, 5)).toEqual(Array(5).fill(200));
+    expect(rounds.count - before).toBeLessThanOrEqual(4);
+  });
+
   it.each([
     ['on the same host', 5],
     ['with five times as many requests', 25],

@@ -162,7 +162,7 @@ describe('bodies', () => {
 });
 
 describe('time-outs', () => {
-  const quick = { connect: 5000, send: 5000, header: 5000, idle: 5000, whole: 5000 };
+  const quick = { connect: 5000, send: 5000, header: 5000, idle: 5000, total: 5000 };
 
   it('end a request that gets no answer', async () => {
     const server = await serve(() => {});
@@ -218,7 +218,7 @@ describe('time-outs', () => {
     const response = await transport.send({
       method: 'GET',
       url: url('/a'),
-      timeouts: { ...quick, whole: 150 },
+      timeouts: { ...quick, total: 150 },
       signal: never(),
     });
     expect((await caught(response.text())).message).toContain('the request was not through within 150 ms');

@@ -53,16 +53,17 @@ describe('a session that is opened while the blob is asked for', () => {
     const held = new Promise<void>((resolve) => {
       release = resolve;
     });
-    const { repository, count, server } = await start('plain', {
-      step: 'blob-head',
-      fault: slow({ answerAfter: held }),
-    });
-    const outcome = repository().uploadBlob(knownBody(SMALL), ahead);
+    const fault = slow({ answerAfter: held });
+    const { repository, count, server } = await start('plain', { step: 'blob-head', nth: 2, fault });
+    const pushed = repository();
+    // A first request tells scheme and challenge; what goes out beside it waits for its answer.
+    await pushed.headBlob(DIGEST, ahead.signal);
+    const outcome = pushed.uploadBlob(knownBody(SMALL), ahead);
     // HEAD is answered only after the session was opened.
     await expect.poll(() => server.openSessions()).toBe(1);
     release();
     expect((await outcome).what).toBe('uploaded');
-    expect([count('blob-head'), count('upload-post'), count('upload-put')]).toEqual([1, 1, 1]);
+    expect([count('blob-head'), count('upload-post'), count('upload-put')]).toEqual([2, 1, 1]);
     expect(server.openSessions()).toBe(0);
   });
 
@@ -72,6 +73,23 @@ describe('a session that is opened while the blob is asked for', () => {
     expect((await repository().uploadBlob(knownBody(BYTES), ahead)).what).toBe('exists');
     await expect.poll(() => [count('upload-delete'), server.openSessions()]).toEqual([1, 0]);
     expect(count('upload-patch')).toBe(0);
+  });
+
+  it('is deleted when it opens after the blob was found, which is not waited for', async () => {
+    let release = (): void => {};
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const fault = slow({ answerAfter: held });
+    const { repository, count, server } = await start('plain', { step: 'upload-post', fault });
+    await server.addBlob(REPOSITORY, BYTES);
+    const pushed = repository();
+    // A first request tells scheme and challenge; what goes out beside it waits for its answer.
+    await pushed.headBlob(digestOfBytes(SMALL), ahead.signal);
+    expect((await pushed.uploadBlob(knownBody(BYTES), ahead)).what).toBe('exists');
+    expect(count('upload-delete')).toBe(0);
+    release();
+    await expect.poll(() => [count('upload-delete'), server.openSessions()]).toEqual([1, 0]);
   });
 
   it('is not opened by a caller that thinks the blob is there', async () => {

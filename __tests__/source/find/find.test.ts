@@ -1,7 +1,10 @@
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   chmodSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -145,6 +148,18 @@ describe('archives of real engines, as files', () => {
     expect((await failure(find(`docker-archive:${file}:fx:three`))).message).toContain(
       'holds no image fx:three; it holds',
     );
+  });
+
+  it('can be opened again after it was closed, though it came out of a pipe', async () => {
+    const fifo = path('pipe');
+    execFileSync('mkfifo', [fifo]);
+    const writer = spawn('sh', ['-c', 'cat "$0" > "$1"', fixturePath('docker20-overlay2.tar'), fifo]);
+    const ended = once(writer, 'close');
+    const fd = openSync(fifo, 'r');
+    const found = await find(`docker-archive:/dev/fd/${fd}:fx:one`);
+    expect(await ended).toEqual([0, null]);
+    expect(found).toMatchObject({ imageId: DOCKER20.config, diffIds: DOCKER20.diffIds });
+    for (let round = 0; round < 3; round += 1) await (await openWhole(found)).store.close();
   });
 
   it('can be opened again after it was closed', async () => {

@@ -1,4 +1,7 @@
-/** Which `Authorization` a request to one registry carries: a new token is asked for between requests, and once after a 401 in the middle. */
+/**
+ * Which `Authorization` a request to one registry carries: a new token is asked for between requests, and once after a
+ * 401 in the middle.
+ */
 import { RegistryError } from '../http/error.ts';
 import type { Secrets } from '../http/secrets.ts';
 import { unsafeTarget } from '../http/url-policy.ts';
@@ -44,7 +47,10 @@ export class Authorizer {
   #challenge: Challenge | undefined;
   /** The schemes of the last challenges, when there was none that we know. */
   #unknown: readonly string[] = [];
-  /** Scopes that a challenge named beyond those that we ask for by ourselves: a registry may know a repository by another name. */
+  /**
+   * Scopes that a challenge named beyond those that we ask for by ourselves: a registry may know a repository by
+   * another name.
+   */
   readonly #named = new Map<string, readonly string[]>();
   /** The scopes that all requests of the push need together. */
   #expected: readonly string[] = [];
@@ -52,7 +58,7 @@ export class Authorizer {
   readonly #accepted = new Set<string>();
   /** Requests that need a token of their own: the shared one was refused there. */
   readonly #apart = new Set<string>();
-  /** The token server gives no token for all scopes together. */
+  /** The token server refuses a token for all scopes together. */
   #isRefusedTogether = false;
 
   constructor(options: AuthorizerOptions) {

@@ -1,4 +1,6 @@
-/** `WWW-Authenticate`, read by the grammar of RFC 9110, 11.6.1 and 11.2, and with patience for what registries really send. */
+/**
+ * `WWW-Authenticate`, read by the grammar of RFC 9110, 11.6.1 and 11.2, and tolerant of what registries really send.
+ */
 
 export interface Challenge {
   /** In lower case: `basic`, `bearer`, … */
@@ -9,7 +11,10 @@ export interface Challenge {
   readonly token68?: string;
 }
 
-/** The challenges of all `WWW-Authenticate` headers of an answer, in their order. Never throws: what can't be read is left out. */
+/**
+ * The challenges of all `WWW-Authenticate` headers of an answer, in their order. Never throws: what can't be read is
+ * left out.
+ */
 export function parseChallenges(headers: readonly string[]): Challenge[] {
   return headers.flatMap((header) => new Reader(header).challenges());
 }

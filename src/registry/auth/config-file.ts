@@ -27,7 +27,9 @@ export interface ConfigFile {
 /** Files of real users have some KiB; with tokens of many registries some ten. */
 export const LONGEST_FILE_BYTES = 4 * 1024 * 1024;
 
-/** Reads a config file; undefined when there is none. Throws CredentialsError, naming the file, when it can't be read. */
+/**
+ * Reads a config file; undefined when there is none. Throws CredentialsError, naming the file, when it can't be read.
+ */
 export function readConfigFile(path: string, report: (problem: string) => void): ConfigFile | undefined {
   let text: string;
   try {
@@ -43,8 +45,8 @@ export function readConfigFile(path: string, report: (problem: string) => void):
 }
 
 /**
- * The text of a config file. What is not as Docker writes it is reported, and left out. Throws CredentialsError, with `path` in it and
- * nothing of the text, when it is no JSON object.
+ * The text of a config file. What is not as Docker writes it is reported, and left out. Throws CredentialsError, with
+ * `path` in it and nothing of the text, when it is no JSON object.
  */
 export function parseConfig(path: string, text: string, report: (problem: string) => void): ConfigFile {
   let parsed: unknown;
@@ -78,8 +80,8 @@ const only = <T>(record: unknown, is: (value: unknown) => value is T): Record<st
   );
 
 /**
- * The credentials that a config file has for the first of these keys, in Docker's order: the helper of the host, the file's store,
- * its own entries. An entry or a helper that is broken is reported, and the search goes on.
+ * The credentials that a config file has for the first of these keys, in Docker's order: the helper of the host, the
+ * file's store, its own entries. An entry or a helper that is broken is reported, and the search goes on.
  */
 export async function findInConfig(
   config: ConfigFile,
@@ -151,8 +153,8 @@ const fileError = (path: string, what: string, cause?: unknown): CredentialsErro
 /** The keys of credential files: which registry, and perhaps which part of it, an entry is for. */
 
 /**
- * A key as `host[:port][/namespace…]` in canonical form. Old clients wrote URLs (`https://host/v1/`), Podman writes namespaces.
- * Hosts are compared as they are: `example.com` is neither `example.com.evil.org` nor `my-example.com`.
+ * A key as `host[:port][/namespace…]` in canonical form. Old clients wrote URLs (`https://host/v1/`), Podman writes
+ * namespaces. Hosts are compared as they are: `example.com` is neither `example.com.evil.org` nor `my-example.com`.
  */
 export function canonicalKey(key: string): string {
   const withoutScheme = key.replace(/^https?:\/\//i, '');
@@ -162,8 +164,8 @@ export function canonicalKey(key: string): string {
 }
 
 /**
- * The keys that may hold credentials for these repositories of a registry, most specific first: `host/team/app`, `host/team`, `host`.
- * With several repositories only what they have in common, since a push asks as one user.
+ * The keys that may hold credentials for these repositories of a registry, most specific first: `host/team/app`,
+ * `host/team`, `host`. With several repositories only what they have in common, since a push asks as one user.
  * https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md
  */
 export function candidateKeys(registry: string, repositories: readonly string[]): string[] {

@@ -48,9 +48,10 @@ export class CredentialsError extends Error {
 }
 
 /**
- * The credentials for a registry, of the first source that has any: the inputs, DOCKER_AUTH_CONFIG, what docker/login-action with
- * `scope` has written, Docker's config file, Podman's auth files. A source that is broken does not end the search, since the registry
- * may be open or the next source may have them. Throws CredentialsError when only one of the two inputs is set.
+ * The credentials for a registry, of the first source that has any: the inputs, DOCKER_AUTH_CONFIG, what
+ * docker/login-action with `scope` has written, Docker's config file, Podman's auth files. A source that is broken does
+ * not end the search, since the registry may be open or the next source may have them. Throws CredentialsError when
+ * only one of the two inputs is set.
  */
 export async function resolveCredentials(query: CredentialsQuery): Promise<FoundCredentials> {
   const problems: string[] = [];
@@ -96,9 +97,9 @@ async function fromFiles(
 }
 
 /**
- * The config files that docker/login-action writes with `scope` (a repository, a namespace, `@actions`, or both), most specific first:
- * `<buildx config>/config/<host>/<repository>[@<actions>]/config.json`. Only buildx reads them beside us. The host of Docker Hub is that of
- * its API. https://github.com/docker/login-action (scopeToConfigDir)
+ * The config files that docker/login-action writes with `scope` (a repository, a namespace, `@actions`, or both), most
+ * specific first: `<buildx config>/config/<host>/<repository>[@<actions>]/config.json`. Only buildx reads them beside
+ * us. The host of Docker Hub is that of its API. https://github.com/docker/login-action (scopeToConfigDir)
  */
 export function scopedConfigFiles(registry: string, repositories: readonly string[], env: NodeJS.ProcessEnv): string[] {
   const root = join(env.BUILDX_CONFIG || join(dirname(dockerConfigFile(env)), 'buildx'), 'config');
@@ -116,7 +117,10 @@ function secretsOf(credentials: Credentials | undefined): string[] {
   return [password, basic, identityToken, registryToken].filter((secret) => secret !== undefined);
 }
 
-/** The name that a password has when it is an identity token. https://github.com/docker/docker-credential-helpers#development */
+/**
+ * The name that a password has when it is an identity token.
+ * https://github.com/docker/docker-credential-helpers#development
+ */
 export const TOKEN_USERNAME = '<token>';
 
 /** The value of an `Authorization: Basic` header (RFC 7617), without the scheme. */

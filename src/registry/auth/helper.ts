@@ -11,7 +11,7 @@ const HELPER_MS = 30_000;
 /** An answer has some hundred bytes; tokens of clouds have some KiB. */
 const LONGEST_ANSWER_BYTES = 1024 * 1024;
 
-/** The words of errCredentialsNotFound in docker-credential-helpers, `credentials/error.go`. */
+/** The text of errCredentialsNotFound in docker-credential-helpers, `credentials/error.go`. */
 const NOT_FOUND = /credentials not found/i;
 
 /** Part of a program's name: nothing that would lead elsewhere than PATH. */
@@ -27,7 +27,10 @@ export interface HelperOptions {
   readonly timeout?: number;
 }
 
-/** Asks a helper for the credentials of a server; undefined when it has none. Throws CredentialsError when it can't be asked. */
+/**
+ * Asks a helper for the credentials of a server; undefined when it has none. Throws CredentialsError when it can't be
+ * asked.
+ */
 export async function askHelper(options: HelperOptions): Promise<Credentials | undefined> {
   const program = `docker-credential-${options.name}`;
   if (!HELPER_NAME.test(options.name)) throw helperError(program, 'is no name of a program');
@@ -68,7 +71,8 @@ async function run(
       if (output[name].length < LONGEST_ANSWER_BYTES) output[name] += text;
     });
   }
-  // A helper that knows only one server need not read which one is meant: the pipe is then closed before it was written to (EPIPE).
+  // A helper that knows only one server need not read which one is meant: the pipe is then closed before it was written
+  // to (EPIPE).
   child.stdin?.on('error', () => {}).end(server);
   child.on('error', notRun);
   child.on('close', (code, signal) => resolve({ code: code ?? signal ?? 'unknown', ...output }));

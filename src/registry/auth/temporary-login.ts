@@ -1,4 +1,7 @@
-/** The inputs' credentials for another program (`docker push`, `podman push`), in a file that lives no longer than the call. */
+/**
+ * The inputs' credentials for another program (`docker push`, `podman push`), in a file that lives no longer than the
+ * call.
+ */
 
 import { mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -18,9 +21,9 @@ export interface TemporaryLogin {
 }
 
 /**
- * Calls `use` with variables (DOCKER_CONFIG, REGISTRY_AUTH_FILE) that name a folder of mode 0700 with a config.json of mode 0600: the
- * user's own settings, with these credentials over the user's own for that registry. The folder is removed before this resolves or
- * rejects, as `use` does.
+ * Calls `use` with variables (DOCKER_CONFIG, REGISTRY_AUTH_FILE) that name a folder of mode 0700 with a config.json of
+ * mode 0600: the user's own settings, with these credentials over the user's own for that registry. The folder is
+ * removed before this resolves or rejects, as `use` does.
  */
 export async function withTemporaryLogin<T>(
   login: TemporaryLogin,
@@ -59,7 +62,8 @@ function layered(own: Settings, { registry, username, password }: TemporaryLogin
   return {
     ...own,
     auths: { ...(isRecord(own.auths) ? own.auths : {}), ...each(entry) },
-    // A helper or store would be asked in place of the entry; an empty name is none (docker/cli, getConfiguredCredentialStore).
+    // A helper or store would be asked in place of the entry; an empty name is none (docker/cli,
+    // getConfiguredCredentialStore).
     ...(own.credsStore === undefined && own.credHelpers === undefined
       ? {}
       : { credHelpers: { ...(isRecord(own.credHelpers) ? own.credHelpers : {}), ...each('') } }),

@@ -134,8 +134,8 @@ function parse(text: string): Record<string, unknown> | undefined {
 }
 
 /**
- * `expires_in` counts from `issued_at`, which lies in the past when the server hands out a token that it had at hand. Both times
- * are the server's, so its own Date header tells the age whatever our clock says.
+ * `expires_in` counts from `issued_at`, which lies in the past when the server hands out a token that it had at hand.
+ * Both times are the server's, so its own Date header tells the age whatever our clock says.
  */
 function lifetimeOf(answer: Record<string, unknown>, date: string | undefined): number {
   const seconds = Number(answer.expires_in ?? DEFAULT_LIFETIME_S);
@@ -169,7 +169,10 @@ export class TokenCache {
     this.#now = now;
   }
 
-  /** The token for these scopes, fetched when there is none that is good for long enough. Rejects as `fetch` does, or with the signal's reason. */
+  /**
+   * The token for these scopes, fetched when there is none that is good for long enough. Rejects as `fetch` does, or
+   * with the signal's reason.
+   */
   async get(scopes: string, signal: AbortSignal, fetch: () => Promise<Token>): Promise<string> {
     const known = this.#entries.get(scopes);
     const entry = known !== undefined && known.staleAt > this.#now() ? known : this.#start(scopes, fetch);

@@ -1,4 +1,6 @@
-/** Where a registry's API is, and in which scheme: told by the answer to the first request, whatever that asks for. */
+/**
+ * Where a registry's API is, and in which scheme: known from the answer to the first request, whatever that asks for.
+ */
 
 import { untilAborted } from '../../common/async.ts';
 import { apiHost } from '../../oci/docker-hub.ts';
@@ -11,6 +13,8 @@ export interface RegistryOriginOptions {
   /** `host[:port]` of an image reference. */
   readonly host: string;
   readonly insecure: boolean;
+  /** Certificates were named for the host: a loopback one is likely to speak TLS then. */
+  readonly expectsTls: boolean;
   /** Whether other requests wait for the first answer: with credentials they would each collect a 401. */
   readonly oneFirst: boolean;
   /** The registry is reached under another URL than was thought. */
@@ -42,6 +46,11 @@ export class RegistryOrigin {
     return this.#url;
   }
 
+  /** Where connections may be opened ahead: what the first answer is likely to come from. */
+  get likely(): URL {
+    return this.#isUnsure && !this.#isKnown && this.#options.expectsTls ? this.#secure : this.#url;
+  }
+
   /** A URL that was made from the origin before the scheme was known, with the right one. */
   actual(url: URL): URL {
     if (url.origin !== this.#assumed.origin || this.#assumed.origin === this.#url.origin) return url;
@@ -62,8 +71,9 @@ export class RegistryOrigin {
   }
 
   /**
-   * Sends a request by `send`, which makes its URL with `actual`. Until there was an answer to any, one request goes ahead, and the
-   * others wait for it where the scheme or the challenge matters. Rejects as `send` does, or with the signal's reason.
+   * Sends a request by `send`, which makes its URL with `actual`. Until there was an answer to any, one request goes
+   * ahead, and the others wait for it where the scheme or the challenge matters. Rejects as `send` does, or with the
+   * signal's reason.
    */
   async ask(send: () => Promise<RegistryResponse>, signal: AbortSignal): Promise<RegistryResponse> {
     while (this.needsFirst && this.#asking !== undefined) await untilAborted(this.#asking, signal);
@@ -104,6 +114,9 @@ export class RegistryOrigin {
   }
 }
 
-/** A TLS server that receives plain HTTP sends an alert, which is no HTTP, or hangs up. Go's and nginx's answer 400 in plain HTTP. */
+/**
+ * A TLS server that receives plain HTTP sends an alert, which is no HTTP, or hangs up. Go's and nginx's answer 400 in
+ * plain HTTP.
+ */
 const looksLikeTls = (error: unknown): boolean =>
   error instanceof RegistryError && (error.kind === 'protocol' || error.kind === 'reset');

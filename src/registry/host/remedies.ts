@@ -5,7 +5,10 @@ import { RegistryError } from '../http/error.ts';
 import type { RegistryResponse } from '../http/response.ts';
 import type { HostContext, Place } from './context.ts';
 
-/** About a failure at another port of the registry's own host: its Location or redirect has lost the port (nginx: `Host $host`). */
+/**
+ * About a failure at another port of the registry's own host: its Location or redirect has lost the port (nginx: `Host
+ * $host`).
+ */
 export function lostPort(registry: URL, url: URL): string | undefined {
   if (url.hostname !== registry.hostname || url.port === registry.port) return undefined;
   return (
@@ -14,7 +17,10 @@ export function lostPort(registry: URL, url: URL): string | undefined {
   );
 }
 
-/** About a 405 to what begins or ends a push. distribution in read-only mode or as a pull-through cache adds the code UNSUPPORTED. */
+/**
+ * About a 405 to what begins or ends a push. distribution in read-only mode or as a pull-through cache adds the code
+ * UNSUPPORTED.
+ */
 export function readOnly(host: string, method: string, url: URL): string | undefined {
   if (method !== 'POST' && !(method === 'PUT' && url.pathname.includes('/manifests/'))) return undefined;
   return `${host} takes no pushes: it is read-only for now, or a pull-through cache or mirror: push to the registry behind it`;
@@ -24,7 +30,10 @@ const notRegistry = (host: string): string =>
   `${host} does not answer as a container registry: check the host and port in the reference (ghcr.io, not github.com; ` +
   'registry.gitlab.com, not gitlab.com), and the path that a proxy in front of it passes on (/v2/)';
 
-/** About a 404 without a code to the opening of an upload: is it no registry, or does it know no such owner (Gitea, Forgejo)? */
+/**
+ * About a 404 without a code to the opening of an upload: is it no registry, or does it know no such owner (Gitea,
+ * Forgejo)?
+ */
 export async function unknownPlace(place: Place, signal: AbortSignal): Promise<string> {
   const { transport, host } = place.context;
   const isRegistry = await transport
@@ -45,7 +54,7 @@ export async function unknownPlace(place: Place, signal: AbortSignal): Promise<s
 export const isPage = ({ headers }: RegistryResponse): boolean =>
   /^\s*(text\/html|application\/xhtml)/i.test(headers['content-type'] ?? '');
 
-/** The error of an answer that no registry would give. */
+/** The error of an answer that no registry would send. */
 export function noRegistry(response: RegistryResponse, place: Place, step: string, reason: string): RegistryError {
   const { method, url, status } = response;
   const remedy = notRegistry(place.context.host.host);
@@ -55,8 +64,8 @@ export function noRegistry(response: RegistryResponse, place: Place, step: strin
 const trusted = new WeakMap<HostContext, Promise<boolean>>();
 
 /**
- * Whether a HEAD that says 200 means anything: a page or a proxy may say it to everything, and a blob that "exists" would not be sent.
- * `head` asks for a digest that no blob can have; asked once a host.
+ * Whether a HEAD that says 200 means anything: a page or a proxy may say it to everything, and a blob that "exists"
+ * would not be sent. `head` asks for a digest that no blob can have; asked once a host.
  */
 export function tellsAbsence(context: HostContext, head: (digest: string) => Promise<number>): Promise<boolean> {
   const known = trusted.get(context);

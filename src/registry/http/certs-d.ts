@@ -1,6 +1,7 @@
 /**
- * Docker's and Podman's `certs.d/HOST[:PORT]`: `*.crt` are authorities, `NAME.cert` with `NAME.key` is a client certificate.
- * https://docs.docker.com/engine/security/certificates/, https://github.com/containers/image/blob/main/docs/containers-certs.d.5.md
+ * Docker's and Podman's `certs.d/HOST[:PORT]`: `*.crt` are authorities, `NAME.cert` with `NAME.key` is a client
+ * certificate. https://docs.docker.com/engine/security/certificates/,
+ * https://github.com/containers/image/blob/main/docs/containers-certs.d.5.md
  */
 
 import { readdirSync } from 'node:fs';
@@ -30,7 +31,9 @@ export interface TrustSources {
   readonly certsFolders?: readonly string[] | undefined;
 }
 
-/** The trust of a registry. `warn` hears what can't be used. Throws Error as `certificatesFor` and `certificatesIn` do. */
+/**
+ * The trust of a registry. `warn` hears what can't be used. Throws Error as `certificatesFor` and `certificatesIn` do.
+ */
 export function trustOf(sources: TrustSources, warn: (text: string) => void): Trust {
   const { host, ca, tlsVerify, env = {}, certsFolders: folders = certsFolders(env) } = sources;
   const found = certificatesFor(host, folders);
@@ -41,7 +44,8 @@ export function trustOf(sources: TrustSources, warn: (text: string) => void): Tr
 }
 
 /**
- * The folders that docker (rootful, rootless) and podman look in, the user's own first. On macOS and Windows that of Docker Desktop:
+ * The folders that docker (rootful, rootless) and podman look in, the user's own first. On macOS and Windows that of
+ * Docker Desktop:
  * https://docs.docker.com/desktop/troubleshoot-and-support/faqs/macfaqs/#how-do-i-add-custom-ca-certificates
  */
 export function certsFolders(env: NodeJS.ProcessEnv, system: System = process.platform): string[] {
@@ -63,13 +67,16 @@ export function certsFolders(env: NodeJS.ProcessEnv, system: System = process.pl
   ];
 }
 
-/** The folder of a host: a Windows name has no colon, and docker leaves it out. moby, registry/registry.go, cleanPath. */
+/**
+ * The folder of a host: a Windows name has no colon, and docker leaves it out. moby, registry/registry.go, cleanPath.
+ */
 export const certsFolderOf = (host: string, system: System = process.platform): string =>
   system === 'win32' ? host.replaceAll(':', '') : host;
 
 /**
- * The certificates for a host as an image reference names it (`registry.example.com:5000`). Authorities of all folders count, the first
- * client certificate is used. Throws Error for a client certificate without its key, or a key without its certificate, as docker does.
+ * The certificates for a host as an image reference names it (`registry.example.com:5000`). Authorities of all folders
+ * count, the first client certificate is used. Throws Error for a client certificate without its key, or a key without
+ * its certificate, as docker does.
  */
 export function certificatesFor(host: string, folders: readonly string[]): HostCertificates {
   const names = isDockerHub(host) ? [DOCKER_HUB, host.toLowerCase()] : [host.toLowerCase()];

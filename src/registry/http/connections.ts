@@ -1,4 +1,7 @@
-/** The connections to a registry: undici's agents, with the certificates, proxies and the care for early answers that pushes need. */
+/**
+ * The connections to a registry: undici's agents, with the certificates, proxies and the care for early answers that
+ * pushes need.
+ */
 
 import type { LookupFunction } from 'node:net';
 import { Agent, buildConnector, type Dispatcher, Pool, ProxyAgent } from 'undici';
@@ -9,7 +12,10 @@ import type { Proxies, ProxyServer } from './proxies.ts';
 import type { Trust } from './trust.ts';
 import { guardedLookup } from './url-policy.ts';
 
-/** Connections are kept this long between requests: as servers commonly do (nginx 75 s, Node 5 s), less where they announce it. */
+/**
+ * Connections are kept this long between requests: as servers commonly do (nginx 75 s, Node 5 s), less where they
+ * announce it.
+ */
 const KEEP_ALIVE_MS = 4_000;
 
 export interface ConnectionsOptions {
@@ -55,8 +61,9 @@ export class Connections {
   }
 
   /**
-   * A connection for a request to `url`, once fewer than the most allowed are in use. Throws Error for a proxy variable that can't be
-   * read, or the reason of the signal. `fresh`: one that no request has used, where the registry is reached directly.
+   * A connection for a request to `url`, once fewer than the most allowed are in use. Throws Error for a proxy variable
+   * that can't be read, or the reason of the signal. `fresh`: one that no request has used, where the registry is
+   * reached directly.
    */
   async take(url: URL, signal: AbortSignal, fresh = false): Promise<Lease> {
     const { proxies, perOrigin, isOwn } = this.#options;
@@ -142,8 +149,8 @@ function withUser({ address, username, password }: ProxyServer): string {
 }
 
 /**
- * How many requests to one origin are under way. undici's own limit would do, but a request that waits for a connection must not be
- * ended by the time limit that is for making one.
+ * How many requests to one origin are under way. undici's own limit would do, but a request that waits for a connection
+ * must not be ended by the time limit that is for making one.
  */
 class Slots {
   #free: number;
@@ -153,7 +160,7 @@ class Slots {
     this.#free = count;
   }
 
-  /** Resolves with the function that gives the slot back. Rejects with the signal's reason. */
+  /** Resolves with the function that frees the slot. Rejects with the signal's reason. */
   async take(signal: AbortSignal): Promise<() => void> {
     signal.throwIfAborted();
     if (this.#free > 0) this.#free -= 1;
@@ -162,7 +169,7 @@ class Slots {
       this.#waiting.push(resolve);
       await untilAborted(promise, signal).catch((error: unknown) => {
         const at = this.#waiting.indexOf(resolve);
-        // It was this one's turn just when it was cancelled.
+        // The slot was handed over just when the request was cancelled.
         if (at < 0) this.#release();
         else this.#waiting.splice(at, 1);
         throw error;

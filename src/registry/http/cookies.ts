@@ -1,4 +1,7 @@
-/** The cookies of one upload session: load balancers pin a session to the replica that has it. RFC 6265, the part that this needs. */
+/**
+ * The cookies of one upload session: load balancers pin a session to the replica that has it. RFC 6265, the part that
+ * this needs.
+ */
 
 /** More than any load balancer sets; an answer must not fill memory or make the next request too large. */
 const MOST_COOKIES = 20;

@@ -4,14 +4,14 @@
 export interface Timeouts {
   /** Until there is a connection, TLS and proxy included. */
   readonly connect: number;
-  /** While sending: between two pieces of the body that the connection takes. */
+  /** While sending: between two parts of the body that the connection takes. */
   readonly send: number;
   /** From the last byte sent to the first of the answer. */
   readonly header: number;
-  /** While receiving: between two pieces of the answer. */
+  /** While receiving: between two parts of the answer. */
   readonly idle: number;
   /** From start to end, whatever happens in between. */
-  readonly whole: number;
+  readonly total: number;
 }
 
 /** A connection takes up to three round trips; this leaves room for a lost SYN (1, 3 and 7 s) on the way. */
@@ -20,14 +20,17 @@ const CONNECT_MS = 15_000;
 /** The kernel hides a stall behind megabytes of buffer; after two minutes without room for more the path is dead. */
 const SEND_MS = 120_000;
 
-/** More than the 100 s after which Cloudflare answers 524 in the server's place: that answer says more than our own time-out. */
+/**
+ * More than the 100 s after which Cloudflare answers 524 in the server's place: that answer says more than our own
+ * time-out.
+ */
 const HEADER_MS = 130_000;
 
 /** Answers are small; one that stops in the middle for this long does not go on. */
 const IDLE_MS = 60_000;
 
 /** What a request of any size may take besides sending its body. */
-const WHOLE_BASE_MS = 10 * 60_000;
+const TOTAL_BASE_MS = 10 * 60_000;
 
 /** The slowest uplink that is worth waiting for: 32 KiB/s (a chunk of 95 MB then has 48 minutes). */
 const SLOWEST_BYTES_PER_MS = 32.768;
@@ -38,15 +41,15 @@ export const defaultTimeouts = (bytes: number): Timeouts => ({
   send: SEND_MS,
   header: HEADER_MS,
   idle: IDLE_MS,
-  whole: WHOLE_BASE_MS + bytes / SLOWEST_BYTES_PER_MS,
+  total: TOTAL_BASE_MS + bytes / SLOWEST_BYTES_PER_MS,
 });
 
-const WORDS: Readonly<Record<keyof Timeouts, string>> = {
+const REASONS: Readonly<Record<keyof Timeouts, string>> = {
   connect: 'no connection',
   send: 'the connection took no more bytes',
   header: 'no answer',
   idle: 'the answer stopped in the middle',
-  whole: 'the request was not through',
+  total: 'the request was not through',
 };
 
 /** Why a request was ended by its deadline. */
@@ -55,7 +58,7 @@ export class TimeoutError extends Error {
   readonly phase: keyof Timeouts;
 
   constructor(phase: keyof Timeouts, ms: number) {
-    super(`${WORDS[phase]} within ${ms >= 1000 ? `${Math.round(ms / 1000)} s` : `${ms} ms`}`);
+    super(`${REASONS[phase]} within ${ms >= 1000 ? `${Math.round(ms / 1000)} s` : `${ms} ms`}`);
     this.phase = phase;
   }
 }
@@ -69,7 +72,7 @@ export interface Abortable {
 export class Deadline {
   readonly #timeouts: Timeouts;
   readonly #request: Abortable;
-  readonly #whole: NodeJS.Timeout;
+  readonly #total: NodeJS.Timeout;
   #phase: keyof Timeouts | undefined;
   #timer: NodeJS.Timeout | undefined;
   #isDone = false;
@@ -78,7 +81,7 @@ export class Deadline {
   constructor(timeouts: Timeouts, request: Abortable) {
     this.#timeouts = timeouts;
     this.#request = request;
-    this.#whole = this.#start('whole');
+    this.#total = this.#start('total');
   }
 
   /** A phase begins, or goes on: its time starts anew. */
@@ -103,7 +106,7 @@ export class Deadline {
   done(): void {
     this.#isDone = true;
     clearTimeout(this.#timer);
-    clearTimeout(this.#whole);
+    clearTimeout(this.#total);
   }
 
   #start(phase: keyof Timeouts): NodeJS.Timeout {

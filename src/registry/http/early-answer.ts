@@ -9,19 +9,19 @@ const LATE_ANSWER_MS = 2_000;
 /** A pool whose sockets hold a write error back: see holdWriteErrors. */
 export function holdingWriteErrors(pool: Pool.Options): Pool.Options {
   const connect = typeof pool.connect === 'function' ? pool.connect : buildConnector({ ...pool.connect });
-  const patient: buildConnector.connector = (options, callback) =>
+  const holding: buildConnector.connector = (options, callback) =>
     connect(options, (...[error, socket]) => {
       if (error !== null) return callback(error, null);
       holdWriteErrors(socket);
       callback(null, socket);
     });
-  return { ...pool, connect: patient };
+  return { ...pool, connect: holding };
 }
 
 /**
- * A server that refuses a body (413) answers at once and closes while we are still writing. Our next write then fails with
- * EPIPE or ECONNRESET, and Node.js destroys the socket, with the answer unread in the kernel's buffer. So a write error is held back
- * until the reading side has come to its end too, which is moments later, or for LATE_ANSWER_MS.
+ * A server that refuses a body (413) answers at once and closes while we are still writing. Our next write then fails
+ * with EPIPE or ECONNRESET, and Node.js destroys the socket, with the answer unread in the kernel's buffer. So a write
+ * error is held back until the reading side has come to its end too, which is moments later, or for LATE_ANSWER_MS.
  */
 function holdWriteErrors(socket: Socket): void {
   const write = socket._write;

@@ -1,12 +1,16 @@
 /**
- * Connections that are opened before a request needs them. A TCP and TLS handshake costs two round trips; opened together and ahead of
- * time, nobody waits for them. undici opens a connection with the first request on it only, so this stands in for its connector.
+ * Connections that are opened before a request needs them. A TCP and TLS handshake costs two round trips; opened
+ * together and ahead of time, no request waits for them. undici opens a connection with the first request on it only,
+ * so this stands in for its connector.
  */
 
 import type { Socket } from 'node:net';
 import type { buildConnector } from 'undici';
 
-/** Middleboxes forget connections without traffic after minutes, some load balancers answer 408 after 10 s: see `#watch`. */
+/**
+ * Middleboxes forget connections without traffic after minutes, some load balancers answer 408 after 10 s: see
+ * `#watch`.
+ */
 const UNUSED_MS = 30_000;
 
 type Callback = Parameters<buildConnector.connector>[1];
@@ -27,7 +31,10 @@ export class EarlyConnections {
     this.#connect = connect;
   }
 
-  /** Starts to open `count` connections to an origin. Never throws: a request that finds none opens its own and reports why not. */
+  /**
+   * Starts to open `count` connections to an origin. Never throws: a request that finds none opens its own and reports
+   * why not.
+   */
   open(origin: URL, count: number): void {
     const { protocol, port, host, hostname } = origin;
     const options = { protocol, port, host, hostname: hostname.replace(/^\[(.*)\]$/, '$1') };
@@ -85,7 +92,9 @@ export class EarlyConnections {
     });
   }
 
-  /** A connection on which something comes before a request (HAProxy's 408, a TLS alert, its end) is of no use any more. */
+  /**
+   * A connection on which something comes before a request (HAProxy's 408, a TLS alert, its end) is of no use any more.
+   */
   #watch(early: Early, socket: Socket, all: Set<Early>): void {
     const drop = (): void => {
       all.delete(early);
@@ -97,7 +106,8 @@ export class EarlyConnections {
     early.release = () => {
       clearTimeout(timer);
       socket.off('readable', drop).off('end', drop).off('close', drop).ref();
-      // An error that comes with the hand-over is undici's to see; until it listens, this keeps it from ending the process.
+      // An error that comes with the hand-over is undici's to see; until it listens, this keeps it from ending the
+      // process.
       setImmediate(() => socket.off('error', ignore));
       early.release = undefined;
     };

@@ -1,4 +1,4 @@
-/** The registry's own words: out of its JSON, or of the HTML page that a proxy put in its place. */
+/** What the registry says: out of its JSON, or of the HTML page that a proxy put in its place. */
 
 import { STATUS_CODES } from 'node:http';
 import { oneLine } from '../../common/printable.ts';
@@ -10,7 +10,10 @@ export interface RegistryCode {
   readonly detail?: unknown;
 }
 
-/** The codes in an error document; empty for anything else. Also takes the looser forms that token servers and proxies use. */
+/**
+ * The codes in an error document; empty for anything else. Also takes the looser forms that token servers and proxies
+ * use.
+ */
 export function registryCodes(body: string): RegistryCode[] {
   const parsed = parseObject(body);
   if (parsed === undefined) return [];
@@ -27,7 +30,10 @@ function parseObject(body: string): Record<string, unknown> | undefined {
   }
 }
 
-/** `{code, message}` of a registry, `{error, error_description}` of an OAuth server (RFC 6749, 5.2), `{details}` of Docker Hub. */
+/**
+ * `{code, message}` of a registry, `{error, error_description}` of an OAuth server (RFC 6749, 5.2), `{details}` of
+ * Docker Hub.
+ */
 function codeOf(entry: unknown): RegistryCode[] | undefined {
   if (typeof entry === 'string') return [{ code: '', message: oneLine(entry) }];
   if (typeof entry !== 'object' || entry === null) return undefined;
@@ -60,8 +66,8 @@ const SPECIFIED_CODES: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * An error document with nothing in it but specified codes and digests: what may be shown of the answer of a host that a registry
- * named. Empty when there is no such code.
+ * An error document with nothing in it but specified codes and digests: what may be shown of the answer of a host that
+ * a registry named. Empty when there is no such code.
  */
 export function withoutText(body: string): string {
   const errors = registryCodes(body)
@@ -78,7 +84,10 @@ const text = (value: unknown): string =>
 
 const ENTITIES: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>', quot: '"', '#39': "'", nbsp: ' ' };
 
-/** The first line of a page that says something: its title, else its first heading, else its first text. Empty for no text. */
+/**
+ * The first line of a page that says something: its title, else its first heading, else its first text. Empty for no
+ * text.
+ */
 export function firstLine(body: string): string {
   if (!/<[a-z!/]/i.test(body)) return oneLine(body.trim().split(/[\r\n]/, 1)[0] ?? '');
   const page = body.replace(/<(script|style)\b[\s\S]*?(<\/\1\s*>|$)/gi, ' ');

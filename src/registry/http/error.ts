@@ -1,13 +1,16 @@
-/** What went wrong between us and a registry, as a value: what was tried, what the other side said, what to do about it. */
+/**
+ * What went wrong between us and a registry, as a value: what was tried, what the other side said, what to do about it.
+ */
 import { type RegistryCode, readableReason, registryCodes } from './error-body.ts';
 import { isRateLimit } from './rate-limit.ts';
 import { safeUrl } from './url-policy.ts';
 
 /**
- * Where an error comes from. `auth`: no or wrong credentials; `denied`: known and not allowed; `tls`, `dns`: the host is not what it
- * should be; `timeout`, `refused`, `reset`: the network; `proxy`: the proxy on the way; `protocol`: an answer that is not HTTP or not
- * what the specification asks for; `unsafe`: an address that must not be followed; `status`: any other status; `cancelled`: by our
- * own signal; `body`: the bytes to send could not be read; `limited`: too many requests, taken later.
+ * Where an error comes from. `auth`: no or wrong credentials; `denied`: known and not allowed; `tls`, `dns`: the host
+ * is not what it should be; `timeout`, `refused`, `reset`: the network; `proxy`: the proxy on the way; `protocol`: an
+ * answer that is not HTTP or not what the specification asks for; `unsafe`: an address that must not be followed;
+ * `status`: any other status; `cancelled`: by our own signal; `body`: the bytes to send could not be read; `limited`:
+ * too many requests, taken later.
  */
 export type ErrorKind =
   | 'auth'
@@ -125,7 +128,9 @@ const LIMIT_REMEDY = 'the registry limits how many requests it takes: push less 
 
 const STATUS_KINDS: Readonly<Record<number, ErrorKind>> = { 401: 'auth', 403: 'denied', 407: 'proxy' };
 
-/** Converts an answer into an error with the registry's own words; reads (the first 2 KiB of) its body. Never rejects. */
+/**
+ * Converts an answer into an error with the registry's own words; reads (the first 2 KiB of) its body. Never rejects.
+ */
 export async function errorOf(response: FailedResponse, context: ErrorContext): Promise<RegistryError> {
   const body = await response.excerpt(EXCERPT_BYTES);
   const codes = registryCodes(body);
@@ -149,9 +154,9 @@ export async function errorOf(response: FailedResponse, context: ErrorContext): 
 /** What a status code alone says about trying again. */
 
 /**
- * 408, 425, 429, 500, 502, 503, 504 of RFC 9110, 8470 and 6585; 520-527 and 530 are Cloudflare's for "the origin did not answer as it
- * should" (530: a registry behind its tunnel that is away).
- * 501 and 505 are left out: they say that it never will.
+ * 408, 425, 429, 500, 502, 503, 504 of RFC 9110, 8470 and 6585; 520-527 and 530 are Cloudflare's for "the origin did
+ * not answer as it should" (530: a registry behind its tunnel that is away). 501 and 505 are left out: they say that it
+ * never will.
  */
 const TRANSIENT: ReadonlySet<number> = new Set([
   408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 526, 527, 530,

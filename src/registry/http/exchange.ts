@@ -7,7 +7,7 @@ import { Deadline, type Timeouts } from './deadline.ts';
 import { type Attempt, abortedOf, bodyError, brokenOff, cancelledError } from './network-error.ts';
 import { AnswerBody } from './response.ts';
 
-/** The bytes of a body. A stream that uses its buffers again learns when the connection has taken a piece. */
+/** The bytes of a body. A stream that uses its buffers again hears when the connection has taken a buffer. */
 export type BodySource = Readable & { recycle?(piece: Buffer): void };
 
 /** Bytes in memory, or as many bytes as `size` from what is opened anew for each try. */
@@ -29,7 +29,10 @@ export interface RawRequest extends Attempt {
 export const bodySize = (body: RequestBody | undefined): number =>
   body === undefined ? 0 : body instanceof Uint8Array ? body.byteLength : body.size;
 
-/** Sends a request and resolves with the head of its answer, whatever its status. Throws RegistryError for everything else. */
+/**
+ * Sends a request and resolves with the head of its answer, whatever its status. Throws RegistryError for everything
+ * else.
+ */
 export async function exchange(dispatcher: Dispatcher, request: RawRequest): Promise<Answer> {
   try {
     return await send(dispatcher, request);
@@ -40,7 +43,8 @@ export async function exchange(dispatcher: Dispatcher, request: RawRequest): Pro
 }
 
 async function send(dispatcher: Dispatcher, request: RawRequest): Promise<Answer> {
-  // undici takes a connection back one turn of the event loop after its last answer; asked before that, it opens another one.
+  // undici takes a connection back one turn of the event loop after its last answer; asked before that, it opens
+  // another one.
   await nextTurn();
   const { url, method, headers, signals, timeouts, onOver } = request;
   const aborted = abortedOf(signals);
@@ -52,7 +56,8 @@ async function send(dispatcher: Dispatcher, request: RawRequest): Promise<Answer
       origin: url.origin,
       path: `${url.pathname}${url.search}`,
       method: method as Dispatcher.HttpMethod,
-      // undici would close the connection after each HEAD, for servers that send a body nevertheless; those bytes end a connection too.
+      // undici would close the connection after each HEAD, for servers that send a body nevertheless; those bytes end a
+      // connection too.
       reset: request.closes ?? false,
       headers,
       // undici takes iterables, its types do not.
@@ -75,20 +80,26 @@ function openBody(request: RawRequest): Buffer | SentStream | null {
   }
 }
 
-/** The pieces of a stream for undici. Not the stream itself: it would destroy it with the network's error, which must not look like the stream's. */
+/**
+ * The buffers of a stream for undici. Not the stream itself: it would destroy it with the network's error, which must
+ * not look like the stream's.
+ */
 class SentStream {
   /** The stream's own error, if that is what ended the request. */
   failure: Error | undefined;
   readonly #source: BodySource;
 
   constructor(source: BodySource) {
-    // A counter of the pieces listens to `data`, which would start the stream before there is a connection.
+    // A counter of the bytes listens to `data`, which would start the stream before there is a connection.
     this.#source = source.pause().on('error', (error) => {
       this.failure ??= error;
     });
   }
 
-  /** undici asks for the next piece when the connection has taken the last one to its end, if that filled the connection's buffer. */
+  /**
+   * undici asks for the next buffer when the connection has taken all of the last one, if that filled the connection's
+   * buffer.
+   */
   async *[Symbol.asyncIterator](): AsyncGenerator<Buffer> {
     const source = this.#source;
     for await (const piece of source as AsyncIterable<Buffer>) {
@@ -106,7 +117,10 @@ class SentStream {
 /** Bytes from which on a write to a socket makes its writer wait. */
 const SOCKET_BUFFER = getDefaultHighWaterMark(false);
 
-/** undici's handler of one request: how far the request has come, the head of its answer, and what ends it before its time. */
+/**
+ * undici's handler of one request: how far the request has come, the head of its answer, and what ends it before its
+ * time.
+ */
 
 /** The head of an answer, its body still on the way. */
 export interface Answer {
@@ -152,7 +166,10 @@ export class AnswerHandler implements Dispatcher.DispatchHandler {
     return this.#head.promise;
   }
 
-  /** Ends the request at once. undici can't be told before there is a connection: then it hears of it in `onRequestStart`. */
+  /**
+   * Ends the request at once. undici can't be told before there is a connection: then it hears of it in
+   * `onRequestStart`.
+   */
   abort(reason: unknown): void {
     this.#fail(reason);
     this.#controller?.abort(reason as Error);

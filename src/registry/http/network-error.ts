@@ -1,4 +1,4 @@
-/** What the network did to a request, told by the error that Node.js or undici raised. */
+/** What the network did to a request, read from the error that Node.js or undici raised. */
 import { TimeoutError } from './deadline.ts';
 import { type ErrorKind, RegistryError } from './error.ts';
 import { UNSAFE_ADDRESS } from './url-policy.ts';
@@ -12,7 +12,7 @@ export interface Attempt {
   readonly proxy?: string | undefined;
 }
 
-/** These fields and no others: the argument may be the whole request, credentials and all. */
+/** These fields and no others: the argument may be the complete request, credentials and all. */
 const named = ({ method, url, step }: Attempt): Attempt => ({ method, url, step });
 
 interface Diagnosis {
@@ -110,8 +110,8 @@ const UNTRUSTED: ReadonlySet<string> = new Set([
 const NO_TLS: ReadonlySet<string> = new Set(['ERR_SSL_WRONG_VERSION_NUMBER', 'ERR_SSL_PACKET_LENGTH_TOO_LONG']);
 
 /**
- * Whether the host of this error does speak TLS, and only its certificate or version is in the way, or it closed the connection after
- * the handshake (undici reports that in its own code), as servers do that miss a client certificate.
+ * Whether the host of this error does speak TLS, and only its certificate or version is in the way, or it closed the
+ * connection after the handshake (undici reports that in its own code), as servers do that miss a client certificate.
  */
 export function speaksTls(error: unknown): boolean {
   if (!(error instanceof RegistryError)) return false;
@@ -122,7 +122,9 @@ export function speaksTls(error: unknown): boolean {
 /** OpenSSL's verification results (X509_V_ERR_*), Node's own ERR_TLS_* and ERR_SSL_*, and the old EPROTO. */
 const TLS_CODE = /^(ERR_SSL_|ERR_TLS_|CERT_|CRL_|EPROTO$|HOSTNAME_MISMATCH$|INVALID_(CA|PURPOSE)$|UNABLE_TO_)/;
 
-/** Alerts of a server that asked for a client certificate and got none, or one that it does not know (RFC 8446, 6.2). */
+/**
+ * Alerts of a server that asked for a client certificate and got none, or one that it does not know (RFC 8446, 6.2).
+ */
 const WANTS_CERTIFICATE =
   /ALERT_(CERTIFICATE_REQUIRED|BAD_CERTIFICATE|CERTIFICATE_UNKNOWN|UNKNOWN_CA|HANDSHAKE_FAILURE|ACCESS_DENIED)$/;
 
@@ -151,8 +153,8 @@ function tlsTrouble(code: string, error: CodedError, url: URL): Diagnosis | unde
 const PROXY_REMEDY = 'check HTTPS_PROXY, HTTP_PROXY and NO_PROXY';
 
 /**
- * undici puts the proxy's refusal into words only. A connection that could not be made is the proxy's failure whenever there is a
- * proxy: a host behind it that does not answer is a refusal by status.
+ * undici reports the proxy's refusal in the message only. A connection that could not be made is the proxy's failure
+ * whenever there is a proxy: a host behind it that does not answer is a refusal by status.
  */
 function proxyTrouble(code: string, error: CodedError, proxy: string | undefined): Diagnosis | undefined {
   const refused = /Proxy response \((\d+)\)|Proxy Authentication Required \((\d+)\)/.exec(error.message);
@@ -198,7 +200,10 @@ const UNREACHABLE: ReadonlySet<string> = new Set([
   'ENETDOWN',
 ]);
 
-/** A connection that was there and is gone; UND_ERR_SOCKET is undici's "other side closed", also of a kept connection just as it was used. */
+/**
+ * A connection that was there and is gone; UND_ERR_SOCKET is undici's "other side closed", also of a kept connection
+ * just as it was used.
+ */
 const BROKEN: ReadonlySet<string> = new Set([
   'ECONNRESET',
   'ECONNABORTED',

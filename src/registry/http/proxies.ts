@@ -13,7 +13,9 @@ export interface ProxyServer {
   readonly secrets: readonly string[];
 }
 
-/** The variables of an environment. They are read when a URL needs them: one that no request needs may hold anything. */
+/**
+ * The variables of an environment. They are read when a URL needs them: one that no request needs may hold anything.
+ */
 export class Proxies {
   readonly #env: NodeJS.ProcessEnv;
   readonly #read = new Map<string, ProxyServer>();
@@ -23,8 +25,9 @@ export class Proxies {
   }
 
   /**
-   * The proxy for a URL; undefined when it is reached directly. HTTP_PROXY is for plain HTTP alone, and this machine is never behind a
-   * proxy (golang.org/x/net/http/httpproxy). Throws Error, naming the variable, for an address that can't be read.
+   * The proxy for a URL; undefined when it is reached directly. HTTP_PROXY is for plain HTTP alone, and this machine is
+   * never behind a proxy (golang.org/x/net/http/httpproxy). Throws Error, naming the variable, for an address that
+   * can't be read.
    */
   for(url: URL): ProxyServer | undefined {
     const names = url.protocol === 'https:' ? ['https_proxy', 'HTTPS_PROXY'] : ['http_proxy', 'HTTP_PROXY'];
@@ -80,8 +83,9 @@ function decoded(text: string): string {
 }
 
 /**
- * Whether NO_PROXY names a URL's host. Its entries, separated by commas or spaces: `*`; a name, which stands for its subdomains too;
- * `.name` and `*.name` for subdomains only; an address; a range (10.0.0.0/8, fd00::/8); each but the ranges perhaps with a port.
+ * Whether NO_PROXY names a URL's host. Its entries, separated by commas or spaces: `*`; a name, which stands for its
+ * subdomains too; `.name` and `*.name` for subdomains only; an address; a range (10.0.0.0/8, fd00::/8); each but the
+ * ranges perhaps with a port.
  */
 function isExcepted(url: URL, noProxy: string): boolean {
   const host = url.hostname

@@ -36,8 +36,9 @@ function isUsedUp(headers: Readonly<Record<string, string>>): boolean {
 const LEAST_EPOCH_SECONDS = 1_000_000_000;
 
 /**
- * How long the registry asks to be left alone, ms; undefined when it does not say. Retry-After (RFC 9110, 10.2.3: seconds or a
- * date), else the reset of its rate limit. Dates are compared with the answer's own Date header: our clock may be wrong.
+ * How long the registry asks to be left alone, ms; undefined when it does not say. Retry-After (RFC 9110, 10.2.3:
+ * seconds or a date), else the reset of its rate limit. Dates are compared with the answer's own Date header: our clock
+ * may be wrong.
  */
 export function askedWait(headers: Readonly<Record<string, string>> | undefined): number | undefined {
   if (headers === undefined) return undefined;

@@ -20,7 +20,10 @@ export function unsafeRedirect(request: Attempt, kind: 'unsafe' | 'protocol', re
   return new RegistryError({ kind, method, url, step, reason, remedy, temporary: false });
 }
 
-/** The same request to another place. What was meant for the one origin does not go to another. Throws RegistryError for an unsafe place. */
+/**
+ * The same request to another place. What was meant for the one origin does not go to another. Throws RegistryError for
+ * an unsafe place.
+ */
 export function redirected<R extends Redirectable>(request: R, location: string): R {
   const target = URL.canParse(location, request.url.href) ? new URL(location, request.url) : undefined;
   if (target === undefined) throw unsafeRedirect(request, 'protocol', 'was redirected to what is no URL');
@@ -33,9 +36,9 @@ export function redirected<R extends Redirectable>(request: R, location: string)
 }
 
 /**
- * Where an answer redirects to; undefined when it does not. 307 and 308 keep method and body (RFC 9110, 15.4), as docker and skopeo
- * follow them. Throws RegistryError for 301, 302 and 303 to a request with another method than GET and HEAD: clients turn that into a
- * GET, which would push nothing.
+ * Where an answer redirects to; undefined when it does not. 307 and 308 keep method and body (RFC 9110, 15.4), as
+ * docker and skopeo follow them. Throws RegistryError for 301, 302 and 303 to a request with another method than GET
+ * and HEAD: clients turn that into a GET, which would push nothing.
  */
 export function redirectOf(response: RegistryResponse, request: Attempt): string | undefined {
   const { status, method, headers } = response;

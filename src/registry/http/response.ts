@@ -26,8 +26,8 @@ export interface ResponseInit {
   /** What to do about a 401 or 403, as far as the transport knows. */
   remedy?(): string | undefined;
   /**
-   * How much of the body may be shown: a registry that names another host must not have us print what that answers, which may be a
-   * service that only this machine can reach. Default: all.
+   * How much of the body may be shown: a registry that names another host must not have us print what that answers,
+   * which may be a service that only this machine can reach. Default: all.
    */
   readonly shown?: 'all' | 'codes' | undefined;
 }
@@ -60,7 +60,10 @@ export class RegistryResponse {
     return value === undefined ? [] : typeof value === 'string' ? [value] : value;
   }
 
-  /** The body, at most `limit` bytes of it. Throws RegistryError: `protocol` when it is longer, network kinds when it breaks off. */
+  /**
+   * The body, at most `limit` bytes of it. Throws RegistryError: `protocol` when it is longer, network kinds when it
+   * breaks off.
+   */
   async bytes(limit: number): Promise<Buffer> {
     const { body, signals } = this.#init;
     await body.until(limit);
@@ -90,7 +93,10 @@ export class RegistryResponse {
     return (await this.bytes(limit)).toString('utf8');
   }
 
-  /** The first `limit` bytes of the body as text without known secrets, as far as they may be shown: what came, also when it breaks off. Never rejects. */
+  /**
+   * The first `limit` bytes of the body as text without known secrets, as far as they may be shown: what came, also
+   * when it breaks off. Never rejects.
+   */
   async excerpt(limit: number): Promise<string> {
     await this.discard();
     const { body, mask, shown } = this.#init;
@@ -120,7 +126,10 @@ function firstValues(headers: ResponseInit['headers']): ResponseHeaders {
   return first;
 }
 
-/** The body of an answer while it comes. Answers are small documents: what came is kept until it is read, and a stream is not needed. */
+/**
+ * The body of an answer while it comes. Answers are small documents: what came is kept until it is read, and a stream
+ * is not needed.
+ */
 
 /** This much may come before it is read. */
 const UNREAD_BYTES = 64 * 1024;
@@ -184,7 +193,7 @@ export class AnswerBody {
     if (!this.#isOver) this.#flow.abort(new Error('the rest of the answer was not wanted'));
   }
 
-  /** A piece has come. */
+  /** A part of the body has come. */
   take(piece: Buffer): void {
     this.#pieces.push(piece);
     this.#length += piece.length;
@@ -193,13 +202,13 @@ export class AnswerBody {
     this.#wake();
   }
 
-  /** All pieces have come. */
+  /** The body is complete. */
   end(): void {
     this.#isOver = true;
     this.#wake();
   }
 
-  /** No more pieces will come, and some are missing. */
+  /** No more will come, and some is missing. */
   fail(error: unknown): void {
     this.#failure = error;
     this.end();
@@ -211,7 +220,10 @@ export class AnswerBody {
   }
 }
 
-/** `Warning: 299 - "text"`, which a registry may send with any answer. distribution-spec, section Warnings; RFC 7234, 5.5. */
+/**
+ * `Warning: 299 - "text"`, which a registry may send with any answer. distribution-spec, section Warnings; RFC 7234,
+ * 5.5.
+ */
 
 const WARNING = /(?:^|,)\s*299\s+\S+\s+"((?:[^"\\]|\\.)*)"/g;
 

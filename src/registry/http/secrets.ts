@@ -1,4 +1,7 @@
-/** The secrets of one registry: announced once each, so that they are masked wherever the log goes, and cut out of what a server echoes. */
+/**
+ * The secrets of one registry: announced once each, so that they are masked wherever the log goes, and cut out of what
+ * a server echoes.
+ */
 
 /** A shorter secret would be cut out of words that only look like it. */
 const SHORTEST_TO_CUT = 4;

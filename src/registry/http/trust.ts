@@ -1,4 +1,7 @@
-/** Whom TLS connections trust and what they show: the system's authorities, the input ca-file, Docker's and Podman's certs.d. */
+/**
+ * Whom TLS connections trust and what they show: the system's authorities, the input ca-file, Docker's and Podman's
+ * certs.d.
+ */
 
 import { X509Certificate } from 'node:crypto';
 import { getCACertificates, type SecureContextOptions } from 'node:tls';
@@ -19,7 +22,10 @@ export interface TrustOptions {
   readonly verify?: boolean | undefined;
 }
 
-/** Returns what every TLS connection is made with. Called by the first of them: plain HTTP never reads the system's store. */
+/**
+ * Returns what every TLS connection is made with. Called by the first of them: plain HTTP never reads the system's
+ * store.
+ */
 export type Trust = () => SecureContextOptions & { readonly rejectUnauthorized: boolean };
 
 /** The trust of all TLS connections of one registry. */
@@ -39,7 +45,10 @@ export const trustedRoots = (own: readonly string[]): string[] => [
 /** The largest file of certificates that is read: the authorities of a system have 220 KB. Bytes. */
 export const MAX_CERTIFICATES_BYTES = 16 * 2 ** 20;
 
-/** The certificates of a file, in PEM: several of them in PEM, or one in DER. Throws Error when there is none, or one that can't be read. */
+/**
+ * The certificates of a file, in PEM: several of them in PEM, or one in DER. Throws Error when there is none, or one
+ * that can't be read.
+ */
 export function certificatesIn(file: string | Uint8Array): string[] {
   const bytes = typeof file === 'string' ? Buffer.from(file) : Buffer.from(file);
   const pems = bytes.toString('latin1').match(PEM) ?? [];

@@ -9,8 +9,8 @@ LOOPBACK.addAddress('0.0.0.0', 'ipv4');
 LOOPBACK.addAddress('::', 'ipv6');
 
 /**
- * Link-local ranges, and the other addresses of instance metadata services: there lie a machine's own credentials. IPv4 rules are for
- * IPv4-mapped IPv6 addresses too.
+ * Link-local ranges, and the other addresses of instance metadata services: there lie a machine's own credentials. IPv4
+ * rules are for IPv4-mapped IPv6 addresses too.
  */
 const LINK_LOCAL = new BlockList();
 LINK_LOCAL.addSubnet('169.254.0.0', 16, 'ipv4');
@@ -27,7 +27,10 @@ function listed(list: BlockList, host: string): boolean {
   return family !== 0 && list.check(host, family === 4 ? 'ipv4' : 'ipv6');
 }
 
-/** Whether a URL's host is this machine: 127.0.0.0/8, ::1, localhost (RFC 6761, 6.3), and the unspecified addresses that reach it. */
+/**
+ * Whether a URL's host is this machine: 127.0.0.0/8, ::1, localhost (RFC 6761, 6.3), and the unspecified addresses that
+ * reach it.
+ */
 export function isLoopback(url: URL): boolean {
   const host = bareHost(url);
   return host === 'localhost' || host.endsWith('.localhost') || listed(LOOPBACK, host);
@@ -39,7 +42,9 @@ export const isLinkLocal = (url: URL): boolean => listed(LINK_LOCAL, bareHost(ur
 /** The code of the error for a name that leads to a link-local address. */
 export const UNSAFE_ADDRESS = 'ERR_UNSAFE_ADDRESS';
 
-/** `dns.lookup` for hosts that a registry named: a name may lead to a link-local address as well as the address itself. */
+/**
+ * `dns.lookup` for hosts that a registry named: a name may lead to a link-local address as well as the address itself.
+ */
 export const guardedLookup: LookupFunction = (hostname, options, callback) =>
   lookup(hostname, { ...options, all: true }, (error, found) => {
     const addresses = error === null ? found : [];
@@ -62,9 +67,9 @@ export function sameSite(one: URL, other: URL): boolean {
 }
 
 /**
- * Why an address that a registry named (Location, redirect, token realm) must not be followed; undefined when it may.
- * A registry, or anyone who can change its answers, could else have us send image bytes or credentials in the clear, or make
- * requests in our name to services that only this machine can reach.
+ * Why an address that a registry named (Location, redirect, token realm) must not be followed; undefined when it may. A
+ * registry, or anyone who can change its answers, could else have us send image bytes or credentials in the clear, or
+ * make requests in our name to services that only this machine can reach.
  */
 export function unsafeTarget(registry: URL, target: URL): string | undefined {
   if (target.protocol !== 'https:' && target.protocol !== 'http:') return `has the scheme ${target.protocol}`;
@@ -76,7 +81,7 @@ export function unsafeTarget(registry: URL, target: URL): string | undefined {
   return undefined;
 }
 
-/** Query values that say something and give nothing away. All others may be signatures, states or tokens. */
+/** Query values that are of use in a log and hold no secret. All others may be signatures, states or tokens. */
 const HARMLESS: ReadonlySet<string> = new Set([
   'digest',
   'mount',

@@ -2,7 +2,7 @@
 import type { ByteRange, ReadableBlob } from '../../blob/blob.ts';
 import type { Digest } from '../../oci/types.ts';
 import type { HostContext } from '../host/context.ts';
-import type { RegistryRequest } from '../host/transport.ts';
+import type { RegistryRequest } from '../host/request.ts';
 import type { CookieJar } from '../http/cookies.ts';
 import { defaultTimeouts, type Timeouts } from '../http/deadline.ts';
 import { errorOf } from '../http/error.ts';
@@ -198,7 +198,7 @@ export class Session {
 function closingTimeouts(sending: number, size: number): Partial<Timeouts> {
   const usual = defaultTimeouts(sending);
   const reading = size / CLOSING_BYTES_PER_MS;
-  return { header: usual.header + reading, whole: usual.whole + reading };
+  return { header: usual.header + reading, total: usual.total + reading };
 }
 
 /** Where an upload goes on. distribution-spec, section "Pushing blobs": Location may be relative, may carry a query, may change. */

@@ -105,10 +105,12 @@ async function checkExists(upload: BlobUpload): Promise<State> {
   const { identity } = upload.body;
   if (identity !== undefined && !upload.asked) {
     upload.asked = true;
+    // The HEAD goes first: its answer tells the scheme and the challenge.
+    const asking = upload.exists(identity);
     const opening = opensWhileAsking(upload) ? openAhead(upload) : undefined;
     // Its failure counts only when the session is needed.
     opening?.catch(() => {});
-    const exists = await upload.exists(identity).catch(async (error: unknown) => {
+    const exists = await asking.catch(async (error: unknown) => {
       await opening?.catch(() => {});
       throw error;
     });

@@ -43,7 +43,7 @@ export class ArchiveFile {
   async open(options: ArchiveOptions): Promise<RandomFile> {
     const pipe = this.#piped ? undefined : await pipeAt(this.#path);
     if (pipe !== undefined) this.#piped = await this.#readPipe(pipe, options);
-    return this.#piped ? this.#piped.reopen() : this.#unpacked(await this.#openRegular(), options);
+    return this.#piped ? this.#piped.shared() : this.#unpacked(await this.#openRegular(), options);
   }
 
   async #openRegular(): Promise<RandomFile> {

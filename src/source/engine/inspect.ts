@@ -37,7 +37,7 @@ export interface InspectOptions extends CommandOptions {
 }
 
 /** An engine on a busy disk may take a minute. One that accepts connections and hangs never answers: that is what a daemon with a locked store does. */
-const ANSWER_MS = 120_000;
+export const ANSWER_MS = 120_000;
 
 /** Asks one engine for an image. Only the signal's abort is thrown; everything else that goes wrong is the answer. */
 export async function inspectImage(

@@ -57,12 +57,9 @@ async function splitPath(transport: Transport, rest: string): Promise<{ path: st
 async function filesAt(transport: Transport, path: string): Promise<(options: ArchiveOptions) => Promise<Files>> {
   const description = `${transport === 'oci' ? 'OCI layout' : 'archive'} ${path}`;
   const isStdin = transport !== 'oci' && path === '-';
-  const found = await stat(isStdin ? '/dev/stdin' : path).catch((error: NodeJS.ErrnoException) => {
-    const what = error.code === 'ENOENT' ? 'does not exist' : `can't be read: ${error.message}`;
-    throw new ImageError('Resolve', `the ${description} ${what}`, { remedy: 'check the path', cause: error });
-  });
-  if (found.isDirectory() !== (transport === 'oci')) {
-    const [is, instead] = found.isDirectory() ? ['a folder', `oci:${path}`] : ['a file', `oci-archive:${path}`];
+  const isFolder = !isStdin && (await isFolderAt(path, description));
+  if (isFolder !== (transport === 'oci')) {
+    const [is, instead] = isFolder ? ['a folder', `oci:${path}`] : ['a file', `oci-archive:${path}`];
     throw new ImageError('Resolve', `${path} is ${is}`, { remedy: `write ${instead}` });
   }
   if (transport === 'oci') return async () => new FolderFiles(path, description);
@@ -76,6 +73,14 @@ async function filesAt(transport: Transport, path: string): Promise<(options: Ar
       throw error;
     }
   };
+}
+
+async function isFolderAt(path: string, description: string): Promise<boolean> {
+  const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
+    const what = error.code === 'ENOENT' ? 'does not exist' : `can't be read: ${error.message}`;
+    throw new ImageError('Resolve', `the ${description} ${what}`, { remedy: 'check the path', cause: error });
+  });
+  return found.isDirectory();
 }
 
 /** A layout where there is one; docker's own list of images names only its engine's platform, and loses media types. */
