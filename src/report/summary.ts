@@ -34,7 +34,7 @@ function tagTable({ tags }: Metadata): string {
   return table(['tag', 'digest'], rows);
 }
 
-const FATE_WORDS = { uploaded: 'uploaded', exists: 'existed', mounted: 'mounted' } as const;
+const OUTCOMES = { uploaded: 'uploaded', exists: 'existed', mounted: 'mounted' } as const;
 
 /** The largest first: they are what a push takes its time for. */
 function blobTable(blobs: readonly NamedBlob[]): string {
@@ -65,8 +65,8 @@ const shortened = (step: string): string =>
   step.length > STEP_CHARACTERS ? `${step.slice(0, STEP_CHARACTERS - 1)}…` : step;
 
 function whatHappened({ what, fromCache, retries }: NamedBlob): string {
-  const words = `${FATE_WORDS[what]}${fromCache ? ' from the cache' : ''}`;
-  return retries > 0 ? `${words}, ${plural(retries, 'retry', 'retries')}` : words;
+  const text = `${OUTCOMES[what]}${fromCache ? ' from the cache' : ''}`;
+  return retries > 0 ? `${text}, ${plural(retries, 'retry', 'retries')}` : text;
 }
 
 /** A quantity by its parts, the parts in the order in which they are shown. */
