@@ -21,6 +21,7 @@ const tasks = [
   'release-notes',
   'try-archive',
   'units',
+  'pictures',
 ];
 
 const readJson = (path) => JSON.parse(readFileSync(join(root, path), 'utf8'));

@@ -144,7 +144,9 @@ describe('the summary', () => {
       seconds: 2.5,
     };
     const { summary = '' } = runPart('outputs', { ...PUSHED, metadata: { ...PUSHED.metadata, blobs: [blob] } });
-    expect(summary).toContain('| `layer 1/1 aaaaaaaaaaaa` | 10 MB | uploaded from the cache, 3 retries | 2.5 s |\n');
+    expect(summary).toContain(
+      '| `layer 1/1 aaaaaaaaaaaa` | 10&nbsp;MB | uploaded from the cache, 3 retries | 2.5&nbsp;s |\n',
+    );
     expect(summary).toMatch(/\n$/);
   });
 

@@ -3,7 +3,7 @@
  * one of the machine's platform: podman#13676, podman#22814.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { delimiter, join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Index } from '../../src/oci/types.ts';
 import { registryError } from '../support/fault-proxy/faults.ts';
@@ -108,6 +108,19 @@ for (const driver of ['overlay', 'vfs'] as const) {
       const none = await push(`${registry.host}/team/chosen:none`, { platforms: 'linux/riscv64' });
       expect(none.exitCode).toBe(1);
       expect(none.errors.join()).toContain('choose platforms among linux/arm64, linux/amd64, linux/s390x');
+    });
+
+    it('is found by a docker command that runs Podman, as that of podman-docker', async () => {
+      const bin = join(folder, 'bin');
+      mkdirSync(bin);
+      const script = `#!/bin/sh\nexec '${commandOf('podman', 'podman')}' "$@"\n`;
+      writeFileSync(join(bin, 'docker'), script, { mode: 0o755 });
+      const env = { ...podman.env, PATH: `${bin}${delimiter}${podman.env.PATH}` };
+      const reference = `${registry.host}/team/docker:1`;
+      const result = await runAction({ inputs: { image: LIST, tags: reference, cache: 'false' }, env });
+      expect(result.errors).toEqual([]);
+      expect(result.log).toContain('in docker');
+      expect(architectures(await pulled(reference))).toEqual([...PLATFORMS]);
     });
 
     it('needs no image of this machine', async () => {

@@ -83,23 +83,23 @@ ${HOST}/team/app@${digest('d')}
 | --- | --- |
 | \`${HOST}/team/app:1\` | \`${digest('d')}\` |
 
-|  | size | what happened | time | made by |
+| layer | size | what happened | time | made by |
 | --- | --: | --- | --: | --- |
-| \`layer 2/4 222222222222\` | 90 MB | existed |  | \`RUN make \\| tee log\` |
-| \`layer 1/4 111111111111\` | 10 MB | uploaded, 2 retries | 2.5 s |  |
-| \`layer 4/4 444444444444\` | 7 MB | uploaded from the cache | 2.5 s |  |
-| \`layer 3/4 333333333333\` | 5 MB | mounted |  |  |
+| \`layer 2/4 222222222222\` | 90&nbsp;MB | existed |  | \`RUN make \\| tee log\` |
+| \`layer 1/4 111111111111\` | 10&nbsp;MB | uploaded, 2 retries | 2.5&nbsp;s |  |
+| \`layer 4/4 444444444444\` | 7&nbsp;MB | uploaded from the cache | 2.5&nbsp;s |  |
+| \`layer 3/4 333333333333\` | 5&nbsp;MB | mounted |  |  |
 
 \`\`\`
 Bytes of the image
-  uploaded                 ███░░░░░░░░░░░░░░░░░░░░░░░░░░░   8%  10 MB
-  uploaded from the cache  ██░░░░░░░░░░░░░░░░░░░░░░░░░░░░   6%  7 MB
-  existed                  ████████████████████████░░░░░░  80%  90 MB
-  mounted                  █░░░░░░░░░░░░░░░░░░░░░░░░░░░░░   4%  5 MB
+  uploaded                 ███···························   9%  10 MB
+  uploaded from the cache  ██····························   6%  7 MB
+  existed                  ████████████████████████······  80%  90 MB
+  mounted                  █·····························   4%  5 MB
 
 Where the time went (summed over layers, which overlap)
-  compressing  ████████░░░░░░░░░░░░░░░░░░░░░░  25%  10 s
-  sending      ███████████████████████░░░░░░░  75%  30 s
+  compressing  ████████······················  25%  10 s
+  sending      ███████████████████████·······  75%  30 s
 \`\`\`
 
 - 21 MB sent in 1 min 1 s, 4 MB of them again after failures

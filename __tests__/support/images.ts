@@ -21,6 +21,8 @@ export interface ImageRecipe {
   /** Other seeds give other bytes in every layer. */
   readonly seed: string;
   readonly layers: readonly LayerRecipe[];
+  /** What the history of an archive's config says of each layer (`created_by`). */
+  readonly steps?: readonly string[];
 }
 
 const MB = 1_000_000;
@@ -169,7 +171,10 @@ const configOf = (recipe: ImageRecipe, diffIds: readonly Digest[]): object => ({
   created: EPOCH.toISOString(),
   config: { Env: [`SEED=${recipe.seed}`], Cmd: ['/layer0-file0'] },
   rootfs: { type: 'layers', diff_ids: diffIds },
-  history: diffIds.map((_, index) => ({ created: EPOCH.toISOString(), created_by: `COPY layer${index}/ /` })),
+  history: diffIds.map((_, index) => ({
+    created: EPOCH.toISOString(),
+    created_by: recipe.steps?.[index] ?? `COPY layer${index}/ /`,
+  })),
 });
 
 /** Adds a layer as an entry of the archive and gives its diffID. */

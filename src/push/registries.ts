@@ -11,7 +11,7 @@ import type { BlobOutcome, UploadOptions } from '../registry/upload/blob-upload.
 import type { BlobFate, Report } from './events.ts';
 import { type KnownLayers, mountSources } from './known-layers.ts';
 import type { ImageRequest, RequestOptions } from './options.ts';
-import { UploadSlots } from './slots.ts';
+import { SMALL_BLOB, UploadSlots } from './slots.ts';
 import type { PushStats } from './stats.ts';
 import { TargetRepository } from './target-repository.ts';
 
@@ -136,7 +136,7 @@ export class TargetRegistry {
    * repository that does not take it has failed. At most `concurrency` uploads at once.
    */
   async upload(upload: BlobUpload): Promise<void> {
-    await this.#slots.run(upload.body.identity?.size, async () => {
+    await this.#slots.run(await sizeKnown(upload.body), async () => {
       let source: string | undefined;
       for (const target of this.active) {
         try {
@@ -219,6 +219,17 @@ export class TargetRegistry {
       seconds: Math.round(seconds * 1000) / 1000,
     });
   }
+}
+
+/**
+ * The size of a blob, as far as it tells whether the blob is small: one that is being made is waited for until it is complete or
+ * too large for that, which is before its first chunk is sent. Undefined for a large one whose end is not known. Never rejects.
+ */
+async function sizeKnown(body: ReadableBlob): Promise<number | undefined> {
+  if (body.identity) return body.identity.size;
+  // A blob that can't be made is reported by its upload.
+  const { ended, available } = await body.reach(SMALL_BLOB + 1).catch(() => ({ ended: false, available: 0 }));
+  return ended ? available : undefined;
 }
 
 /** Whether the making of a blob has failed, as far as is known now. */

@@ -167,14 +167,15 @@ export class Transfer {
   /** Sends a blob while it is made; the next one is begun when this one is made, sent or not. */
   async #sendWhileMade(blob: ImageBlob, make: (builder: LayerBuilder) => StreamingBlob): Promise<void> {
     const builder = await this.#openBuilder();
-    const { sent } = await this.#making(async () => {
+    const { made, sent } = await this.#making(async () => {
       const made = make(builder);
       const sent = this.#add(this.#madeBlob(blob, made));
       // A failure is reported by the queue; here it only ends the waiting.
       await Promise.race([made.completed().catch(() => {}), sent]);
-      return { sent };
+      return { made, sent };
     });
-    await sent;
+    // A small one holds no place that the next one could have.
+    if (made.identity === undefined || made.identity.size > SMALL_BLOB) await sent;
   }
 
   /**

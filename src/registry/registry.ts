@@ -4,8 +4,9 @@ import { Backoff, type Clock, DEFAULT_MAX_WAIT_MS } from './host/backoff.ts';
 import { HostCapabilities } from './host/capabilities.ts';
 import type { HostContext, RegistryEvent } from './host/context.ts';
 import { type Profile, profileFor } from './host/profiles.ts';
+import type { TransportEvent } from './host/request.ts';
 import { BodyScheduler } from './host/scheduler.ts';
-import { Transport, type TransportEvent } from './host/transport.ts';
+import { Transport } from './host/transport.ts';
 import type { Timeouts } from './http/deadline.ts';
 import { Repository } from './repository.ts';
 import { OpenSessions } from './upload/open.ts';
@@ -109,7 +110,7 @@ export class Registry {
   }
 
   /**
-   * Opens `concurrency` connections, which requests then find ready; sends nothing. With a bearer challenge one token is asked for
+   * Opens `concurrency` + 1 connections, which requests then find ready; sends nothing. With a bearer challenge one token is asked for
    * the repositories that `repository` was called for and for those of `pull`, to read and mount from.
    */
   connect(pull: readonly string[] = []): void {

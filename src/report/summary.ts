@@ -1,7 +1,7 @@
 /** The job summary: the pinned reference to copy, what happened to each layer, what was saved, and where the time went. */
 
 import type { Metadata, NamedBlob, PushResult } from '../push/result.ts';
-import { formatBytes, formatPercent, formatSeconds, plural } from './format.ts';
+import { formatBytes, formatSeconds, plural } from './format.ts';
 import { code, codeBlock, table } from './markdown.ts';
 
 /** More rows than this are no overview; the rest is in the `metadata` output. A summary may have 1 MiB. */
@@ -44,19 +44,22 @@ function blobTable(blobs: readonly NamedBlob[]): string {
   const shown = blobs.toSorted((a, b) => b.size - a.size).slice(0, MAX_ROWS);
   const rows = shown.map((blob) => [
     code(blob.name),
-    formatBytes(blob.size),
+    unbroken(formatBytes(blob.size)),
     whatHappened(blob),
-    blob.what === 'uploaded' ? formatSeconds(blob.seconds) : '',
+    blob.what === 'uploaded' ? unbroken(formatSeconds(blob.seconds)) : '',
     ...(withRegistry ? [code(blob.registry)] : []),
     ...(withStep ? [code(shortened(blob.createdBy ?? ''))] : []),
   ]);
   const more = [...(withRegistry ? ['registry'] : []), ...(withStep ? ['made by'] : [])];
   const rest = blobs.length - shown.length;
   return (
-    table(['', 'size', 'what happened', 'time', ...more], rows, ' r r') +
+    table(['layer', 'size', 'what happened', 'time', ...more], rows, ' r r') +
     (rest > 0 ? `\n\n… and ${plural(rest, 'more blob')}` : '')
   );
 }
+
+/** A narrow column must not part a number and its unit. */
+const unbroken = (quantity: string): string => quantity.replaceAll(' ', '&nbsp;');
 
 const shortened = (step: string): string =>
   step.length > STEP_CHARACTERS ? `${step.slice(0, STEP_CHARACTERS - 1)}…` : step;
@@ -107,8 +110,8 @@ function chart(title: string, all: readonly Share[], format: (amount: number) =>
   const width = Math.max(...shares.map(([name]) => name.length));
   const lines = shares.map(([name, amount]) => {
     const length = Math.max(1, Math.round((amount / total) * BAR_LENGTH));
-    const bar = '█'.repeat(length) + '░'.repeat(BAR_LENGTH - length);
-    return `  ${name.padEnd(width)}  ${bar}  ${formatPercent(amount, total).padStart(3)}  ${format(amount)}`;
+    const bar = '█'.repeat(length) + '·'.repeat(BAR_LENGTH - length);
+    return `  ${name.padEnd(width)}  ${bar}  ${String(Math.round((amount / total) * 100)).padStart(2)}%  ${format(amount)}`;
   });
   return [title, ...lines];
 }

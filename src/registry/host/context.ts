@@ -4,8 +4,9 @@ import type { RegistryResponse } from '../http/response.ts';
 import type { Backoff } from './backoff.ts';
 import type { HostCapabilities } from './capabilities.ts';
 import { Patience } from './patience.ts';
+import type { RegistryRequest } from './request.ts';
 import type { BodyScheduler } from './scheduler.ts';
-import type { RegistryRequest, Transport } from './transport.ts';
+import type { Transport } from './transport.ts';
 
 export interface HostContext {
   readonly transport: Pick<Transport, 'origin' | 'send'>;

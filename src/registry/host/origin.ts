@@ -13,6 +13,8 @@ export interface RegistryOriginOptions {
   /** `host[:port]` of an image reference. */
   readonly host: string;
   readonly insecure: boolean;
+  /** Certificates were named for the host: a loopback one is likely to speak TLS then. */
+  readonly expectsTls: boolean;
   /** Whether other requests wait for the first answer: with credentials they would each collect a 401. */
   readonly oneFirst: boolean;
   /** The registry is reached under another URL than was thought. */
@@ -42,6 +44,11 @@ export class RegistryOrigin {
   /** As far as it is known: the scheme of a loopback host may change with the first answer. */
   get url(): URL {
     return this.#url;
+  }
+
+  /** Where connections may be opened ahead: what the first answer is likely to come from. */
+  get likely(): URL {
+    return this.#isUnsure && !this.#isKnown && this.#options.expectsTls ? this.#secure : this.#url;
   }
 
   /** A URL that was made from the origin before the scheme was known, with the right one. */

@@ -2,110 +2,41 @@
  * Requests to one registry: its address, credentials, redirects, cookies and time-outs. What the answers mean is for
  * the callers.
  */
-import { now } from '../../common/async.ts';
 import { type Authorization, Authorizer, type Wanted } from '../auth/authorizer.ts';
-import type { Credentials } from '../auth/credentials.ts';
 import { trustOf } from '../http/certs-d.ts';
-import { Connections, type Lease } from '../http/connections.ts';
-import type { CookieJar } from '../http/cookies.ts';
-import { defaultTimeouts, type Timeouts } from '../http/deadline.ts';
+import { Connections } from '../http/connections.ts';
+import { defaultTimeouts } from '../http/deadline.ts';
 import { RegistryError } from '../http/error.ts';
-import { type Answer, bodySize, exchange, type RequestBody } from '../http/exchange.ts';
-import { CLIENT_CERTIFICATE_REMEDY, cancelledError } from '../http/network-error.ts';
+import { cancelledError } from '../http/network-error.ts';
 import { Proxies } from '../http/proxies.ts';
 import { redirected, redirectOf, unsafeRedirect } from '../http/redirect.ts';
-import { RegistryResponse, warningTexts } from '../http/response.ts';
+import type { RegistryResponse } from '../http/response.ts';
 import { Secrets } from '../http/secrets.ts';
-import { safeUrl, sameOrigin, sameSite, unsafeTarget } from '../http/url-policy.ts';
+import { sameOrigin } from '../http/url-policy.ts';
 import { Backoff } from './backoff.ts';
 import { RegistryOrigin } from './origin.ts';
-import { lostPort, readOnly } from './remedies.ts';
-
-/** What happens on the way, for the log. */
-export type TransportEvent =
-  /** To be masked before anything else is logged. */
-  | { readonly type: 'secret'; readonly value: string }
-  /** The registry's `Warning: 299`, each text once. distribution-spec, section Warnings. */
-  | { readonly type: 'warning'; readonly text: string }
-  /** One line for the debug log, without secrets. */
-  | { readonly type: 'debug'; readonly line: string };
-
-export interface TransportOptions {
-  /** `host[:port]` of an image reference. */
-  readonly host: string;
-  /** Plain HTTP. A loopback host gets it anyway, unless it answers in TLS. */
-  readonly insecure: boolean;
-  /** PEM certificates that are trusted besides the default ones. */
-  readonly ca?: string | undefined;
-  /** False: any certificate is accepted, with a warning. Default: true. */
-  readonly tlsVerify?: boolean | undefined;
-  /** Folders like Docker's certs.d, with authorities and client certificates by host. Default: those of `env`. */
-  readonly certsFolders?: readonly string[] | undefined;
-  readonly credentials?: Credentials | undefined;
-  /** Sources of credentials that could not be used: named when the registry refuses a request. */
-  readonly credentialProblems?: readonly string[] | undefined;
-  /** Connections at the same time, beside one for short requests. Default: 5. */
-  readonly concurrency?: number | undefined;
-  /** For HTTPS_PROXY, HTTP_PROXY, NO_PROXY (in either case), and the place of certs.d. Default: none. */
-  readonly env?: NodeJS.ProcessEnv | undefined;
-  /** The back-off of this host; its hold is awaited before each request. Default: a new one. */
-  readonly backoff?: Backoff | undefined;
-  /** In place of the usual time-outs (ms), for every request, those for tokens too. */
-  readonly timeouts?: Partial<Timeouts> | undefined;
-  onEvent(event: TransportEvent): void;
-}
-
-export interface RegistryRequest {
-  readonly method: string;
-  readonly url: URL;
-  readonly headers?: Readonly<Record<string, string>> | undefined;
-  /** Opened anew for each try; always sent with Content-Length. */
-  readonly body?: RequestBody | undefined;
-  /** The bearer scopes that this request wants, all in one token. */
-  readonly scopes?: readonly string[] | undefined;
-  readonly timeouts?: Partial<Timeouts> | undefined;
-  readonly signal: AbortSignal;
-  /** The cookies of an upload session: sent and stored, for the registry's own origin. */
-  readonly cookies?: CookieJar | undefined;
-  /** Default: true. A request whose body holds credentials is not to be sent anywhere else. */
-  readonly followRedirects?: boolean | undefined;
-  /** A request to a token server: what it says of the credentials is shown where it belongs to the registry. */
-  readonly isForToken?: boolean | undefined;
-  /**
-   * On a new connection, which ends with the request: for middleboxes that count the bytes of each. Default: a kept
-   * one.
-   */
-  readonly freshConnection?: boolean | undefined;
-  /** What the push is doing, for messages. */
-  readonly step?: string | undefined;
-}
+import type { RegistryRequest, TransportOptions } from './request.ts';
+import { Sender } from './sender.ts';
 
 /** GET and HEAD of blobs lead to a storage or CDN in one or two steps; more is a circle. */
 const MOST_REDIRECTS = 5;
-
-const USER_AGENT = 'chunked-push';
-
-const HAS_PAYLOAD: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH']);
 
 const DEFAULT_CONCURRENCY = 5;
 
 export class Transport {
   readonly backoff: Backoff;
-  readonly #options: TransportOptions;
   readonly #secrets: Secrets;
   readonly #authorizer: Authorizer;
   readonly #connections: Connections;
   readonly #lifetime = new AbortController();
-  readonly #warned = new Set<string>();
   readonly #origin: RegistryOrigin;
-  #hasAnswered = false;
+  readonly #sender: Sender;
 
   /**
    * Nothing is sent yet. Throws when the host, `ca`, its certs.d or the variable of a proxy that it needs can't be
    * read.
    */
   constructor(options: TransportOptions) {
-    this.#options = options;
     this.backoff = options.backoff ?? new Backoff();
     this.#secrets = new Secrets((value) => options.onEvent({ type: 'secret', value }));
     this.#authorizer = new Authorizer({
@@ -122,6 +53,7 @@ export class Transport {
     this.#origin = new RegistryOrigin({
       host: options.host,
       insecure: options.insecure,
+      expectsTls: options.ca !== undefined || options.tlsVerify === false,
       oneFirst: options.credentials !== undefined,
       onChange: (from, to) => this.#reopen(from, to),
     });
@@ -133,6 +65,17 @@ export class Transport {
       connectTimeout: defaultTimeouts(0).connect,
       perOrigin: (options.concurrency ?? DEFAULT_CONCURRENCY) + 1,
       isOwn: (url) => sameOrigin(url, this.#origin.url),
+    });
+    this.#sender = new Sender({
+      host: options.host,
+      origin: this.#origin,
+      connections: this.#connections,
+      secrets: this.#secrets,
+      backoff: this.backoff,
+      lifetime: this.#lifetime.signal,
+      timeouts: options.timeouts,
+      refused: (status) => this.#authorizer.remedy(status),
+      onEvent: (event) => options.onEvent(event),
     });
   }
 
@@ -167,21 +110,22 @@ export class Transport {
   }
 
   /**
-   * Opens `concurrency` connections to the registry, which requests then find ready, and names the scopes that the push
+   * Opens `concurrency` + 1 connections to the registry, which requests then find ready, and names the scopes that the push
    * will need, so that one token serves all its requests. Sends nothing; a registry that can't be reached is reported
    * by the first request.
    */
   connect(scopes: readonly string[]): void {
     this.#authorizer.expect(scopes);
-    this.#connections.open(this.#origin.url, this.#options.concurrency ?? DEFAULT_CONCURRENCY);
-    this.#isConnecting = true;
+    this.#opened = this.#origin.likely;
+    this.#connections.open(this.#opened);
   }
 
-  #isConnecting = false;
+  /** Where connections were opened ahead. */
+  #opened: URL | undefined;
 
   #reopen(from: URL, to: URL): void {
     this.#connections.closeUnused(from);
-    if (this.#isConnecting) this.#connections.open(to, this.#options.concurrency ?? DEFAULT_CONCURRENCY);
+    if (this.#opened !== undefined && this.#opened.origin !== to.origin) this.#connections.open(to);
   }
 
   /** Ends every connection; requests that are under way are cancelled. */
@@ -243,7 +187,7 @@ export class Transport {
   async #follow(request: RegistryRequest, authorization: Authorization | undefined): Promise<RegistryResponse> {
     let current = request;
     for (let redirects = 0; ; redirects++) {
-      const response = await this.#exchange(current, authorization);
+      const response = await this.#sender.send(current, authorization);
       const location = request.followRedirects === false ? undefined : redirectOf(response, current);
       if (location === undefined) return response;
       await response.discard();
@@ -252,114 +196,6 @@ export class Transport {
       }
       current = redirected(current, location);
     }
-  }
-
-  /** Sends a request to exactly one place. Credentials and cookies go to the registry's own origin only. */
-  async #exchange(request: RegistryRequest, authorization: Authorization | undefined): Promise<RegistryResponse> {
-    const { method, url, step, body } = request;
-    const registry = this.#origin.url;
-    const home = sameOrigin(registry, url);
-    const unsafe = unsafeTarget(registry, url);
-    if (unsafe !== undefined) throw unsafeRedirect(request, 'unsafe', `this address ${unsafe}: not followed`);
-    if (method === 'DELETE' && !home)
-      throw unsafeRedirect(request, 'unsafe', 'this address is on another host: nothing is deleted there');
-    const started = now();
-    const asked = `${method} ${safeUrl(url)}`;
-    const signals = [request.signal, this.#lifetime.signal];
-    const { dispatcher, proxy, release } = await this.#lease(request);
-    this.#debug(`${asked}${body === undefined ? '' : ` (${bodySize(body)} bytes)`}`);
-    try {
-      const answer = await exchange(dispatcher, {
-        method,
-        url,
-        step,
-        proxy: proxy?.address,
-        body,
-        headers: this.#headers(request, home ? authorization?.header : undefined, home),
-        timeouts: { ...defaultTimeouts(bodySize(body)), ...request.timeouts, ...this.#options.timeouts },
-        signals,
-        closes: request.freshConnection,
-        onOver: release,
-      });
-      this.backoff.answered(url);
-      this.#debug(`${answer.statusCode} to ${asked} after ${Math.round(now() - started)} ms`);
-      return this.#received(request, answer, signals, home);
-    } catch (error) {
-      throw this.#explained(error, url, home);
-    }
-  }
-
-  async #lease(request: RegistryRequest): Promise<Lease> {
-    const { method, url, step, signal } = request;
-    try {
-      const lease = await this.#connections.take(url, signal, request.freshConnection);
-      this.#secrets.add(...(lease.proxy?.secrets ?? []));
-      return lease;
-    } catch (cause) {
-      if (signal.aborted) throw cause;
-      const reason = (cause as Error).message;
-      throw new RegistryError({ kind: 'proxy', method, url, step, reason, temporary: false, cause });
-    }
-  }
-
-  /** What the place and the time of a failure say about its remedy. */
-  #explained(error: unknown, url: URL, home: boolean): unknown {
-    if (!(error instanceof RegistryError) || error.kind === 'cancelled') return error;
-    const wantsCertificate = home && !this.#hasAnswered && error.kind === 'reset' && url.protocol === 'https:';
-    if (wantsCertificate) return error.advised(CLIENT_CERTIFICATE_REMEDY(this.#options.host));
-    const remedy = home ? undefined : lostPort(this.#origin.url, url);
-    return remedy === undefined ? error : error.advised(remedy);
-  }
-
-  #received(
-    request: RegistryRequest,
-    answer: Answer,
-    signals: readonly AbortSignal[],
-    home: boolean,
-  ): RegistryResponse {
-    const { method, url, step } = request;
-    const { statusCode: status, headers, body } = answer;
-    const mask = (text: string): string => this.#secrets.mask(text);
-    const isKnown = home || (request.isForToken === true && sameSite(this.#origin.url, url));
-    const shown = isKnown ? 'all' : 'codes';
-    const remedy = (): string | undefined =>
-      home ? this.#remedy(method, url, status) : status >= 400 ? lostPort(this.#origin.url, url) : undefined;
-    const response = new RegistryResponse({ method, url, step, status, headers, body, mask, remedy, signals, shown });
-    if (home) {
-      this.#hasAnswered = true;
-      this.#origin.answered();
-      request.cookies?.store(url, response.getAll('set-cookie'));
-      this.backoff.note(response);
-      this.#warn(response);
-    }
-    return response;
-  }
-
-  #remedy(method: string, url: URL, status: number): string | undefined {
-    if (status === 401 || status === 403) return this.#authorizer.remedy(status);
-    return status === 405 ? readOnly(this.#options.host, method, url) : undefined;
-  }
-
-  #headers(request: RegistryRequest, authorization: string | undefined, home: boolean): Record<string, string> {
-    const { method, url, body } = request;
-    const headers: Record<string, string> = { 'user-agent': USER_AGENT, ...request.headers };
-    if (body !== undefined || HAS_PAYLOAD.has(method)) headers['content-length'] = String(bodySize(body));
-    if (authorization !== undefined) headers.authorization = authorization;
-    const cookies = home ? request.cookies?.header(url) : undefined;
-    if (cookies !== undefined) headers.cookie = cookies;
-    return headers;
-  }
-
-  #warn(response: RegistryResponse): void {
-    for (const text of warningTexts(response.getAll('warning'))) {
-      if (this.#warned.has(text)) continue;
-      this.#warned.add(text);
-      this.#options.onEvent({ type: 'warning', text: this.#secrets.mask(text) });
-    }
-  }
-
-  #debug(line: string): void {
-    this.#options.onEvent({ type: 'debug', line: this.#secrets.mask(line) });
   }
 }
 

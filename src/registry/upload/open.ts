@@ -2,7 +2,7 @@
 import type { Digest } from '../../oci/types.ts';
 import { answerOrTrouble, type Place, retrying, type Task } from '../host/context.ts';
 import { noRegistry, unknownPlace } from '../host/remedies.ts';
-import type { RegistryRequest } from '../host/transport.ts';
+import type { RegistryRequest } from '../host/request.ts';
 import { CookieJar } from '../http/cookies.ts';
 import { errorOf, RegistryError } from '../http/error.ts';
 import type { RegistryResponse } from '../http/response.ts';

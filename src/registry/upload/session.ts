@@ -2,7 +2,7 @@
 import type { ByteRange, ReadableBlob } from '../../blob/blob.ts';
 import type { Digest } from '../../oci/types.ts';
 import type { HostContext } from '../host/context.ts';
-import type { RegistryRequest } from '../host/transport.ts';
+import type { RegistryRequest } from '../host/request.ts';
 import type { CookieJar } from '../http/cookies.ts';
 import { defaultTimeouts, type Timeouts } from '../http/deadline.ts';
 import { errorOf } from '../http/error.ts';

@@ -39,7 +39,7 @@ export function socketOf(tool: string, env: NodeJS.ProcessEnv): string | undefin
   const host = env.DOCKER_HOST;
   if (UNSUPPORTED_VARIABLES.some((name) => env[name]) || (!host && env.DOCKER_CONTEXT)) return undefined;
   const socket = host ? socketInHost(host) : dockerSocket();
-  // A script may ask any engine anywhere: the `docker` of podman-docker is one.
+  // A script may ask any engine anywhere.
   if (!socket || isScript(tool)) return undefined;
   const config = configOf(env);
   if (!config || config.HttpHeaders) return undefined;
@@ -88,8 +88,8 @@ function bodyOf(socketPath: string, path: string, signal: AbortSignal): Promise<
   });
 }
 
-/** Whether a command is, or may be, a script. */
-function isScript(tool: string): boolean {
+/** Whether a command is, or may be, a script: the `docker` of the package podman-docker runs Podman. */
+export function isScript(tool: string): boolean {
   try {
     const { fd } = openRegularSync(tool);
     const head = Buffer.alloc(2);

@@ -7,12 +7,14 @@ import { readDocument } from '../../oci/documents.ts';
 import { ImageError } from '../../oci/error.ts';
 import { sameReference } from '../../oci/reference.ts';
 import { type Descriptor, type Digest, digestOf, type Index, isDigest, MediaType } from '../../oci/types.ts';
-import { type CommandOptions, firstWords, run } from './command.ts';
+import { type Answer, type CommandOptions, type EngineName, firstWords, run } from './command.ts';
+import { isScript } from './docker-api.ts';
 import { ANSWER_MS, type EngineImage, type Inspect, imageFrom } from './inspect.ts';
 
 /** A manifest list as Podman has it. */
 export interface EngineList {
-  readonly engine: 'podman';
+  /** `docker` where that command is podman-docker's. */
+  readonly engine: EngineName;
   /** The tool's path, for further commands. */
   readonly tool: string;
   /** As the engine was asked. */
@@ -44,10 +46,15 @@ interface ImageRow {
  * The list of that name; undefined when it is an image, or nothing. `podman manifest inspect` would ask a registry for a name
  * that the storage does not have, so `exists` comes first. Throws ImageError, and the signal's reason.
  */
-export async function findManifestList(name: string, options: CommandOptions): Promise<EngineList | undefined> {
-  const tool = findProgram('podman', options.env);
-  if (!tool) return undefined;
-  if (!(await exists(tool, name, options))) return undefined;
+export async function findManifestList(
+  engine: EngineName,
+  name: string,
+  options: CommandOptions,
+): Promise<EngineList | undefined> {
+  const tool = findProgram(engine, options.env);
+  // Docker has no manifest lists of its own, and a `docker manifest` that knows registries only.
+  if (!tool || (engine === 'docker' && !(isScript(tool) && (await isPodman(tool, options))))) return undefined;
+  if (!(await answer(tool, ['manifest', 'exists', name], options))) return undefined;
   const [listed, images] = await Promise.all([
     output(tool, ['manifest', 'inspect', name], options),
     output(tool, ['images', '--all', '--no-trunc', '--format', 'json'], options),
@@ -57,31 +64,39 @@ export async function findManifestList(name: string, options: CommandOptions): P
   if (document.kind !== 'index') throw new ImageError('Resolve', `podman manifest inspect ${name} printed no index`);
   const rows = JSON.parse(images) as ImageRow[];
   return {
-    engine: 'podman',
+    engine,
     tool,
     name,
     imageId: listId(rows, name) ?? digestOf(bytes),
     index: document.index,
-    instances: await instancesOf(document.index, rows, { tool, options }),
+    instances: await instancesOf(document.index, rows, { engine, tool, options }),
     env: options.env,
   };
 }
 
-/** False also when Podman can't be started or does not answer: `image inspect`, asked at the same time, reports that. */
-async function exists(tool: string, name: string, options: CommandOptions): Promise<boolean> {
+/** Whether a `docker` command is podman-docker's. */
+const isPodman = async (tool: string, options: CommandOptions): Promise<boolean> =>
+  /^podman/i.test((await answer(tool, ['--version'], options))?.stdout ?? '');
+
+/**
+ * What a tool answers when it succeeds. Undefined also when it can't be started or does not answer: `image inspect`, asked at
+ * the same time, reports that.
+ */
+async function answer(tool: string, args: readonly string[], options: CommandOptions): Promise<Answer | undefined> {
   const signal = AbortSignal.any([options.signal, AbortSignal.timeout(ANSWER_MS)]);
   try {
-    return (await run(tool, ['manifest', 'exists', name], { ...options, signal })).code === 0;
+    const answer = await run(tool, args, { ...options, signal });
+    return answer.code === 0 ? answer : undefined;
   } catch {
     options.signal.throwIfAborted();
-    return false;
+    return undefined;
   }
 }
 
 async function instancesOf(
   { manifests }: Index,
   rows: readonly ImageRow[],
-  { tool, options }: { tool: string; options: CommandOptions },
+  { engine, tool, options }: { engine: EngineName; tool: string; options: CommandOptions },
 ): Promise<ListInstance[]> {
   const ids = manifests.map(({ digest }) => rows.find((row) => digestsOf(row).includes(digest))?.Id);
   const present = [...new Set(ids.filter((id) => typeof id === 'string'))];
@@ -91,7 +106,7 @@ async function instancesOf(
       : (JSON.parse(await output(tool, ['image', 'inspect', ...present], options)) as Inspect[]);
   const images = new Map<unknown, EngineImage | undefined>();
   for (const inspect of inspected) {
-    const image = imageFrom({ engine: 'podman', tool, name: String(inspect.Id), options }, inspect);
+    const image = imageFrom({ engine, tool, name: String(inspect.Id), options }, inspect);
     images.set(inspect.Id, image);
   }
   return manifests.map((descriptor, position) => ({ descriptor, image: images.get(ids[position]) }));

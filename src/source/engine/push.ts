@@ -22,7 +22,9 @@ export async function enginePush(
   push: EnginePush,
 ): Promise<Digest> {
   const options: Options = { ...push, env: { ...image.env, ...push.env } };
-  return image.engine === 'podman' ? podmanPush(image, reference, options) : dockerPush(image, reference, options);
+  return image.engine === 'podman' || isList(image)
+    ? podmanPush(image, reference, options)
+    : dockerPush(image, reference, options);
 }
 
 async function podmanPush(image: EngineImage | EngineList, reference: string, options: Options): Promise<Digest> {

@@ -70,7 +70,7 @@ async function findInEngine(options: FindOptions): Promise<FoundImage> {
   for (const engine of engines) {
     const name = lowerRepository(options.image);
     const [list, answer] = await Promise.all([
-      engine === 'podman' ? findManifestList(name, command) : undefined,
+      findManifestList(engine, name, command),
       inspectImage(engine, name, command),
     ]);
     if (list) return foundList(list, options);
