@@ -119,7 +119,7 @@ describe.each(EXAMPLES)('%s', (path) => {
     for (const step of ours) {
       expect(step.uses).toBe(`${OUR_ACTION}@v1`);
       for (const name of Object.keys(step.with ?? {})) expect(metadata.inputs).toHaveProperty([name]);
-      expect(step.with).toHaveProperty('image');
+      expect(step.with).toHaveProperty(step.with?.merge === undefined ? 'image' : 'merge');
     }
   });
 
@@ -150,10 +150,12 @@ describe('release.yml', () => {
 
 /** The major versions of other actions that the documents show. */
 const TODAYS: Readonly<Record<string, string>> = {
+  'actions/attest': 'v4',
   'actions/checkout': 'v7',
   'actions/upload-artifact': 'v7',
   'aws-actions/amazon-ecr-login': 'v2',
   'aws-actions/configure-aws-credentials': 'v6',
+  'docker/bake-action': 'v7',
   'docker/build-push-action': 'v7',
   'docker/login-action': 'v4',
   'docker/metadata-action': 'v6',

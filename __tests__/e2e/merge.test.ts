@@ -45,6 +45,10 @@ describeWith(['docker', 'docker-trixie', 'podman', 'docker-registry', 'skopeo'],
     layout.close(layout.document(MediaType.ociIndex, { manifests: attested }));
     await push({ image: `${app}:part-7-amd64` }, classic.env);
     await push({ image: `${app}:part-7-arm64`, engine: 'podman' }, podman.env);
+    // Docker before version 23 gives what it imports the platform of its host.
+    const leg = ['import', '--platform', 'linux/ppc64le', join(folder, 'rootfs.tar'), `${app}:part-7-ppc64le`];
+    await docker(containerd, ...leg);
+    await push({ image: `${app}:part-7-ppc64le` }, containerd.env);
     await push({ image: `oci:${layout.path}`, tags: `${registry.host}/legs/s390x:part-7` });
   }, 240_000);
 
@@ -92,10 +96,11 @@ describeWith(['docker', 'docker-trixie', 'podman', 'docker-registry', 'skopeo'],
     expect(index.manifests.map(({ platform }) => platform?.architecture)).toEqual([
       'amd64',
       'arm64',
+      'ppc64le',
       's390x',
       'unknown',
     ]);
-    expect(index.manifests.slice(2)).toEqual(attested);
+    expect(index.manifests.slice(3)).toEqual(attested);
     expect(merged.outputs).toMatchObject({ image: `${app}@${digest}`, changed: 'true' });
     expect(JSON.parse(merged.outputs.digests!)).toEqual({ [`${app}:1.2`]: digest, [`${app}:latest`]: digest });
     const lines = ['1.2', 'latest'].map((tag) => `oci://${app}:${tag}@${digest}\n`);
@@ -103,7 +108,7 @@ describeWith(['docker', 'docker-trixie', 'podman', 'docker-registry', 'skopeo'],
   });
 
   it('is pulled on each platform by skopeo and by Docker', async () => {
-    for (const architecture of ['amd64', 'arm64', 's390x']) {
+    for (const architecture of ['amd64', 'arm64', 'ppc64le', 's390x']) {
       const target = join(folder, architecture);
       const from = ['--override-arch', architecture, 'copy', '--src-tls-verify=false', `docker://${app}:1.2`];
       await skopeo('--insecure-policy', ...from, `oci:${target}:1`);
@@ -133,7 +138,10 @@ describeWith(['docker', 'docker-trixie', 'podman', 'docker-registry', 'skopeo'],
   it('is the same index again, from the action and from the terminal', async () => {
     const again = await merge({ tags: `${app}:1.2` });
     expect(again.outputs).toMatchObject({ digest: merged.outputs.digest, changed: 'false' });
-    const parts = [`${registry.host}/legs/s390x:part-7`, `${app}:part-7-arm64`, `${app}:part-7-amd64`];
+    const parts = [
+      `${registry.host}/legs/s390x:part-7`,
+      ...['arm64', 'amd64', 'ppc64le'].map((one) => `${app}:part-7-${one}`),
+    ];
     const command = await runCommand(['--merge', ...parts, '--to', `${app}:terminal`], { env: { HOME: folder } });
     expect(command).toMatchObject({ exitCode: 0, stdout: `${app}@${merged.outputs.digest}\n` });
     expect(digestOf(Buffer.from(await raw(`${app}:terminal`)))).toBe(merged.outputs.digest);
@@ -144,7 +152,7 @@ describeWith(['docker', 'docker-trixie', 'podman', 'docker-registry', 'skopeo'],
     const result = await merge({ tags: `${app}:1.2\n${app}:new`, platforms: 'linux/amd64,linux/riscv64' });
     expect(result.exitCode).toBe(1);
     expect(result.errors[0]).toMatch(
-      /^Merge: no part has linux\/riscv64, only linux\/amd64, linux\/arm64, linux\/s390x; no tag/,
+      /^Merge: no part has linux\/riscv64, only linux\/amd64, linux\/arm64, linux\/ppc64le, linux\/s390x; no tag/,
     );
     expect(result.outputs.digest).toBeUndefined();
     expect(await tags(app)).toEqual(before);
@@ -154,7 +162,7 @@ describeWith(['docker', 'docker-trixie', 'podman', 'docker-registry', 'skopeo'],
   it('keeps the tags of the legs where the registry deletes none, with a notice', async () => {
     const result = await merge({ tags: `${app}:1.2`, 'merge-cleanup': 'true' });
     expect(result.errors).toEqual([]);
-    const notice = `merge-cleanup: ${app} keeps part-7-amd64, part-7-arm64: this registry deletes no tags`;
+    const notice = `merge-cleanup: ${app} keeps part-7-amd64, part-7-arm64, part-7-ppc64le: this registry deletes no tags`;
     expect(result.notices.join('\n')).toContain(notice);
     expect(await tags(app)).toEqual(expect.arrayContaining(['part-7-amd64', 'part-7-arm64']));
   });

@@ -1,5 +1,6 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { type Digest, digestOf, type Manifest, MediaType } from '../../src/oci/types.ts';
+import type { Quirk } from '../support/registry/quirk.ts';
 import { composed, jobForTest, type PlainLayer, plainLayer, putBlobs, registryForTest, Served } from './bench.ts';
 
 const LAYERS = ['one', 'two', 'three'].map((text) => plainLayer(Buffer.from(text.repeat(100))));
@@ -63,6 +64,43 @@ describe('an image pushed earlier', () => {
     const { events, registry } = await learn(() => {}, { 'cache-from': 'registry.invalid/team/app:v1' });
     expect(registry.requests.filter(({ step }) => step === 'manifest-get')).toEqual([]);
     expect(events.texts('debug').join()).toContain('cache-from names no image');
+  });
+});
+
+describe('an image pushed earlier with the config of this one', () => {
+  /** Its tag names the very image; `latest` is answered when the test says so. */
+  const same = async () => {
+    const latest = Promise.withResolvers<void>();
+    const held: Quirk = {
+      name: 'takes its time over latest',
+      before: async ({ route: { step, reference } }) => {
+        if (step === 'manifest-get' && reference === 'latest') await latest.promise;
+        return undefined;
+      },
+    };
+    const served = new Served();
+    const registry = await registryForTest({ quirks: [held, served.quirk] });
+    onTestFinished(() => latest.resolve());
+    const manifest = await putBlobs(registry, 'team/app', LAYERS);
+    served.add('team/app', 'v1', manifest);
+    const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
+    job.earlier.config = { digest: manifest.config.digest, diffIds: LAYERS.map(({ diffId }) => diffId) };
+    return { job, registry, manifest };
+  };
+
+  it('explains all layers without its config, and without waiting for others', async () => {
+    const { job, registry, manifest } = await same();
+    await job.earlier.read();
+    expect(LAYERS.map(({ diffId }) => job.known.candidates(diffId))).toEqual(manifest.layers.map((layer) => [layer]));
+    expect(registry.requests.filter(({ step }) => step === 'blob-get')).toEqual([]);
+  });
+
+  it('is asked for once, whatever it is needed for', async () => {
+    const { job, registry } = await same();
+    const { repository, signal } = job.registries[0]!.repositories[0]!;
+    await Promise.all([job.earlier.read(), job.documents.descriptor(repository, 'v1', signal)]);
+    await job.documents.manifest(repository, 'v1', signal);
+    expect(registry.requests.filter(({ path }) => path.endsWith('/manifests/v1'))).toHaveLength(1);
   });
 });
 

@@ -4,12 +4,13 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { gunzipSync } from 'node:zlib';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import type { StreamedBlob } from '../../src/blob/blob.ts';
 import { Spool } from '../../src/blob/spool.ts';
 import type { Digest } from '../../src/oci/types.ts';
 import type { PushContext } from '../../src/push/context.ts';
 import { OnDemand } from '../../src/push/context.ts';
 import { blobsOf, NOTHING_AGAIN } from '../../src/push/image-blobs.ts';
-import { Transfer } from '../../src/push/transfer.ts';
+import { blobOfEntry, Transfer } from '../../src/push/transfer.ts';
 import { refusal } from '../support/registry/answer.ts';
 import type { Quirk } from '../support/registry/quirk.ts';
 import type { Registry } from '../support/registry/server.ts';
@@ -29,7 +30,7 @@ import {
 const KB = 1000;
 const layers = (count: number, bytes = 20 * KB) => Array.from({ length: count }, () => plainLayer(randomBytes(bytes)));
 
-const everything = { isWanted: () => true, isComplete: () => false, hold: false };
+const everything = { blobOf: blobOfEntry, isComplete: () => false, hold: false };
 
 /** Refuses uploads as somebody who may not push. */
 const refusesUploads: Quirk = {
@@ -186,7 +187,8 @@ describe('a stream', () => {
     const transfer = new Transfer(job, NOTHING_AGAIN);
     const wanted = of.slice(0, 2).map(({ diffId }) => diffId);
     const isComplete = () => wanted.every((key) => transfer.isTaken(key));
-    await transfer.fromStream(source, { isWanted: (key) => wanted.includes(key), isComplete, hold: false });
+    const blobOf = (entry: StreamedBlob) => (wanted.includes(entry.digest!) ? blobOfEntry(entry) : 'unwanted');
+    await transfer.fromStream(source, { blobOf, isComplete, hold: false });
     await transfer.finished();
     expect(source.given).toHaveLength(3);
   });

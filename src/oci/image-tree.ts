@@ -23,6 +23,8 @@ export interface ManifestTree {
    * digest.
    */
   readonly isVerbatim?: boolean;
+  /** Layers of container images that come in another compression are compressed again in this one. */
+  readonly recompress?: 'gzip' | 'zstd' | undefined;
   /** Manifests that an index names and the source does not have: platforms that were never pulled. */
   readonly absent: readonly Descriptor[];
   /**

@@ -149,7 +149,7 @@ function several(tree: ManifestTree, walked: TreeWalk, chosen: readonly TreeMani
 }
 
 /** The index with only the manifests to keep, and the indexes in it likewise; undefined when nothing is left in it. */
-function filterIndex(
+export function filterIndex(
   walked: TreeWalk,
   descriptor: Descriptor,
   keep: ReadonlySet<Digest>,

@@ -10,7 +10,7 @@ import {
   type Manifest,
   MediaType,
 } from './types.ts';
-import { ATTESTS, attestedBy } from './walk.ts';
+import { ATTESTS, attestedBy, isRecompressedLayer, type TreeManifest, walk } from './walk.ts';
 
 type Plain = Pick<Descriptor, 'mediaType' | 'digest' | 'size' | 'urls'>;
 
@@ -35,14 +35,14 @@ export function composeManifest(
 }
 
 /**
- * Puts compressed layers in the place of uncompressed ones: `replacements` by the digest of the plain layer, which is
- * its diffID. Only manifests of container images change, and the indexes above them, digests and attestation marks
+ * Puts the layers that were compressed in the place of those that the tree names, plain ones and those that are
+ * compressed again: `replacements` by diffID. Only manifests of container images change, and the indexes above them, digests and attestation marks
  * included; everything else stays byte for byte, and so does a tree in which nothing is replaced. A Docker schema 2
  * manifest that changes becomes an OCI one: its own types have no name for zstd.
  * What an attestation says inside (its in-toto subject) is signed by its maker and stays.
  */
 export function rewriteTree(tree: ManifestTree, replacements: ReadonlyMap<Digest, Descriptor>): ManifestTree {
-  const rewriter = new Rewriter(tree.documents, replacements);
+  const rewriter = new Rewriter(tree, replacements);
   const root = rewriter.rewrite(tree.root);
   const referrers = tree.referrers?.map((referrer) => rewriter.rewrite(referrer));
   if (!rewriter.changed) return tree;
@@ -53,12 +53,15 @@ class Rewriter {
   readonly documents: Map<Digest, Buffer>;
   changed = false;
   readonly #replacements: ReadonlyMap<Digest, Descriptor>;
+  /** The manifests as they were, by digest. */
+  readonly #images: ReadonlyMap<Digest, TreeManifest>;
   /** What became of each document, by its old digest. */
   readonly #done = new Map<Digest, Plain>();
 
-  constructor(documents: ReadonlyMap<Digest, Buffer>, replacements: ReadonlyMap<Digest, Descriptor>) {
-    this.documents = new Map(documents);
+  constructor(tree: ManifestTree, replacements: ReadonlyMap<Digest, Descriptor>) {
+    this.documents = new Map(tree.documents);
     this.#replacements = replacements;
+    this.#images = new Map(walk(tree).manifests.map((one) => [one.descriptor.digest, one]));
   }
 
   /** The descriptor as its parent is to name it from now on; the very same object when nothing changed below it. */
@@ -74,7 +77,8 @@ class Rewriter {
     const what = `the manifest ${descriptor.digest}`;
     const read = readDocument(bytes, what, descriptor.mediaType);
     if (read.kind === 'index') return this.#replace(descriptor, this.#index(read.index), what);
-    if (read.kind === 'manifest') return this.#replace(descriptor, this.#manifest(read.manifest), what);
+    if (read.kind === 'manifest')
+      return this.#replace(descriptor, this.#manifest(read.manifest, this.#images.get(descriptor.digest)), what);
     return descriptor;
   }
 
@@ -106,10 +110,10 @@ class Rewriter {
     return { ...child, annotations: { ...child.annotations, [ATTESTS]: now.digest } };
   }
 
-  #manifest(manifest: Manifest): Manifest | undefined {
+  #manifest(manifest: Manifest, image: TreeManifest | undefined): Manifest | undefined {
     const subject = manifest.subject && this.rewrite(manifest.subject);
     const layers = isImageConfigType(manifest.config.mediaType)
-      ? manifest.layers.map((layer) => this.#layer(layer))
+      ? manifest.layers.map((layer, position) => this.#layer(layer, image, position))
       : manifest.layers;
     const sameLayers = layers.every((layer, position) => layer === manifest.layers[position]);
     if (sameLayers && subject === manifest.subject) return undefined;
@@ -123,11 +127,13 @@ class Rewriter {
     };
   }
 
-  #layer(layer: Descriptor): Descriptor {
-    const replacement = isPlainLayerType(layer.mediaType) ? this.#replacements.get(layer.digest) : undefined;
+  #layer(layer: Descriptor, image: TreeManifest | undefined, position: number): Descriptor {
+    const isAgain = image !== undefined && isRecompressedLayer(image, position);
+    const diffId = isAgain ? image.diffIds![position]! : layer.digest;
+    const replacement = isAgain || isPlainLayerType(layer.mediaType) ? this.#replacements.get(diffId) : undefined;
     if (!replacement) return layer;
     const { mediaType, digest, size } = replacement;
-    return { ...without(layer, 'data'), mediaType, digest, size };
+    return { ...withoutToc(without(layer, 'data')), mediaType, digest, size };
   }
 }
 
@@ -150,6 +156,17 @@ function plain({ mediaType, digest, size, urls }: Descriptor): Plain {
 function without(descriptor: Descriptor, key: 'data'): Descriptor {
   const { [key]: _, ...rest } = descriptor;
   return rest;
+}
+
+/** What eStargz and zstd:chunked say of the compressed bytes, offsets in them: wrong of any others. */
+const TABLE_OF_CONTENTS =
+  /^(?:containerd\.io\/snapshot\/stargz\/|io\.containers\.estargz\.|io\.github\.containers\.zstd-chunked\.)/;
+
+function withoutToc(descriptor: Descriptor): Descriptor {
+  const { annotations, ...rest } = descriptor;
+  if (!annotations) return descriptor;
+  const kept = Object.entries(annotations).filter(([key]) => !TABLE_OF_CONTENTS.test(key));
+  return kept.length === 0 ? rest : { ...rest, annotations: Object.fromEntries(kept) };
 }
 
 const BARE_MANIFEST: ReadonlySet<string> = new Set(['schemaVersion', 'mediaType', 'config', 'layers']);

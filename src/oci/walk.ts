@@ -10,6 +10,7 @@ import {
   isForeignLayer,
   isImageConfigType,
   isPlainLayerType,
+  layerCompression,
   type Manifest,
   type Platform,
 } from './types.ts';
@@ -29,6 +30,8 @@ export interface TreeManifest extends TreeDocument {
   readonly isImage: boolean;
   /** Whether it goes as it is whatever its layers are: see ManifestTree. */
   readonly isVerbatim: boolean;
+  /** The compression that its layers get: see ManifestTree. */
+  readonly recompress: 'gzip' | 'zstd' | undefined;
   /**
    * The diffIDs of its layers; undefined where its config is not at hand, empty where the config pairs none with them.
    */
@@ -126,17 +129,30 @@ export function isUncompressedLayer(image: TreeManifest, position: number): bool
   return diffIds === undefined || diffIds[position] === layer.digest;
 }
 
+/**
+ * Whether a layer of a manifest comes compressed and is compressed again in another way. Only where the image's config
+ * says what its plain bytes are (diffID).
+ */
+export function isRecompressedLayer(image: TreeManifest, position: number): boolean {
+  const { manifest, isImage, recompress, diffIds } = image;
+  const compression = layerCompression(manifest.layers[position]!.mediaType);
+  if (!isImage || recompress === undefined || compression === undefined) return false;
+  return compression !== recompress && diffIds?.[position] !== undefined;
+}
+
 class Walker {
   readonly documents: TreeDocument[] = [];
   readonly manifests: TreeManifest[] = [];
   readonly indexes: TreeIndex[] = [];
   readonly #bytes: ReadonlyMap<Digest, Buffer>;
   readonly #isVerbatim: boolean;
+  readonly #recompress: 'gzip' | 'zstd' | undefined;
   readonly #seen = new Map<Digest, TreeDocument>();
 
-  constructor({ documents, isVerbatim = false }: ManifestTree) {
+  constructor({ documents, isVerbatim = false, recompress }: ManifestTree) {
     this.#bytes = documents;
     this.#isVerbatim = isVerbatim;
+    this.#recompress = recompress;
   }
 
   visit(descriptor: Descriptor, depth: number): TreeDocument | undefined {
@@ -180,6 +196,7 @@ class Walker {
     const platform = document.descriptor.platform ?? (config ? configPlatform(config) : undefined);
     const isImage = isImageConfigType(manifest.config.mediaType) && config !== null;
     const diffIds = config === undefined ? undefined : config ? diffIdsOf(config, manifest) : [];
-    return { ...document, manifest, isImage, isVerbatim: this.#isVerbatim, diffIds, platform, attests };
+    const becomes = { isVerbatim: this.#isVerbatim, recompress: this.#recompress };
+    return { ...document, ...becomes, manifest, isImage, diffIds, platform, attests };
   }
 }

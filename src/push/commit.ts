@@ -6,7 +6,7 @@
 import type { Descriptor, Digest } from '../oci/types.ts';
 import type { FoundImage } from '../source/source.ts';
 import { activeRepositories, type PushContext, type SharedContext } from './context.ts';
-import { explain, PushError } from './error.ts';
+import { explain, PushError, stepAndMessage } from './error.ts';
 import { blobsOf } from './image-blobs.ts';
 import { documentsOf } from './image-manifests.ts';
 import { type Denied, type ManifestPut, putManifests } from './put-manifests.ts';
@@ -76,9 +76,10 @@ export function throwFirstFailure(images: readonly Pick<TransferredImage, 'job'>
   const [first] = registries.flatMap(({ repositories }) => repositories).flatMap(({ failures }) => failures);
   if (!first) return;
   const { destination, error } = first;
-  const { step, message, remedy } = explain(error);
-  const what = `${destination}: ${message}; no tag has moved`;
-  throw new PushError(step, what, { cause: error, ...(remedy === undefined ? {} : { remedy }) });
+  const explained = explain(error);
+  const { remedy } = explained;
+  const what = `${destination}: ${stepAndMessage(explained)}; no tag has moved`;
+  throw new PushError('Push', what, { cause: error, ...(remedy === undefined ? {} : { remedy }) });
 }
 
 /**

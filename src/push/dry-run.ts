@@ -1,13 +1,12 @@
 /** Says what a push would move, and changes nothing: only HEAD and GET requests are sent, and no engine's `save` runs. */
 
 import type { ImageTree } from '../oci/image-tree.ts';
-import { selectPlatforms } from '../oci/platforms.ts';
 import { formatReference } from '../oci/reference.ts';
 import type { FoundImage } from '../source/source.ts';
 import { activeRegistries, type PushContext } from './context.ts';
 import { blobsOf, type ImageBlob } from './image-blobs.ts';
 import { candidatesOf } from './plan.ts';
-import { layersTold, treeWithoutExport } from './resolve.ts';
+import { layersTold, selected, treeWithoutExport } from './resolve.ts';
 
 /** A line for every blob: whether it is there, or would be uploaded. Throws when no registry can be asked. */
 export async function reportDryRun(job: PushContext, found: FoundImage): Promise<void> {
@@ -27,7 +26,7 @@ export async function reportDryRun(job: PushContext, found: FoundImage): Promise
 async function blobsToReport(job: PushContext, found: FoundImage): Promise<ImageBlob[] | undefined> {
   const tree = found.engine ? await treeWithoutExport(job, found) : await treeOfFile(job, found);
   if (tree) job.names.learnTree(tree);
-  if (tree) return blobsOf(selectPlatforms(tree, job.request.platforms).tree);
+  if (tree) return blobsOf(selected(job, tree));
   return found.root === undefined && found.diffIds ? layersTold(found) : undefined;
 }
 

@@ -41,7 +41,11 @@ export function explain(error: unknown, step = 'Push'): Explanation {
 
 /** One line: `step: message: remedy`. Errors of requests begin with their step already. */
 export function explainLine(error: unknown, step?: string): string {
-  const { step: name, message, remedy } = explain(error, step);
-  const line = message.startsWith(`${name}: `) ? message : `${name}: ${message}`;
-  return remedy ? `${line}: ${remedy}` : line;
+  const explained = explain(error, step);
+  const line = stepAndMessage(explained);
+  return explained.remedy ? `${line}: ${explained.remedy}` : line;
 }
+
+/** `step: message`, the step once. */
+export const stepAndMessage = ({ step, message }: Explanation): string =>
+  message.startsWith(`${step}: `) ? message : `${step}: ${message}`;

@@ -2,14 +2,16 @@
 
 import type { ImageTree } from '../oci/image-tree.ts';
 import { type Descriptor, type Digest, digestOf, isForeignLayer, MediaType } from '../oci/types.ts';
-import { isUncompressedLayer, walk } from '../oci/walk.ts';
+import { isRecompressedLayer, isUncompressedLayer, type TreeManifest, walk } from '../oci/walk.ts';
 import type { TargetRepository } from './target-repository.ts';
 
 export interface ImageBlob {
-  /** The digest that the tree names: of the blob itself, or for a plain layer its diffID. */
+  /** The digest of the blob itself, or the diffID of a layer that is compressed here. */
   readonly key: Digest;
-  /** An uncompressed layer of a container image: what is pushed is its compressed form. */
+  /** A layer of a container image that is compressed here: what is pushed is another blob than the one that the tree names. */
   readonly plain: boolean;
+  /** Of a layer that is compressed here although it comes compressed: the digest that the tree and its source have it under. */
+  readonly compressedAs?: Digest;
   readonly mediaType: string;
   /** Bytes, of the blob as the tree names it; undefined when only reading tells. */
   readonly size: number | undefined;
@@ -48,17 +50,21 @@ export function uncompressedLayer(diffId: Digest, size?: number): ImageBlob {
 
 function manifestBlobs(tree: Extract<ImageTree, { kind: 'manifests' }>): ImageBlob[] {
   return walk(tree).manifests.flatMap((one) => {
-    const { manifest, diffIds } = one;
+    const { manifest } = one;
     const layers = manifest.layers.flatMap((layer, position): ImageBlob[] =>
-      isForeignLayer(layer) ? [] : [layerBlob(layer, isUncompressedLayer(one, position), diffIds?.[position])],
+      isForeignLayer(layer) ? [] : [layerBlob(layer, one, position)],
     );
     const { digest, mediaType, size } = manifest.config;
     return [...layers, { key: digest, plain: false, mediaType, size, diffId: undefined }];
   });
 }
 
-function layerBlob({ digest, mediaType, size }: Descriptor, plain: boolean, diffId: Digest | undefined): ImageBlob {
-  return { key: digest, plain, mediaType, size, diffId: plain ? digest : diffId };
+function layerBlob({ digest, mediaType, size }: Descriptor, image: TreeManifest, position: number): ImageBlob {
+  const diffId = image.diffIds?.[position];
+  if (isUncompressedLayer(image, position)) return { key: digest, plain: true, mediaType, size, diffId: digest };
+  if (diffId !== undefined && isRecompressedLayer(image, position))
+    return { key: diffId, plain: true, mediaType, size, diffId, compressedAs: digest };
+  return { key: digest, plain: false, mediaType, size, diffId };
 }
 
 /** Blobs that are uploaded although a registry says that it has them: it denied them when a manifest came. */

@@ -24,7 +24,7 @@ import { blobsOf, type ImageBlob } from './image-blobs.ts';
 import { merge } from './merge.ts';
 import type { MergeRequest, PushRequest } from './options.ts';
 import { WORTH_ASKING_BYTES } from './plan.ts';
-import { resolve } from './resolve.ts';
+import { compressionNotice, resolve } from './resolve.ts';
 import { type PushResult, resultOf } from './result.ts';
 import { transferImage } from './transfer-image.ts';
 
@@ -116,6 +116,10 @@ async function pushAll(shared: SharedContext<PushRequest>, images: readonly Reso
     transferred.push({ ...image, transferred: await stats.time('transfer', () => transferImage(job, found)) });
     if (images.length > 1) throwFirstFailure(images);
   }
+  const unchanged = transferred.flatMap(
+    ({ job, found, transferred: { tree } }) => compressionNotice(job, found.name, tree) ?? [],
+  );
+  if (unchanged[0] !== undefined) report({ type: 'notice', text: unchanged[0] });
   report({ type: 'phase', phase: 'Manifest' });
   const { changed } = await stats.time('manifest', () =>
     commit(transferred, shared, { byDigest: request.pushByDigest }),

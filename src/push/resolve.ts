@@ -3,6 +3,7 @@
 import { readConfig } from '../oci/documents.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
 import { selectPlatforms } from '../oci/platforms.ts';
+import { compressionsOf, recompressed } from '../oci/recompress.ts';
 import { type Descriptor, type Digest, type Index, isIndexType, isManifestType } from '../oci/types.ts';
 import { type FindOptions, findImage } from '../source/find/find.ts';
 import type { FoundImage } from '../source/source.ts';
@@ -29,11 +30,13 @@ export async function resolve(job: PushContext): Promise<FoundImage> {
     debug: (text) => report({ type: 'debug', text }),
     notice: (text) => report({ type: 'info', text }),
     openRepository: (reference) => source.open(reference),
+    withConfigs: request.forceCompression,
     storeOpener: (engineImage, options) => openEngineStore(engineImage, { ...options, export: way, env: request.env }),
   });
   if (found.root === undefined && found.diffIds) job.names.learnLayers(found.diffIds);
-  // An image with manifests of its own hardly ever has plain layers: earlier images only tell where to mount its blobs from.
-  if (found.root === undefined || earlier.areElsewhere) {
+  // An image with manifests of its own hardly ever has layers that are compressed here: earlier images only tell where to mount
+  // its blobs from.
+  if (found.root === undefined || earlier.areElsewhere || request.forceCompression) {
     if (found.root === undefined && found.diffIds) earlier.config = { digest: found.imageId, diffIds: found.diffIds };
     earlier.ask();
   }
@@ -88,8 +91,8 @@ export const knownBlobs = (found: FoundImage, tree: ImageTree | undefined): Imag
   tree ? blobsOf(tree) : layersTold(found);
 
 /**
- * The part of a tree that is pushed: the platforms asked for, of those that are present. Reports what is left out. Throws
- * PushError for annotations on an image that has manifests of its own.
+ * The part of a tree that is pushed: the platforms asked for, of those that are present, with `force-compression` marked to be
+ * compressed again. Reports what is left out. Throws PushError for annotations on an image that has manifests of its own.
  */
 export function selected(job: Pick<PushContext, 'request' | 'report'>, tree: ImageTree): ImageTree {
   if (tree.kind === 'manifests' && Object.keys(job.request.annotations.manifest).length > 0) {
@@ -100,7 +103,29 @@ export function selected(job: Pick<PushContext, 'request' | 'report'>, tree: Ima
   }
   const selection = selectPlatforms(tree, job.request.platforms);
   for (const text of selection.warnings) job.report({ type: 'warning', text });
-  return selection.tree;
+  const { forceCompression, compression } = job.request;
+  if (!forceCompression || selection.tree.kind !== 'manifests') return selection.tree;
+  const again = recompressed(selection.tree, compression);
+  if (again.leftOut.length > 0) {
+    const names = again.leftOut.map(({ digest }) => digest).join(', ');
+    const text = `force-compression changes digests: signatures and attestations of the old ones are left out (${names})`;
+    job.report({ type: 'warning', text });
+  }
+  return again.tree;
+}
+
+/** What to say of images whose layers come in another compression than the one asked for; undefined where that has an effect. */
+export function compressionNotice(
+  { request }: Pick<PushContext, 'request'>,
+  name: string,
+  tree: ImageTree,
+): string | undefined {
+  const { compression, forceCompression } = request;
+  // gzip is what is asked for without the input.
+  if (compression === 'gzip' || forceCompression || tree.kind !== 'manifests') return undefined;
+  const came = compressionsOf(tree);
+  if (!came.has('gzip') || came.has(undefined)) return undefined;
+  return `compression: ${compression} has no effect on ${name}: its layers come compressed with gzip and are pushed as they are; set force-compression to compress them again, under another digest than the image has now`;
 }
 
 /** The tree of an engine's image as the engine's own store tells it, else as the registry has it; undefined when neither does. */

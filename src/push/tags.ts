@@ -4,7 +4,7 @@ import { formatReference, type Reference } from '../oci/reference.ts';
 import type { ConfirmedManifest } from '../registry/manifests.ts';
 import { BlobUnknownError } from '../registry/manifests.ts';
 import type { SharedContext } from './context.ts';
-import { explain, PushError } from './error.ts';
+import { explain, PushError, stepAndMessage } from './error.ts';
 import type { Document } from './image-manifests.ts';
 import type { TagBefore } from './resolve.ts';
 import type { TargetRepository } from './target-repository.ts';
@@ -153,9 +153,10 @@ async function putBackOne({ target, reference, before }: TagMove, shared: Shared
 }
 
 function refused({ reference }: TagMove, error: unknown, left: readonly string[]): PushError {
-  const { step, message, remedy } = explain(error, 'Manifest');
+  const explained = explain(error, 'Manifest');
+  const { message, remedy } = explained;
   const name = formatReference(reference);
-  const what = message.includes(name) ? message : `${name}: ${message}`;
+  const what = message.includes(name) ? message : `${name}: ${stepAndMessage(explained)}`;
   const state = left.length === 0 ? 'no tag has moved' : left.join('; ');
-  return new PushError(step, `${what}; ${state}`, { cause: error, ...(remedy === undefined ? {} : { remedy }) });
+  return new PushError('Push', `${what}; ${state}`, { cause: error, ...(remedy === undefined ? {} : { remedy }) });
 }

@@ -1,5 +1,6 @@
 /** Brings every blob of an image into every registry: out of a store that is open, else out of its source, which is opened only for what nothing else has. */
 
+import type { StreamedBlob } from '../blob/blob.ts';
 import { SpoolShortError } from '../blob/spool-file.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
 import type { Descriptor, Digest } from '../oci/types.ts';
@@ -10,7 +11,7 @@ import type { Report } from './events.ts';
 import { blobsOf, documentsInMemory, type ImageBlob, NOTHING_AGAIN, type UploadAgain } from './image-blobs.ts';
 import type { KeptLayer } from './queue.ts';
 import { knownBlobs, knownTree, selected } from './resolve.ts';
-import { Transfer } from './transfer.ts';
+import { blobOfEntry, isRecompressible, Transfer } from './transfer.ts';
 
 /** What a transfer came to: the image's tree, the blobs that stand for its plain layers, and where the bytes came from. */
 export interface Transferred {
@@ -155,9 +156,9 @@ class Export {
 
   async #drain(source: StreamSource, expected: ImageTree | undefined): Promise<ImageTree> {
     const transfer = this.#transfer;
-    const keys = expected && new Set(blobsOf(expected).map(({ key }) => key));
+    const wanted = expected && new Map(blobsOf(expected).map((blob) => [blob.compressedAs ?? blob.key, blob]));
     await transfer.fromStream(source, {
-      isWanted: (key) => keys === undefined || keys.has(key),
+      blobOf: (entry) => this.#blobOf(entry, wanted),
       isComplete: () => this.#isComplete(expected ?? source.tree()),
       // Which platforms an archive's layers belong to is told by its documents, and those come late.
       hold: this.#job.request.platforms.length > 0 && expected === undefined,
@@ -165,13 +166,23 @@ class Export {
     const tree = expected ?? selected(this.#job, this.#treeOf(source));
     transfer.know(tree);
     const blobs = blobsOf(tree);
-    const wanted = new Set(blobs.map(({ key }) => key));
-    await transfer.releaseHeld((key) => wanted.has(key));
+    const keys = new Set(blobs.map(({ key }) => key));
+    await transfer.releaseHeld((key) => keys.has(key));
     // A legacy layer has no name until it was read.
     await transfer.finished();
     await transfer.locate(blobs);
     await transfer.finished();
     return tree;
+  }
+
+  /** The blob of the image that an entry of a stream is; undefined where only its plain bytes tell. */
+  #blobOf(entry: StreamedBlob, wanted: ReadonlyMap<Digest, ImageBlob> | undefined): ImageBlob | 'unwanted' | undefined {
+    const blob = blobOfEntry(entry);
+    if (!blob) return undefined;
+    const named = wanted?.get(blob.key);
+    if (wanted && !named) return 'unwanted';
+    if (named?.compressedAs !== undefined) return named;
+    return !named && isRecompressible(entry, this.#job.request) ? undefined : blob;
   }
 
   /** Whether nothing more is needed from a stream: its tree is known, and every blob of it is taken or in memory. */

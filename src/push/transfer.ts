@@ -3,17 +3,20 @@
  * from the source, compressed while it is read, and sent while it is compressed.
  */
 
+import { Readable } from 'node:stream';
 import pLimit from 'p-limit';
 import type { StoredBlob, StreamedBlob, StreamingBlob } from '../blob/blob.ts';
 import { layerMediaType } from '../blob/compress/compression.ts';
 import { cachedBlob, memoryBlob, readyBlob } from '../blob/ready.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
 import { type Digest, MediaType } from '../oci/types.ts';
+import { decompress, isCompressed } from '../source/compression.ts';
 import type { StoreSource, StreamSource } from '../source/source.ts';
 import { activeRegistries, type PushContext } from './context.ts';
 import { PushError } from './error.ts';
 import { blobsOf, type ImageBlob, type UploadAgain } from './image-blobs.ts';
 import { LayerBuilder } from './layer-builder.ts';
+import type { RequestOptions } from './options.ts';
 import { type BlobPlace, Plan } from './plan.ts';
 import { type QueuedBlob, UNNAMED, UploadQueue } from './queue.ts';
 import { SMALL_BLOB, UploadSlots } from './slots.ts';
@@ -145,7 +148,7 @@ export class Transfer {
   async #fromStored(source: StoreSource, blob: ImageBlob): Promise<void> {
     const { key, plain, mediaType } = blob;
     try {
-      const stored = await source.open(key);
+      const stored = await source.open(blob.compressedAs ?? key);
       if (!stored) {
         this.#queue.leave(key);
         return;
@@ -153,7 +156,8 @@ export class Transfer {
       assertAsDescribed(stored, blob);
       const body = plain ? undefined : readyBlob(stored, key, this.#job);
       if (body) await this.#add({ blob, body, mediaType, fromCache: false });
-      else if (plain) await this.#sendWhileMade(blob, (builder) => builder.compress(stored.read(), key));
+      else if (plain)
+        await this.#sendWhileMade(blob, (builder) => builder.compress(plainBytes(stored.read(), stored), key));
       else await this.#sendWhileMade(blob, (builder) => builder.passThrough(stored.read(), key));
     } catch (error) {
       this.#queue.markUnreadable(key, error);
@@ -176,20 +180,20 @@ export class Transfer {
 
   /**
    * Moves what is missing out of a stream, deciding each entry as it arrives, and stops reading as soon as `isComplete`
-   * says that nothing more is needed. `isWanted` refuses entries that are known not to belong to the image; with
+   * says that nothing more is needed. `blobOf` returns undefined for a layer whose diffID only its bytes tell; with
    * `hold` nothing is sent before `releaseHeld`, because only the tree will tell what belongs.
    */
   async fromStream(
     source: StreamSource,
-    options: { isWanted(key: Digest): boolean; isComplete(): boolean; hold: boolean },
+    options: { blobOf(entry: StreamedBlob): ImageBlob | 'unwanted' | undefined; isComplete(): boolean; hold: boolean },
   ): Promise<void> {
     // Before there is an entry: one that breaks must find a listener.
     const builder = await this.#openBuilder();
     for await (const entry of entriesUntil(source.blobs(), this.#queue.abandoned)) {
       activeRegistries(this.#job);
       if (options.isComplete()) break;
-      const blob = blobOfEntry(entry);
-      if (blob && !(options.isWanted(blob.key) && (await this.#needsSource(blob)))) {
+      const blob = options.blobOf(entry);
+      if (blob === 'unwanted' || (blob && !(await this.#needsSource(blob)))) {
         entry.body.destroy();
         continue;
       }
@@ -204,8 +208,10 @@ export class Transfer {
 
   #queuedOf(entry: StreamedBlob, blob: ImageBlob | undefined, builder: LayerBuilder): QueuedBlob {
     if (blob) this.#queue.take(blob.key);
-    const plain = blob ? blob.plain : entry.format === 'tar';
-    const made = plain ? builder.compress(entry.body, blob?.key) : builder.passThrough(entry.body, blob?.key);
+    const plain = blob ? blob.plain : entry.format === 'tar' || isRecompressible(entry, this.#job.request);
+    const made = plain
+      ? builder.compress(plainBytes(entry.body, entry), blob?.key)
+      : builder.passThrough(entry.body, blob?.key);
     return this.#madeBlob(blob ?? unnamedLayer(entry), made);
   }
 
@@ -226,7 +232,9 @@ export class Transfer {
   /** Sends what was held until the tree was known, and drops what it does not name. */
   async releaseHeld(isWanted: (key: Digest) => boolean): Promise<void> {
     for (const queued of this.#held.splice(0)) {
-      if (isWanted(queued.blob.key)) void this.#add(queued);
+      const { key } = queued.blob;
+      const diffId = key === UNNAMED ? await queued.made?.diffId?.catch(() => undefined) : undefined;
+      if (isWanted(diffId ?? key)) void this.#add(queued);
       else await queued.made?.release();
     }
   }
@@ -264,9 +272,10 @@ export class Transfer {
  * Throws PushError for a blob that is not what the image's documents say. A registry accepts both, and no client can pull either: a
  * layer that is compressed twice, and one of another size than its descriptor's.
  */
-function assertAsDescribed({ format, size }: StoredBlob, { key, plain, size: described }: ImageBlob): void {
+function assertAsDescribed({ format, size }: StoredBlob, blob: ImageBlob): void {
+  const { key, plain, compressedAs, size: described } = blob;
   const remedy = 'the image is damaged where it is kept: build, pull or save it again';
-  if (plain && format !== 'tar' && format !== 'other') {
+  if (plain && compressedAs === undefined && format !== 'tar' && format !== 'other') {
     const what = `the layer ${key} is compressed (${format}), and the image's config says that it is not`;
     throw new PushError('Export', what, { remedy });
   }
@@ -301,6 +310,17 @@ export async function* entriesUntil<T>(source: AsyncIterable<T>, abandoned: Prom
     else await returned;
   }
 }
+
+/** The bytes of a layer that its diffID is the digest of. */
+function plainBytes(input: Readable, { format }: Pick<StoredBlob, 'format'>): Readable {
+  return isCompressed(format) ? Readable.from(decompress(input, format), { objectMode: false }) : input;
+}
+
+/** Whether an entry is a layer that is compressed again, as far as its first bytes tell. */
+export const isRecompressible = (
+  { format }: Pick<StreamedBlob, 'format'>,
+  { forceCompression, compression }: Pick<RequestOptions, 'forceCompression' | 'compression'>,
+): boolean => forceCompression && (format === 'gzip' || format === 'zstd') && format !== compression;
 
 /** The blob that an entry is by its name and first bytes; undefined for the legacy form, which does not tell. */
 export function blobOfEntry(entry: StreamedBlob): ImageBlob | undefined {

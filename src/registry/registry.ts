@@ -110,7 +110,7 @@ export class Registry {
   }
 
   /**
-   * Opens `concurrency` connections, which requests then find ready; sends nothing. With a bearer challenge one token is asked for
+   * Opens `concurrency` + 1 connections, which requests then find ready; sends nothing. With a bearer challenge one token is asked for
    * the repositories that `repository` was called for and for those of `pull`, to read and mount from.
    */
   connect(pull: readonly string[] = []): void {

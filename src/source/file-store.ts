@@ -76,6 +76,6 @@ function documentBlob(bytes: Buffer): StoredBlob {
 }
 
 function decompressedBlob(file: OpenFile, compression: 'xz' | 'bzip2'): StoredBlob {
-  const read = () => Readable.from(decompress(file, compression), { objectMode: false });
+  const read = () => Readable.from(decompress(file.read(), compression), { objectMode: false });
   return { format: 'tar', seekable: false, read };
 }

@@ -25,7 +25,6 @@ const DEFAULT_CONCURRENCY = 5;
 
 export class Transport {
   readonly backoff: Backoff;
-  readonly #options: TransportOptions;
   readonly #secrets: Secrets;
   readonly #authorizer: Authorizer;
   readonly #connections: Connections;
@@ -38,7 +37,6 @@ export class Transport {
    * read.
    */
   constructor(options: TransportOptions) {
-    this.#options = options;
     this.backoff = options.backoff ?? new Backoff();
     this.#secrets = new Secrets((value) => options.onEvent({ type: 'secret', value }));
     this.#authorizer = new Authorizer({
@@ -112,14 +110,14 @@ export class Transport {
   }
 
   /**
-   * Opens `concurrency` connections to the registry, which requests then find ready, and names the scopes that the push
+   * Opens `concurrency` + 1 connections to the registry, which requests then find ready, and names the scopes that the push
    * will need, so that one token serves all its requests. Sends nothing; a registry that can't be reached is reported
    * by the first request.
    */
   connect(scopes: readonly string[]): void {
     this.#authorizer.expect(scopes);
     this.#opened = this.#origin.likely;
-    this.#connections.open(this.#opened, this.#options.concurrency ?? DEFAULT_CONCURRENCY);
+    this.#connections.open(this.#opened);
   }
 
   /** Where connections were opened ahead. */
@@ -127,8 +125,7 @@ export class Transport {
 
   #reopen(from: URL, to: URL): void {
     this.#connections.closeUnused(from);
-    if (this.#opened !== undefined && this.#opened.origin !== to.origin)
-      this.#connections.open(to, this.#options.concurrency ?? DEFAULT_CONCURRENCY);
+    if (this.#opened !== undefined && this.#opened.origin !== to.origin) this.#connections.open(to);
   }
 
   /** Ends every connection; requests that are under way are cancelled. */

@@ -76,9 +76,13 @@ export class Connections {
     return { dispatcher, proxy, release };
   }
 
-  /** Opens connections to the registry before requests need them. Through a proxy nothing is opened ahead. */
-  open(origin: URL, count: number): void {
-    if (this.#options.proxies.for(origin) === undefined) this.#early.open(origin, count);
+  /**
+   * Opens all the connections to the registry that there may be, before requests need them: one that is opened later
+   * costs a request two round trips, more than to wait for a free one. Through a proxy nothing is opened ahead.
+   */
+  open(origin: URL): void {
+    const { proxies, perOrigin } = this.#options;
+    if (proxies.for(origin) === undefined) this.#early.open(origin, perOrigin);
   }
 
   /** Closes what `open` has opened to an origin and no request has used. */

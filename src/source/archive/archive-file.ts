@@ -86,10 +86,9 @@ export class ArchiveFile {
     try {
       if (!isCompressed(format)) throw this.#noArchive(file.size === 0);
       const { size } = file;
-      const packed = { size, read: (start = 0, end = size) => file.stream(start, end) };
       const failure = `can't be decompressed (${format})`;
       const options = { description: this.#description, failure, tempDir, packedSize: size, signal };
-      return await spoolArchive(decompress(packed, format), options);
+      return await spoolArchive(decompress(file.stream(0, size), format), options);
     } finally {
       await file.close();
     }

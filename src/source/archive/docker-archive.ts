@@ -137,7 +137,7 @@ class LayerReader {
     const unpacked = createHash('sha256');
     let unpackedSize = 0;
     try {
-      for await (const chunk of decompress(file, format)) {
+      for await (const chunk of decompress(file.read(), format)) {
         this.#signal.throwIfAborted();
         unpacked.update(chunk);
         unpackedSize += chunk.length;

@@ -7,7 +7,7 @@ import { readDocument } from '../../oci/documents.ts';
 import { ImageError } from '../../oci/error.ts';
 import { sameReference } from '../../oci/reference.ts';
 import { type Descriptor, type Digest, digestOf, type Index, isDigest, MediaType } from '../../oci/types.ts';
-import { type CommandOptions, type EngineName, firstWords, run } from './command.ts';
+import { type Answer, type CommandOptions, type EngineName, firstWords, run } from './command.ts';
 import { isScript } from './docker-api.ts';
 import { ANSWER_MS, type EngineImage, type Inspect, imageFrom } from './inspect.ts';
 
@@ -53,8 +53,8 @@ export async function findManifestList(
 ): Promise<EngineList | undefined> {
   const tool = findProgram(engine, options.env);
   // Docker has no manifest lists of its own, and a `docker manifest` that knows registries only.
-  if (!tool || (engine === 'docker' && !isScript(tool))) return undefined;
-  if (!(await exists(tool, name, options))) return undefined;
+  if (!tool || (engine === 'docker' && !(isScript(tool) && (await isPodman(tool, options))))) return undefined;
+  if (!(await answer(tool, ['manifest', 'exists', name], options))) return undefined;
   const [listed, images] = await Promise.all([
     output(tool, ['manifest', 'inspect', name], options),
     output(tool, ['images', '--all', '--no-trunc', '--format', 'json'], options),
@@ -74,14 +74,22 @@ export async function findManifestList(
   };
 }
 
-/** False also when Podman can't be started or does not answer: `image inspect`, asked at the same time, reports that. */
-async function exists(tool: string, name: string, options: CommandOptions): Promise<boolean> {
+/** Whether a `docker` command is podman-docker's. */
+const isPodman = async (tool: string, options: CommandOptions): Promise<boolean> =>
+  /^podman/i.test((await answer(tool, ['--version'], options))?.stdout ?? '');
+
+/**
+ * What a tool answers when it succeeds. Undefined also when it can't be started or does not answer: `image inspect`, asked at
+ * the same time, reports that.
+ */
+async function answer(tool: string, args: readonly string[], options: CommandOptions): Promise<Answer | undefined> {
   const signal = AbortSignal.any([options.signal, AbortSignal.timeout(ANSWER_MS)]);
   try {
-    return (await run(tool, ['manifest', 'exists', name], { ...options, signal })).code === 0;
+    const answer = await run(tool, args, { ...options, signal });
+    return answer.code === 0 ? answer : undefined;
   } catch {
     options.signal.throwIfAborted();
-    return false;
+    return undefined;
   }
 }
 

@@ -28,6 +28,8 @@ export interface FindOptions {
   readonly notice?: (line: string) => void;
   /** Opens engines' own stores; without it layers leave an engine by its `save` only. */
   readonly storeOpener?: StoreOpener;
+  /** Reads the configs of an image in a registry too: they tell the diffIDs of its layers. */
+  readonly withConfigs?: boolean;
   /** Opens the repository of `docker://REFERENCE`; without it registries are no sources. */
   readonly openRepository?: (reference: Reference) => Promise<RemoteRepository>;
 }
@@ -42,7 +44,7 @@ export async function findImage(options: FindOptions): Promise<FoundImage> {
   if (file) return findInFile(image, file.transport, file.rest, options);
   const remote = options.openRepository && registrySource(image);
   if (options.openRepository && remote) {
-    return findInRegistry(image, await options.openRepository(remote), options.signal);
+    return findInRegistry(image, await options.openRepository(remote), options);
   }
   const transport = /^(docker-daemon|containers-storage|dir|docker):/.exec(image)?.[1];
   // `dir:latest` is an image called dir; absolute paths are skopeo's.

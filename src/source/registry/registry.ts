@@ -6,11 +6,11 @@
 import { Readable } from 'node:stream';
 import type { BlobFormat, StoredBlob } from '../../blob/blob.ts';
 import { buildTree, withReferrers } from '../../oci/build.ts';
-import { MAX_DEPTH, MAX_KEPT_BYTES, MAX_MANIFESTS, readDocument } from '../../oci/documents.ts';
+import { MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_KEPT_BYTES, MAX_MANIFESTS, readDocument } from '../../oci/documents.ts';
 import { ImageError } from '../../oci/error.ts';
 import type { ManifestTree } from '../../oci/image-tree.ts';
 import { formatReference, parseReference, type Reference, withDefaultTag } from '../../oci/reference.ts';
-import type { Descriptor, Digest } from '../../oci/types.ts';
+import { type Descriptor, type Digest, digestOf, isImageConfigType } from '../../oci/types.ts';
 import { walk } from '../../oci/walk.ts';
 import type { FoundImage, StoreSource } from '../source.ts';
 
@@ -47,7 +47,11 @@ export function registrySource(image: string): Reference | undefined {
  * Reads the documents of an image: its index with all platforms, attestations, and what refers to any of them, by the
  * referrers API or the tags in its place. Throws ImageError, and what the registry's client throws.
  */
-export async function findInRegistry(name: string, remote: RemoteRepository, signal: AbortSignal): Promise<FoundImage> {
+export async function findInRegistry(
+  name: string,
+  remote: RemoteRepository,
+  { signal, withConfigs = false }: { readonly signal: AbortSignal; readonly withConfigs?: boolean },
+): Promise<FoundImage> {
   const reference = registrySource(name) ?? parseReference(name);
   const text = formatReference(reference);
   const reader = new RemoteReader(remote, signal);
@@ -59,6 +63,7 @@ export async function findInRegistry(name: string, remote: RemoteRepository, sig
   }
   const built = buildTree(root, reader.documents);
   if (!built) throw new ImageError('Resolve', `${text} is neither an image nor an index`);
+  if (withConfigs) await reader.readConfigs(built.missing);
   const tree: ManifestTree = { ...withReferrers(built.tree, await reader.referrers()), isVerbatim: true };
   const { manifests, indexes } = walk(tree);
   const only = indexes.length === 0 ? manifests.find((one) => one.descriptor.digest === root.digest) : undefined;
@@ -71,8 +76,16 @@ export async function findInRegistry(name: string, remote: RemoteRepository, sig
   };
 }
 
-/** Manifests asked for at once. */
+/** Documents asked for at once. */
 const READERS = 8;
+
+async function inParallel<T>(items: readonly T[], read: (item: T) => Promise<void>): Promise<void> {
+  const waiting = items.values();
+  const readNext = async (): Promise<void> => {
+    for (const item of waiting) await read(item);
+  };
+  await Promise.all(Array.from({ length: READERS }, readNext));
+}
 
 class RemoteReader {
   readonly documents = new Map<Digest, Buffer>();
@@ -115,14 +128,26 @@ class RemoteReader {
     return [...this.#referrers.values()];
   }
 
-  async #readAll(descriptors: readonly Descriptor[], depth: number): Promise<void> {
-    const waiting = descriptors.filter(({ digest }) => !this.documents.has(digest)).values();
-    const readNext = async (): Promise<void> => {
-      for (const { digest, mediaType } of waiting) {
-        if (!this.documents.has(digest)) await this.read(digest, depth, mediaType);
+  /** The configs of container images among what is missing. Throws ImageError for one that is not there or has other bytes. */
+  async readConfigs(missing: readonly Descriptor[]): Promise<void> {
+    const configs = missing.filter(({ mediaType, size }) => isImageConfigType(mediaType) && size <= MAX_DOCUMENT_BYTES);
+    await inParallel(configs, async ({ digest, size }) => {
+      const found = await this.#remote.readBlob(digest, { end: size, signal: this.#signal });
+      const chunks: Buffer[] = [];
+      for await (const chunk of found?.stream ?? []) chunks.push(chunk as Buffer);
+      const bytes = Buffer.concat(chunks);
+      if (digestOf(bytes) !== digest) {
+        const what = found ? `has other bytes than those of the config ${digest}` : `lacks the config ${digest}`;
+        throw new ImageError('Manifest', `the registry ${what}`);
       }
-    };
-    await Promise.all(Array.from({ length: READERS }, readNext));
+      this.#keep(digest, bytes);
+    });
+  }
+
+  async #readAll(descriptors: readonly Descriptor[], depth: number): Promise<void> {
+    await inParallel(descriptors, async ({ digest, mediaType }) => {
+      if (!this.documents.has(digest)) await this.read(digest, depth, mediaType);
+    });
   }
 
   #list(subject: Digest): Promise<void> {
