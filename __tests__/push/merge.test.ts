@@ -219,6 +219,25 @@ describe('a merge tags nothing', () => {
     for (const { tags } of [registry, other]) expect(tags('team/app')).not.toContain('1');
   });
 
+  it('when a tag is refused: what has moved goes back', async () => {
+    let refused = '';
+    const refuses: Quirk = {
+      name: 'refuses a tag',
+      before: ({ method, path }) =>
+        method === 'PUT' && refused !== '' && path.endsWith(refused)
+          ? refusal(403, 'DENIED', 'not for you')
+          : undefined,
+    };
+    const { registry, pattern, target } = await legs({ quirks: [refuses] });
+    const earlier = await image(registry, ['team/app', '1'], LINUX('s390x'));
+    refused = '/manifests/latest';
+    await expect(
+      merge([pattern], [target, `${registry.host}/team/app:new`, `${registry.host}/team/app:latest`]),
+    ).rejects.toThrow(/latest: .*not for you.*; no tag has moved/);
+    expect(registry.manifest('team/app', '1')?.digest).toBe(earlier.digest);
+    expect(registry.tags('team/app').sort()).toEqual(['1', 'part-amd', 'part-arm']);
+  });
+
   it('when the registry does not serve the index that it has taken', async () => {
     let isTaken = false;
     const forgets: Quirk = {
