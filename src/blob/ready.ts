@@ -9,7 +9,7 @@ import { fileStream } from './blocks.ts';
 import { LayerError, layerError } from './compress/error.ts';
 
 /** A blob whose digest and length are known, and all of whose bytes exist. */
-export interface ReadyBlob<Bytes extends Readable | Buffer = Readable | Buffer> extends ReadableBlob {
+interface ReadyBlob<Bytes extends Readable | Buffer = Readable | Buffer> extends ReadableBlob {
   readonly identity: BlobIdentity;
   read(start: number, end: number): Bytes;
 }

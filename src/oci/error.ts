@@ -1,7 +1,7 @@
 /** What goes wrong with an image before its first byte reaches a registry. */
 
 /** The steps at which the image room can fail, as the log names them. */
-export type ImageStep =
+type ImageStep =
   | 'Reference'
   | 'Resolve'
   | 'Export'

@@ -112,7 +112,7 @@ function describe(tree: ImageTree): Pick<FoundImage, 'imageId' | 'diffIds' | 'ro
 }
 
 /** The names of images that lie in files: where an image is that no engine has. */
-export type Transport = 'docker-archive' | 'oci-archive' | 'oci';
+type Transport = 'docker-archive' | 'oci-archive' | 'oci';
 
 /**
  * A file source taken apart: its transport, and the `FILE[:ref]` or `DIR[:ref]` after it. Undefined for the name of an

@@ -1,10 +1,9 @@
 /** Finding the image that the user named: in a container engine, in an archive, in a layout. */
 import { ImageError } from '../../oci/error.ts';
 import { parseReference, type Reference, splitReference } from '../../oci/reference.ts';
-import type { EngineName } from '../engine/command.ts';
+import { type EngineName, type NoImage, remedyFor } from '../engine/command.ts';
 import { inspectImage, isFound } from '../engine/inspect.ts';
 import { findManifestList } from '../engine/manifest-list.ts';
-import { type NoImage, remedyFor } from '../engine/refusal.ts';
 import { findInRegistry, type RemoteRepository, registrySource } from '../registry/registry.ts';
 import type { FoundImage } from '../source.ts';
 import { foundInEngine, type StoreOpener } from './engine-image.ts';
