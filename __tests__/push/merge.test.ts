@@ -131,6 +131,26 @@ describe('a merge', () => {
     expect((await merge([`${registry.host}/team/app:part-*`], [target])).digest).toBe(first.digest);
   });
 
+  it('reads each manifest once, however often indexes name it and each other', async () => {
+    const registry = await registryForTest();
+    let child: Descriptor = await image(registry, ['team/app', 'x'], LINUX('amd64'));
+    for (let depth = 0; depth < 10; depth += 1) {
+      const manifests = Array.from({ length: 8 }, () => child);
+      child = await put(registry, 'team/app', 'part', {
+        schemaVersion: 2,
+        mediaType: MediaType.ociIndex,
+        depth,
+        manifests,
+      });
+    }
+    const before = registry.requests.length;
+    await merge([`${registry.host}/team/app:part`], [`${registry.host}/team/app:1`]);
+    expect(indexOf(registry, 'team/app', '1').manifests).toHaveLength(1);
+    expect(
+      registry.requests.slice(before).filter(({ method, step }) => method === 'GET' && step === 'manifest-get'),
+    ).toHaveLength(12);
+  });
+
   it('puts annotations on the index, with the prefix or without', async () => {
     const registry = await registryForTest();
     await image(registry, ['team/app', 'a'], LINUX('amd64'));
@@ -217,6 +237,25 @@ describe('a merge tags nothing', () => {
       new RegExp(`${other.host}/team/app: .*no indexes here.*; no tag has moved`),
     );
     for (const { tags } of [registry, other]) expect(tags('team/app')).not.toContain('1');
+  });
+
+  it('when a tag is refused: what has moved goes back', async () => {
+    let refused = '';
+    const refuses: Quirk = {
+      name: 'refuses a tag',
+      before: ({ method, path }) =>
+        method === 'PUT' && refused !== '' && path.endsWith(refused)
+          ? refusal(403, 'DENIED', 'not for you')
+          : undefined,
+    };
+    const { registry, pattern, target } = await legs({ quirks: [refuses] });
+    const earlier = await image(registry, ['team/app', '1'], LINUX('s390x'));
+    refused = '/manifests/latest';
+    await expect(
+      merge([pattern], [target, `${registry.host}/team/app:new`, `${registry.host}/team/app:latest`]),
+    ).rejects.toThrow(/latest: .*not for you.*; no tag has moved/);
+    expect(registry.manifest('team/app', '1')?.digest).toBe(earlier.digest);
+    expect(registry.tags('team/app').sort()).toEqual(['1', 'part-amd', 'part-arm']);
   });
 
   it('when the registry does not serve the index that it has taken', async () => {
