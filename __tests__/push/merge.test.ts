@@ -131,6 +131,26 @@ describe('a merge', () => {
     expect((await merge([`${registry.host}/team/app:part-*`], [target])).digest).toBe(first.digest);
   });
 
+  it('reads each manifest once, however often indexes name it and each other', async () => {
+    const registry = await registryForTest();
+    let child: Descriptor = await image(registry, ['team/app', 'x'], LINUX('amd64'));
+    for (let depth = 0; depth < 10; depth += 1) {
+      const manifests = Array.from({ length: 8 }, () => child);
+      child = await put(registry, 'team/app', 'part', {
+        schemaVersion: 2,
+        mediaType: MediaType.ociIndex,
+        depth,
+        manifests,
+      });
+    }
+    const before = registry.requests.length;
+    await merge([`${registry.host}/team/app:part`], [`${registry.host}/team/app:1`]);
+    expect(indexOf(registry, 'team/app', '1').manifests).toHaveLength(1);
+    expect(
+      registry.requests.slice(before).filter(({ method, step }) => method === 'GET' && step === 'manifest-get'),
+    ).toHaveLength(12);
+  });
+
   it('puts annotations on the index, with the prefix or without', async () => {
     const registry = await registryForTest();
     await image(registry, ['team/app', 'a'], LINUX('amd64'));
