@@ -2,7 +2,7 @@
 
 import { rmdir, statfs } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { LayerError } from './compress/error.ts';
+import { LayerError } from '../oci/error.ts';
 import { makePrivateFolder, removeAbandoned } from './private-folder.ts';
 import { SpoolFile } from './spool-file.ts';
 

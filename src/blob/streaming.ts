@@ -2,9 +2,9 @@
 
 import { createHash } from 'node:crypto';
 import type { Readable } from 'node:stream';
+import { LayerError } from '../oci/error.ts';
 import type { Digest } from '../oci/types.ts';
 import type { BlobIdentity, Reach, StreamingBlob } from './blob.ts';
-import { LayerError } from './compress/error.ts';
 import { type CompressorPool, OrderedCompressor } from './compress/pool.ts';
 import type { Input } from './input.ts';
 import type { Spool } from './spool.ts';

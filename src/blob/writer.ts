@@ -1,8 +1,8 @@
 /** What compressing a layer and passing one through have in common: gathered input, a spool file, those who wait, and one way to fail. */
 
 import { createHash } from 'node:crypto';
+import { LayerError, layerError } from '../oci/error.ts';
 import type { BlobIdentity, Reach } from './blob.ts';
-import { LayerError, layerError } from './compress/error.ts';
 import { Gatherer, type Input, Times } from './input.ts';
 import type { SpoolFile } from './spool-file.ts';
 

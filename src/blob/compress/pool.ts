@@ -2,8 +2,8 @@
 
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
+import { LayerError } from '../../oci/error.ts';
 import { COMPRESSIONS, type Compression, grownBytes } from './compression.ts';
-import { LayerError } from './error.ts';
 
 /** What a worker thread is started with. */
 export interface WorkerSettings {

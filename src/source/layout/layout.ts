@@ -31,8 +31,7 @@ import {
   matching,
   readIndex,
 } from '../choose.ts';
-import { blobPath, FileStore } from '../file-store.ts';
-import { type Files, readDocumentFile } from '../files.ts';
+import { blobPath, FileStore, type Files, readDocumentFile } from '../files.ts';
 import type { StoreSource } from '../source.ts';
 
 /** Reads `index.json`; undefined when the files are no layout. Throws ImageError. */
