@@ -108,9 +108,10 @@ async function cleanUp(parts: MergeParts, shared: SharedContext): Promise<void> 
     const left = [...matches];
     let reason = 'this registry deletes no tags';
     try {
-      for (const { repository, reference, entries } of matches) {
+      for (const { repository, reference, text, entries } of matches) {
         if ((await repository.deleteManifest(reference, signal)) === 'unsupported') break;
         left.shift();
+        report({ type: 'info', text: `merge-cleanup: deleted ${text}` });
         await keepManifests(repository, entries, parts, signal);
       }
     } catch (error) {
