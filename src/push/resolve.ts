@@ -3,7 +3,7 @@
 import { readDiffIds } from '../oci/documents.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
 import { selectPlatforms } from '../oci/platforms.ts';
-import { compressionsOf, recompressed } from '../oci/recompress.ts';
+import { compressionsOf, recompressed } from '../oci/rewrite.ts';
 import { type Descriptor, type Digest, type Index, isIndexType, isManifestType } from '../oci/types.ts';
 import { type FindOptions, findImage } from '../source/find/find.ts';
 import type { FoundImage } from '../source/source.ts';
