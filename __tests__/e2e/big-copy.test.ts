@@ -80,12 +80,10 @@ describeWith(['docker-registry', 'nginx'], 'a large image from one registry to a
     expect([broken.hits, to.link.faults.cuts().made]).toEqual([CUTS, CUTS]);
     const { bytesSent, bytesResent } = metadataOf(result);
     expect(bytesSent).toBeGreaterThanOrEqual(BYTES);
-    console.log({ bytesSent, bytesResent, peak: result.peakMemory, seconds: result.seconds });
     expect(bytesResent).toBeLessThanOrEqual(2 * CUTS * LIMIT_MIB * MIB);
     expect(result.peakMemory).toBeLessThan(MEMORY_LIMIT);
     // One request for all of it, and one each time that one broke or bytes were sent again.
     const reads = from.nginx.requests().filter(({ method, uri }) => method === 'GET' && uri.includes('/blobs/'));
-    console.log(reads.length);
     expect(reads.length).toBeLessThanOrEqual(2 + CUTS + 2 * CUTS);
     const served = await fetch(`http://${to.registry.host}/v2/production/app/blobs/${config.digest}`);
     expect(served.status).toBe(200);

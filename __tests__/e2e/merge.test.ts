@@ -12,8 +12,53 @@ import { type Podman, startPodman } from '../support/real/podman.ts';
 import { run } from '../support/real/processes.ts';
 import { type DockerRegistry, startDockerRegistry } from '../support/real/registry.ts';
 import { describeWith, sharedDocker } from '../support/real/suite.ts';
+import { hangUp } from '../support/registry/answer.ts';
+import type { Quirk } from '../support/registry/quirk.ts';
+import { startRegistry } from '../support/registry/server.ts';
 import { type ActionRun, runAction } from '../support/runner.ts';
 import { runCommand } from '../support/terminal.ts';
+
+it('a merge that was killed between two tags is completed by the next one', async () => {
+  let kill: (() => void) | undefined;
+  const kills: Quirk = {
+    name: 'kills the sender of the second tag',
+    before: ({ method, path }) => {
+      if (method !== 'PUT' || !path.endsWith('/manifests/latest') || !kill) return undefined;
+      kill();
+      return hangUp;
+    },
+  };
+  const registry = await startRegistry({ quirks: [kills] });
+  const folder = mkdtempSync(join(tmpdir(), 'chunked-push-merge-'));
+  try {
+    const app = `${registry.host}/team/app`;
+    for (const architecture of ['amd64', 'arm64']) {
+      const layout = new LayoutFolder(join(folder, architecture));
+      layout.close(await layout.image(architecture, { bytes: 1000 }));
+      const { errors } = await runAction({
+        inputs: { image: `oci:${layout.path}`, tags: `${app}:part-${architecture}` },
+      });
+      expect(errors).toEqual([]);
+    }
+    const inputs = { merge: `${app}:part-*`, tags: `${app}:1\n${app}:latest` };
+    const killed = await runAction({
+      inputs,
+      onOutput: (_, signal) => {
+        kill = () => signal('SIGKILL');
+      },
+    });
+    kill = undefined;
+    expect(killed).toMatchObject({ signal: 'SIGKILL', outputs: {} });
+    expect(registry.tags('team/app').sort()).toEqual(['1', 'part-amd64', 'part-arm64']);
+    const again = await runAction({ inputs });
+    expect(again.errors).toEqual([]);
+    expect(again.outputs).toMatchObject({ digest: registry.manifest('team/app', '1')?.digest, changed: 'true' });
+    expect(registry.manifest('team/app', 'latest')?.digest).toBe(again.outputs.digest);
+  } finally {
+    await registry.close();
+    rmSync(folder, { recursive: true });
+  }
+}, 60_000);
 
 describeWith(['docker', 'docker-trixie', 'podman', 'docker-registry', 'skopeo'], 'a merge of real legs', () => {
   let folder: string;

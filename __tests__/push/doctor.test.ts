@@ -1,4 +1,6 @@
 /** What `doctor` finds out, at real registries and at profiles of the test registry; and that it leaves nothing behind. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { type Diagnosis, examine } from '../../src/push/doctor.ts';
 import type { RawInputs } from '../../src/push/input-values.ts';
@@ -7,8 +9,9 @@ import { startNginx } from '../support/real/nginx.ts';
 import { freePort } from '../support/real/processes.ts';
 import { REGISTRY_LOGIN, startDockerRegistry } from '../support/real/registry.ts';
 import { describeWith } from '../support/real/suite.ts';
+import { loopbackCertificate } from '../support/registry/certificate.ts';
 import { TEST_CREDENTIALS } from '../support/registry/profiles.ts';
-import { registryForTest, requestForTest } from './bench.ts';
+import { folderForTest, registryForTest, requestForTest } from './bench.ts';
 
 const MIB = 2 ** 20;
 
@@ -125,4 +128,18 @@ it('a port where nothing listens is a diagnosis too', async () => {
   const lines = diagnosisLines(diagnosis);
   expect(lines.at(-1)).toMatch(/^ {2}problem .*ECONNREFUSED/);
   expect(lines.length).toBeLessThan(6);
+});
+
+it('an unknown certificate is named, with the input that follows; a known one is trusted', async () => {
+  const { key, cert } = loopbackCertificate();
+  const registry = await registryForTest({ tls: { key, cert } });
+  const unknown = await diagnose(registry.host);
+  expect(unknown).toMatchObject({ scheme: 'https', mayPush: false, problem: expect.stringMatching(/certificate/) });
+  expect(unknown.certificate?.problem).toMatch(/SELF_SIGNED|UNABLE_TO_VERIFY|DEPTH_ZERO/);
+  expect(unknown.inputs).toHaveProperty(['ca-file']);
+  const file = join(await folderForTest(), 'ca.pem');
+  writeFileSync(file, cert);
+  const known = await diagnose(registry.host, { 'ca-file': file });
+  expect(known).toMatchObject({ scheme: 'https', mayPush: true, inputs: {}, problem: undefined });
+  expect(known.certificate).toMatchObject({ protocol: 'TLSv1.3', problem: undefined });
 });

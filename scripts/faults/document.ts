@@ -3,6 +3,7 @@ import { CHUNK, LAYER_BYTES } from '../../__tests__/faults/steps.ts';
 import type { BesideRun } from './beside.ts';
 import type { CutRun } from './cuts.ts';
 import { type Ended, type MatrixRun, ROWS } from './matrix.ts';
+import { OUTAGE_LAYER, type OutageRun } from './outages.ts';
 import type { TokenRun } from './token.ts';
 
 export interface Measured {
@@ -12,6 +13,7 @@ export interface Measured {
   readonly beside?: readonly BesideRun[];
   readonly cuts?: readonly CutRun[];
   readonly token?: TokenRun;
+  readonly outages?: readonly OutageRun[];
 }
 
 const table = (head: readonly string[], rows: readonly (readonly string[])[]): string =>
@@ -130,6 +132,27 @@ and go on later. \`unmet\`: the tool does not send this request.
 ${table(['step', 'fault', ...tools], rows)}`;
 }
 
+/** One row for what happened, one column for each tool. */
+function outagesPart(runs: readonly OutageRun[]): string {
+  const tools = [...new Set(runs.map(({ tool }) => tool))];
+  const rows = [...new Set(runs.map(({ what }) => what))].map((what) => {
+    const cells = tools.map((tool) => {
+      const run = runs.find((one) => one.what === what && one.tool === tool);
+      if (run === undefined) return '–';
+      const seconds = `${run.seconds.toFixed(0)} s`;
+      return run.failed === undefined ? `pushed, ${seconds}` : `failed after ${seconds}`;
+    });
+    return [what, ...cells];
+  });
+  return `## Outages and time limits
+
+An image with one layer of ${megabytes(OUTAGE_LAYER)}, over a link of 12 MB/s for each connection, into docker-registry 2.8 behind a proxy that is
+away from the 20th megabyte on (connections are reset, then refused), or that ends each request after 3 s, as load balancers
+do after 30 or 100 s. Every tool with its defaults (chunked-push: chunks of 95 MiB at first), skopeo with \`--retry-times 3\`.
+
+${table(['what happens', ...tools], rows)}`;
+}
+
 const tokenPart = (run: TokenRun): string => `## Tokens that run out
 
 A token that is good for ${run.lifetimeSeconds} seconds, a layer of ${megabytes(run.layerBytes)} over a link of 1 MB/s: ${
@@ -138,12 +161,13 @@ A token that is good for ${run.lifetimeSeconds} seconds, a layer of ${megabytes(
 
 /** The document for what was measured. */
 export function documentOf(measured: Measured): string {
-  const { beside, cuts, token, matrix } = measured;
+  const { beside, cuts, token, matrix, outages } = measured;
   const parts = [
     `# What faults cost
 
 Made by \`npm run faults -- --write\`. \`npm test\` runs the same matrix and smaller versions of the rest (\`__tests__/faults\`).`,
     ...(cuts === undefined ? [] : [cutsPart(cuts, measured)]),
+    ...(outages === undefined ? [] : [outagesPart(outages)]),
     ...(token === undefined ? [] : [tokenPart(token)]),
     ...(beside === undefined ? [] : [besidePart(beside)]),
     ...(matrix === undefined ? [] : [matrixPart(matrix)]),

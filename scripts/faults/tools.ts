@@ -20,8 +20,8 @@ const byAction =
 /** The image's name in the engine and the archive. */
 export const NAME = 'faults.example/app:1';
 
-/** The tools by name, each with the image in the form that it takes. */
-export function toolsFor(archive: string, engine: Docker, chunkSize: string): Record<string, Tool> {
+/** The tools by name, each with the image in the form that it takes. `retries`: skopeo's, which has none by default. */
+export function toolsFor(archive: string, engine: Docker, chunkSize: string, retries = 5): Record<string, Tool> {
   const docker = commandOf('docker', 'docker');
   const craneCommand = crane();
   const image = `docker-archive:${archive}`;
@@ -42,7 +42,7 @@ export function toolsFor(archive: string, engine: Docker, chunkSize: string): Re
             ...skopeo(),
             '--insecure-policy',
             'copy',
-            '--retry-times=5',
+            `--retry-times=${retries}`,
             '--dest-tls-verify=false',
             image,
             `docker://${to}`,

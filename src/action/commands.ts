@@ -27,7 +27,7 @@ export const printFailure = (text: string): void => setFailed(harmlessData(text)
  */
 export function captureConsole(): void {
   for (const method of ['log', 'info', 'warn', 'error', 'debug'] as const) {
-    console[method] = (...words: unknown[]) => print('debug', words.map(String).join(' '));
+    console[method] = (...values: unknown[]) => print('debug', values.map(String).join(' '));
   }
 }
 

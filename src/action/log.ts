@@ -2,31 +2,43 @@
 
 import * as core from '@actions/core';
 import type { PushEvent, Report } from '../push/events.ts';
-import { LineTeller } from '../report/lines.ts';
+import { EventLines } from '../report/lines.ts';
 import { print } from './commands.ts';
 
 export interface Log {
   readonly report: Report;
+  /** Whether a secret was masked: the push has credentials for a registry. */
+  readonly hasSecrets: boolean;
   /** Ends the last group. */
   close(): void;
 }
 
 /** `showHost`: each line names its registry, for a push to several. */
 export function openLog(options: { showHost: boolean }): Log {
-  const teller = new LineTeller(options);
+  const lines = new EventLines(options);
   let group: string | undefined;
+  let hasSecrets = false;
   const close = () => {
     if (group !== undefined) core.endGroup();
     group = undefined;
   };
   const report = (event: PushEvent) => {
-    if (event.type === 'secret') return core.setSecret(event.value);
+    if (event.type === 'secret') {
+      hasSecrets = true;
+      return core.setSecret(event.value);
+    }
     if (event.type === 'phase' && event.phase !== group) {
       close();
       core.startGroup(event.phase);
       group = event.phase;
     }
-    for (const { level, text } of teller.tell(event)) print(level, text);
+    for (const { level, text } of lines.of(event)) print(level, text);
   };
-  return { report, close };
+  return {
+    report,
+    close,
+    get hasSecrets() {
+      return hasSecrets;
+    },
+  };
 }

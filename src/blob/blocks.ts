@@ -24,7 +24,7 @@ export function giveBack({ buffer }: Buffer): void {
 }
 
 /** A byte stream that takes its chunks back; a reader that is through with one may say so, once. */
-export type BlockStream = Readable & { recycle(chunk: Buffer): void };
+type BlockStream = Readable & { recycle(chunk: Buffer): void };
 
 /** A byte stream out of blocks. One at a time: Node joins what waits in a stream into a new buffer for those who iterate over it. */
 export const blockStream = (blocks: AsyncIterable<Buffer>): BlockStream =>

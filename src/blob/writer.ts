@@ -1,13 +1,12 @@
 /** What compressing a layer and passing one through have in common: gathered input, a spool file, those who wait, and one way to fail. */
 
 import { createHash } from 'node:crypto';
-import { now } from '../common/async.ts';
+import { LayerError, layerError } from '../oci/error.ts';
 import type { BlobIdentity, Reach } from './blob.ts';
-import { LayerError, layerError } from './compress/error.ts';
-import { Gatherer, type Input } from './input.ts';
+import { Gatherer, type Input, Times } from './input.ts';
 import type { SpoolFile } from './spool-file.ts';
 
-export interface BlobWriterOptions {
+interface BlobWriterOptions {
   /** What messages call it: "layer sha256:…". */
   readonly name: string;
   readonly signal: AbortSignal;
@@ -111,15 +110,14 @@ export class BlobWriter {
   }
 }
 
-/** How far a blob that is being made has come, for all who wait for it. */
-
 interface Waiter {
   readonly bytes: number;
   resolve(reach: Reach): void;
   reject(cause: unknown): void;
 }
 
-export class Growth {
+/** How far a blob that is being made has come, for all who wait for it. */
+class Growth {
   #available = 0;
   #identity: BlobIdentity | undefined;
   #failure: { readonly cause: unknown } | undefined;
@@ -189,55 +187,6 @@ export class Growth {
     for (const waiter of waiting) {
       if (now.ended || now.available >= waiter.bytes) waiter.resolve(now);
       else this.#waiters.push(waiter);
-    }
-  }
-}
-
-/** Where the time of one blob in the making goes, so that a user sees what bounds a push. */
-
-export class Times {
-  readonly #start = now();
-  #end: number | undefined;
-  #waiting = 0;
-  #held = 0;
-
-  /** ms in which the input gave nothing. */
-  get waitingForInputMs(): number {
-    return this.#waiting;
-  }
-
-  /** ms in which the spool was at its bound: the wire is the slowest part. */
-  get heldBackMs(): number {
-    return this.#held;
-  }
-
-  /** All other ms: hashing, compressing, writing, and waiting for a turn at the threads. */
-  get compressingMs(): number {
-    return Math.max(0, (this.#end ?? now()) - this.#start - this.#waiting - this.#held);
-  }
-
-  /** The blob is complete or has failed. */
-  end(): void {
-    this.#end ??= now();
-  }
-
-  /** Passes a promise on and counts its time as held back. */
-  async heldBack<T>(promise: Promise<T>): Promise<T> {
-    const since = now();
-    try {
-      return await promise;
-    } finally {
-      this.#held += now() - since;
-    }
-  }
-
-  /** Passes a promise of the input's on and counts its time as waiting for it. */
-  async waitedForInput<T>(promise: Promise<T>): Promise<T> {
-    const since = now();
-    try {
-      return await promise;
-    } finally {
-      this.#waiting += now() - since;
     }
   }
 }

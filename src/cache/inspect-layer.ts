@@ -11,7 +11,7 @@ import type { LayerFormat } from './known-layers.ts';
 /** Large enough that a layer of 1 GB is a thousand reads. */
 const READ_BYTES = 1024 * 1024;
 
-export interface BlobFacts {
+interface BlobFacts {
   readonly digest: Digest;
   /** Bytes. */
   readonly size: number;

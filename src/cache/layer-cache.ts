@@ -44,7 +44,7 @@ export interface LayerCacheOptions extends LayerFormat {
 }
 
 /** A compressed layer in a file that lasts until `close`. */
-export interface RestoredLayer {
+interface RestoredLayer {
   readonly path: string;
   readonly descriptor: Descriptor;
 }

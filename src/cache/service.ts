@@ -18,7 +18,7 @@ import {
 } from './service-messages.ts';
 
 /** `hit`: found or saved, under this key. `miss`: not there. `trouble`: the service or the entry failed, and how. */
-export type Outcome =
+type Outcome =
   | { readonly kind: 'hit'; readonly key: string }
   | { readonly kind: 'miss' }
   | { readonly kind: 'taken' }
@@ -37,7 +37,7 @@ export interface Deadlines {
   readonly save: number;
 }
 
-export const DEADLINES: Deadlines = {
+const DEADLINES: Deadlines = {
   /** Loading @actions/cache takes about half a second on an idle machine. */
   start: 20_000,
   /** One retry of @actions/cache (after 3 s), no more: pushing without the cache is quicker than waiting for the rest of its 30 s. */

@@ -16,7 +16,7 @@ import {
 } from './types.ts';
 
 /** A document by what is in it: manifests may lack `mediaType`, and configs have none. */
-export type Document =
+type Document =
   | { readonly kind: 'index'; readonly index: Index }
   | { readonly kind: 'manifest'; readonly manifest: Manifest }
   | { readonly kind: 'config'; readonly config: ImageConfig }

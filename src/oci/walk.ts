@@ -19,7 +19,7 @@ import {
 export const ATTESTS = 'vnd.docker.reference.digest';
 
 /** A document as it is put to a registry: under `descriptor.digest`, with `descriptor.mediaType`. */
-export interface TreeDocument {
+interface TreeDocument {
   readonly descriptor: Descriptor;
   readonly bytes: Buffer;
 }
@@ -42,7 +42,7 @@ export interface TreeManifest extends TreeDocument {
   readonly attests: Digest | undefined;
 }
 
-export interface TreeIndex extends TreeDocument {
+interface TreeIndex extends TreeDocument {
   readonly index: Index;
 }
 

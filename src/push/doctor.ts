@@ -4,6 +4,7 @@ import { formatReference, type Reference } from '../oci/reference.ts';
 import { resolveCredentials } from '../registry/auth/credentials.ts';
 import { type Certificate, Examination, type Examined, type TrialUpload } from '../registry/examine.ts';
 import { DEFAULT_CHUNK_SIZE } from '../registry/host/capabilities.ts';
+import { RegistryError } from '../registry/http/error.ts';
 import { explainLine } from './error.ts';
 import type { Report } from './events.ts';
 import type { RequestOptions } from './options.ts';
@@ -102,11 +103,16 @@ type Findings = { -readonly [Name in keyof Diagnosis]?: Diagnosis[Name] | undefi
 /** The questions, in order: what one needs, those before it have found. */
 async function ask(examination: Examination, findings: Findings, signal: AbortSignal): Promise<void> {
   const first = await examination.ping(signal).catch(async (error: unknown) => {
-    findings.certificate = await examination.certificate(signal);
+    // A loopback host is asked without TLS first, and its scheme is known by its answer only.
+    if (error instanceof RegistryError && error.kind === 'tls') {
+      findings.scheme = 'https';
+      findings.certificate = await examination.certificate(signal);
+    }
     throw error;
   });
   findings.answers = answeringOf(first);
-  findings.certificate = await examination.certificate(signal);
+  findings.scheme = examination.origin.protocol === 'https:' ? 'https' : 'http';
+  if (findings.scheme === 'https') findings.certificate = await examination.certificate(signal);
   if (first.error !== undefined) throw first.error;
   findings.roundTripMs = await roundTrip(examination, signal);
   findings.referrers = await examination.referrers(signal).catch(() => undefined);
@@ -183,7 +189,7 @@ function diagnosisOf(
   { origin, authScheme }: Examination,
   { source, options }: { source: string | undefined; options: Options },
 ): Diagnosis {
-  const scheme = origin.protocol === 'https:' ? 'https' : 'http';
+  const scheme = findings.scheme ?? (origin.protocol === 'https:' ? 'https' : 'http');
   const { largestBody, announcedMax, certificate, refusedBody } = findings;
   const inputs: Record<string, string> = {};
   if (announcedMax === undefined && refusedBody && largestBody !== undefined && largestBody < DEFAULT_CHUNK_SIZE)

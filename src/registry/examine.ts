@@ -147,11 +147,10 @@ export class Examination {
     }
   }
 
-  /** The certificate that the server shows; undefined where it can't be seen: no TLS, or a proxy in between. */
+  /** The certificate that a server of TLS shows to a connection of its own; undefined when there is no such connection. */
   certificate(signal: AbortSignal): Promise<Certificate | undefined> {
-    const { hostname, port, protocol } = this.origin;
+    const { hostname, port } = this.origin;
     const { ca } = this.#options;
-    if (protocol !== 'https:') return Promise.resolve(undefined);
     const servername = /^[\d.]+$|^\[/.test(hostname) ? undefined : hostname;
     return new Promise((resolve) => {
       const socket = connect({

@@ -34,7 +34,7 @@ function tagTable({ tags }: Metadata): string {
   return table(['tag', 'digest'], rows);
 }
 
-const FATE_WORDS = { uploaded: 'uploaded', exists: 'existed', mounted: 'mounted' } as const;
+const OUTCOMES = { uploaded: 'uploaded', exists: 'existed', mounted: 'mounted' } as const;
 
 /** The largest first: they are what a push takes its time for. */
 function blobTable(blobs: readonly NamedBlob[]): string {
@@ -65,8 +65,8 @@ const shortened = (step: string): string =>
   step.length > STEP_CHARACTERS ? `${step.slice(0, STEP_CHARACTERS - 1)}…` : step;
 
 function whatHappened({ what, fromCache, retries }: NamedBlob): string {
-  const words = `${FATE_WORDS[what]}${fromCache ? ' from the cache' : ''}`;
-  return retries > 0 ? `${words}, ${plural(retries, 'retry', 'retries')}` : words;
+  const text = `${OUTCOMES[what]}${fromCache ? ' from the cache' : ''}`;
+  return retries > 0 ? `${text}, ${plural(retries, 'retry', 'retries')}` : text;
 }
 
 /** A quantity by its parts, the parts in the order in which they are shown. */
@@ -102,11 +102,14 @@ function byteShares(blobs: readonly NamedBlob[]): Share[] {
   ];
 }
 
-/** A line for each part that is not nothing; no chart of one part alone, which says nothing. */
+/** A part that is smaller would be a bar of 0 percent. */
+const SMALLEST_SHARE = 0.005;
+
+/** A line for each part that can be seen; no chart of one part alone, which says nothing. */
 function chart(title: string, all: readonly Share[], format: (amount: number) => string): string[] {
-  const shares = all.filter(([, amount]) => amount > 0);
+  const total = all.reduce((sum, [, amount]) => sum + amount, 0);
+  const shares = all.filter(([, amount]) => amount >= total * SMALLEST_SHARE && amount > 0);
   if (shares.length < 2) return [];
-  const total = shares.reduce((sum, [, amount]) => sum + amount, 0);
   const width = Math.max(...shares.map(([name]) => name.length));
   const lines = shares.map(([name, amount]) => {
     const length = Math.max(1, Math.round((amount / total) * BAR_LENGTH));

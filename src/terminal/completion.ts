@@ -51,7 +51,7 @@ if [[ $funcstack[1] == _chunked_push ]]; then _chunked_push "$@"; else compdef _
 `;
 
 function zshFlag({ name, help, value, choices, multiple }: Flag): string {
-  const words = help.replaceAll("'", "'\\''").replace(/[[\]:]/g, (character) => `\\${character}`);
+  const text = help.replaceAll("'", "'\\''").replace(/[[\]:]/g, (character) => `\\${character}`);
   const action = choices !== undefined ? `(${choices.join(' ')})` : value === 'FILE' ? '_files' : ' ';
-  return `'${multiple ? '*' : ''}--${name}[${words}]${value === undefined ? '' : `:${value}:${action}`}'`;
+  return `'${multiple ? '*' : ''}--${name}[${text}]${value === undefined ? '' : `:${value}:${action}`}'`;
 }

@@ -151,5 +151,5 @@ export const GROUPS: readonly FlagGroup[] = [
 
 export const FLAGS: readonly Flag[] = GROUPS.flatMap(({ flags }) => flags);
 
-/** The words that may stand where an image does. */
+/** The commands that may stand where an image does. */
 export const COMMANDS = ['doctor', 'completion'] as const;

@@ -54,9 +54,9 @@ export function parseFlags(args: readonly string[]): Command {
   };
 }
 
-function shellOf(words: readonly string[]): Shell {
-  const shell = SHELLS.find((name) => name === words[0]);
-  if (shell === undefined || words.length > 1) throw new UsageError(`completion takes one of ${SHELLS.join(', ')}`);
+function shellOf(names: readonly string[]): Shell {
+  const shell = SHELLS.find((name) => name === names[0]);
+  if (shell === undefined || names.length > 1) throw new UsageError(`completion takes one of ${SHELLS.join(', ')}`);
   return shell;
 }
 
@@ -86,7 +86,7 @@ function inputsOf(values: Values, positionals: readonly string[]): RawInputs {
   const isMerge = values.merge !== undefined;
   return {
     ...inputs,
-    // `--merge A B C --to D`: the words after the first belong to the merge too.
+    // `--merge A B C --to D`: the arguments after the first belong to the merge too.
     image: (isMerge ? images : [...positionals, ...images]).join('\n'),
     merge: isMerge ? [...(values.merge as string[]), ...positionals].join('\n') : '',
     cache: values['no-cache'] ? 'false' : 'true',

@@ -2,10 +2,10 @@
 
 import { type Flag, GROUPS } from './flag-table.ts';
 
-/** A terminal that is not told to be wider. Columns. */
+/** Fits a terminal of 80 columns. */
 const COLUMNS = 79;
 
-/** Where the words about a flag begin. */
+/** The column where the text about a flag begins. */
 const INDENT = 29;
 
 const HEAD = `Usage: chunked-push IMAGE [--to REFERENCE]...

@@ -11,7 +11,7 @@ import { type MergeRequest, type PushRequest, parseRequest } from '../push/optio
 import { push } from '../push/push.ts';
 import type { PushResult } from '../push/result.ts';
 import { diagnosisLines } from '../report/doctor.ts';
-import { LineTeller } from '../report/lines.ts';
+import { EventLines } from '../report/lines.ts';
 import { Bars } from './bars.ts';
 import { completionOf } from './completion.ts';
 import { type Command, parseFlags, UsageError } from './flags.ts';
@@ -113,11 +113,11 @@ function openDisplay(
   const showHost = new Set(request.destinations.map(({ registry }) => registry)).size > 1;
   if (stderr.isTTY) {
     const bars = new Bars(stderr, { showHost, verbose });
-    return { report: (event) => bars.tell(event), close: () => bars.close() };
+    return { report: (event) => bars.show(event), close: () => bars.close() };
   }
-  const teller = new LineTeller({ showHost });
+  const lines = new EventLines({ showHost });
   const report = (event: PushEvent) => {
-    for (const { level, text } of teller.tell(event)) {
+    for (const { level, text } of lines.of(event)) {
       if (level === 'debug' && !verbose) continue;
       stderr.write(`${level === 'notice' || level === 'warning' ? `${paint(level, stderr)} ` : ''}${text}\n`);
     }

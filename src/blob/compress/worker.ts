@@ -2,7 +2,7 @@
 
 import { setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
-import { codecFor } from './codec.ts';
+import { codecFor } from './compression.ts';
 import type { Finished, Job, WorkerSettings } from './pool.ts';
 
 const { compression, level, bufferBytes } = workerData as WorkerSettings;

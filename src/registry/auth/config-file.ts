@@ -2,7 +2,7 @@
 
 import { existsSync } from 'node:fs';
 import { readRegularSync } from '../../common/open-regular.ts';
-import { canonicalHost, DOCKER_HUB, DOCKER_HUB_KEY } from '../../oci/docker-hub.ts';
+import { canonicalHost, DOCKER_HUB, DOCKER_HUB_KEY } from '../../oci/reference.ts';
 import { type Credentials, CredentialsError, fromPair } from './credentials.ts';
 import { askHelper } from './helper.ts';
 

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { readRegular } from '../../common/open-regular.ts';
 import { dockerConfigFile } from '../../common/platform.ts';
-import { canonicalHost, DOCKER_HUB, DOCKER_HUB_KEY } from '../../oci/docker-hub.ts';
+import { canonicalHost, DOCKER_HUB, DOCKER_HUB_KEY } from '../../oci/reference.ts';
 import { LONGEST_FILE_BYTES } from './config-file.ts';
 import { basicString, TOKEN_USERNAME } from './credentials.ts';
 

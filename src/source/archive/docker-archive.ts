@@ -12,8 +12,15 @@ import { composeManifest } from '../../oci/rewrite.ts';
 import { type Descriptor, type Digest, digestOf, isForeignLayer, MediaType } from '../../oci/types.ts';
 import { candidatesOfList, chooseOne, type ListedImage, readArchiveList } from '../choose.ts';
 import { decompress, isCompressed } from '../compression.ts';
-import { type BlobPlace, FileStore, fileDigest } from '../file-store.ts';
-import { type Files, fileFormat, type OpenFile, readDocumentFile } from '../files.ts';
+import {
+  type BlobPlace,
+  FileStore,
+  type Files,
+  fileDigest,
+  fileFormat,
+  type OpenFile,
+  readDocumentFile,
+} from '../files.ts';
 import type { StoreSource } from '../source.ts';
 
 /** A layer of the archive: its descriptor in a manifest, and where its bytes are. */

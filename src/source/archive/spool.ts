@@ -9,9 +9,9 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { MAX_DOCUMENT_BYTES, MAX_ENTRIES } from '../../oci/documents.ts';
 import { asImageError, ImageError } from '../../oci/error.ts';
+import { cleanName, roleOf } from '../choose.ts';
 import { RandomFile } from '../files.ts';
-import { cleanName, roleOf } from '../names.ts';
-import { endOfBody, readHeader, TAR_BLOCK, type TarEntry } from './header.ts';
+import { endOfBody, readHeader, TAR_BLOCK, type TarEntry } from './entry.ts';
 
 export interface SpoolOptions {
   /** For messages: "archive image.tar.gz". */

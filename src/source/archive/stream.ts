@@ -6,13 +6,11 @@ import { isJson, MAX_DOCUMENT_BYTES, MAX_ENTRIES, verifyDocument } from '../../o
 import { asImageError, ImageError } from '../../oci/error.ts';
 import type { ImageTree } from '../../oci/image-tree.ts';
 import type { Digest } from '../../oci/types.ts';
+import { cleanName, cleanTarget, roleOf } from '../choose.ts';
 import { blobFormat, HEAD_BYTES, looksLikeJson } from '../compression.ts';
-import { cleanName, cleanTarget, roleOf } from '../names.ts';
 import type { StreamSource } from '../source.ts';
-import { type ByteInput, EntryReader } from './entry.ts';
-import { endOfBody, readHeader, TAR_BLOCK, type TarEntry } from './header.ts';
-import { LegacyLayers } from './legacy-layers.ts';
-import { type AskedImage, KeptDocuments } from './stream-documents.ts';
+import { type ByteInput, EntryReader, endOfBody, readHeader, TAR_BLOCK, type TarEntry } from './entry.ts';
+import { type AskedImage, KeptDocuments, LegacyLayers } from './stream-documents.ts';
 
 /** The writer of the archive: `docker save` or `podman save`. */
 export interface Exporter {

@@ -27,7 +27,7 @@ export interface EngineList {
 }
 
 /** A manifest that the list names, and its image; undefined for one that was added from a registry and never pulled. */
-export interface ListInstance {
+interface ListInstance {
   readonly descriptor: Descriptor;
   readonly image: EngineImage | undefined;
 }

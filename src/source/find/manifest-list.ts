@@ -1,9 +1,8 @@
 /** A manifest list of Podman as one image with manifests: its images are read one by one, as any other image is. */
 
 import type { StreamedBlob } from '../../blob/blob.ts';
-import { buildTree } from '../../oci/build.ts';
 import { ImageError } from '../../oci/error.ts';
-import type { ImageTree, ManifestTree } from '../../oci/image-tree.ts';
+import { buildTree, type ImageTree, type ManifestTree } from '../../oci/image-tree.ts';
 import { composeManifest } from '../../oci/rewrite.ts';
 import { type Descriptor, type Digest, digestOf, MediaType } from '../../oci/types.ts';
 import type { EngineList } from '../engine/manifest-list.ts';

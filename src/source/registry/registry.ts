@@ -5,10 +5,9 @@
 
 import { Readable } from 'node:stream';
 import type { BlobFormat, StoredBlob } from '../../blob/blob.ts';
-import { buildTree, withReferrers } from '../../oci/build.ts';
 import { MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_KEPT_BYTES, MAX_MANIFESTS, readDocument } from '../../oci/documents.ts';
 import { ImageError } from '../../oci/error.ts';
-import type { ManifestTree } from '../../oci/image-tree.ts';
+import { buildTree, type ManifestTree, withReferrers } from '../../oci/image-tree.ts';
 import { formatReference, parseReference, type Reference, withDefaultTag } from '../../oci/reference.ts';
 import { type Descriptor, type Digest, digestOf, isImageConfigType } from '../../oci/types.ts';
 import { walk } from '../../oci/walk.ts';
@@ -43,6 +42,14 @@ export function registrySource(image: string): Reference | undefined {
   return reference.digest === undefined ? withDefaultTag(reference) : reference;
 }
 
+interface RemoteOptions {
+  readonly signal: AbortSignal;
+  /** Reads the configs too; default false. */
+  readonly withConfigs?: boolean;
+  /** Looks for what refers to the image; default true. */
+  readonly withReferrers?: boolean;
+}
+
 /**
  * Reads the documents of an image: its index with all platforms, attestations, and what refers to any of them, by the
  * referrers API or the tags in its place. Throws ImageError, and what the registry's client throws.
@@ -50,11 +57,12 @@ export function registrySource(image: string): Reference | undefined {
 export async function findInRegistry(
   name: string,
   remote: RemoteRepository,
-  { signal, withConfigs = false }: { readonly signal: AbortSignal; readonly withConfigs?: boolean },
+  options: RemoteOptions,
 ): Promise<FoundImage> {
   const reference = registrySource(name) ?? parseReference(name);
   const text = formatReference(reference);
-  const reader = new RemoteReader(remote, signal);
+  const { withConfigs = false } = options;
+  const reader = new RemoteReader(remote, options);
   const root = await reader.read(reference.digest ?? reference.tag!);
   if (!root) {
     throw new ImageError('Resolve', `${text} is not in its registry`, {
@@ -91,15 +99,17 @@ class RemoteReader {
   readonly documents = new Map<Digest, Buffer>();
   readonly #remote: RemoteRepository;
   readonly #signal: AbortSignal;
+  readonly #asksLists: boolean;
   readonly #referrers = new Map<Digest, Descriptor>();
   /** The lists of referrers that were asked for. */
   readonly #lists = new Map<Digest, Promise<void>>();
   #hasApi: boolean | undefined;
   #bytes = 0;
 
-  constructor(remote: RemoteRepository, signal: AbortSignal) {
+  constructor(remote: RemoteRepository, { signal, withReferrers: asksLists = true }: RemoteOptions) {
     this.#remote = remote;
     this.#signal = signal;
+    this.#asksLists = asksLists;
   }
 
   /** Reads a manifest with all below it, and asks for what refers to each of them. Undefined when it is not there. */
@@ -151,6 +161,7 @@ class RemoteReader {
   }
 
   #list(subject: Digest): Promise<void> {
+    if (!this.#asksLists) return Promise.resolve();
     const known = this.#lists.get(subject) ?? this.#listNow(subject);
     this.#lists.set(subject, known);
     // Waited for in `referrers`, unless reading the image fails first.
