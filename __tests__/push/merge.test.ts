@@ -360,6 +360,7 @@ describe('merge-cleanup', () => {
   it('deletes the tags that a * matched, and no other', async () => {
     const { registry, events } = await cleanedUp([]);
     expect(registry.tags('team/app').sort()).toEqual(['1', 'kept']);
+    expect(events.texts('info')).toContain(`merge-cleanup: deleted ${registry.host}/team/app:part-arm`);
     expect(events.texts('notice')).toEqual([]);
   });
 

@@ -18,8 +18,7 @@ const OTHERS = 0o077;
 const WRITABLE_BY_OTHERS = 0o022;
 
 /**
- * Makes a folder (and those above it) for this user alone, or takes one that exists and is this user's. Throws LayerError for one that
- * somebody else may have put there to read or replace what is written (a folder of another user, or a link, in a shared temporary
+ * Makes a folder (and those above it) for this user alone, or takes one that exists and is this user's. Throws LayerError for one that another user may have put there to read or replace what is written (a folder of another user, or a link, in a shared temporary
  * folder), and what the file system throws.
  */
 export async function makePrivateFolder(path: string): Promise<{ readonly made: boolean }> {
@@ -33,7 +32,7 @@ export async function makePrivateFolder(path: string): Promise<{ readonly made: 
   return { made };
 }
 
-/** Throws LayerError for a folder that another user has put where this one would write. One that does not exist is nobody's. */
+/** Throws LayerError for a folder that another user has put where this one would write. One that does not exist passes. */
 export async function expectOwnFolder(path: string): Promise<void> {
   const uid = process.getuid?.();
   const found = await lstat(path).catch(() => undefined);

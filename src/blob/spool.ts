@@ -3,13 +3,14 @@
 import { rmdir, statfs } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { LayerError } from '../oci/error.ts';
+import { DEFAULT_CHUNK_SIZE } from './blob.ts';
 import { makePrivateFolder, removeAbandoned } from './private-folder.ts';
 import { SpoolFile } from './spool-file.ts';
 
 /** Half of the free disk: the engine, its exporter's temporary files and the job's other steps live on the same one. */
 const SHARE_OF_FREE_DISK = 0.5;
 
-/** What a push may upload at once unless it is told (the input `concurrency`). */
+/** What a push may upload at once without a setting (the input `concurrency`). */
 const UPLOADS = 5;
 
 export interface SpoolOptions {
@@ -88,7 +89,7 @@ async function freeBytes(dir: string): Promise<number> {
 
 /** How much disk the spool takes, and which makers have to wait for some of it. */
 
-/** What may have bytes to give back. */
+/** What may have bytes to free. */
 interface Reclaimable {
   /** Removes what is not needed any more. */
   reclaim(): void;
@@ -96,8 +97,8 @@ interface Reclaimable {
 
 const MIB = 1024 * 1024;
 
-/** Two chunks of the default size (95 MB): one on the wire, and the next one complete behind it. */
-const UNSENT_BYTES = 2 * 95_000_000;
+/** Two chunks: one on the wire, and the next one complete behind it. */
+const UNSENT_BYTES = 2 * DEFAULT_CHUNK_SIZE;
 
 export class SpoolSpace {
   /** Bytes on disk from which on a blob may only grow as far as its upload needs. */
@@ -139,7 +140,7 @@ export class SpoolSpace {
     return this.#bytes >= this.bound;
   }
 
-  /** A file that may have something to give back when the disk is short, as long as it exists. */
+  /** A file that may have bytes to free when the disk is short, as long as it exists. */
   add(file: Reclaimable): void {
     this.#files.add(file);
   }

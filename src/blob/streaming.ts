@@ -50,7 +50,7 @@ export function compressLayer(input: Input, options: CompressOptions): Streaming
     onProgress: options.onProgress,
   });
   const diffId = Promise.withResolvers<Digest>();
-  // Nobody has to ask for it.
+  // It need not be awaited.
   diffId.promise.catch(() => undefined);
   maker.growth.completed().catch(diffId.reject);
   void maker.run(async () => {

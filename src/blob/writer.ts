@@ -28,7 +28,7 @@ export class BlobWriter {
     this.file = file;
     this.name = options.name;
     this.#options = options;
-    // A stream that breaks while nobody reads it (held back) tells the next reader; without a listener it would end the process.
+    // A stream that breaks while it is not read (held back) rejects the next read; without a listener it would end the process.
     input.on('error', () => undefined);
   }
 
@@ -37,7 +37,7 @@ export class BlobWriter {
     return this.#read;
   }
 
-  /** Runs the work to its end, whichever that is: the blob is complete and passed its check, or everybody who waits is rejected. */
+  /** Runs the work to its end, whichever that is: the blob is complete and passed its check, or all waiting readers are rejected. */
   async run(work: () => Promise<void>, check: (made: BlobIdentity) => void = () => undefined): Promise<void> {
     const { signal } = this.#options;
     const cancel = () => this.stop(layerError(`${this.name} was cancelled`, signal.reason));
@@ -59,7 +59,7 @@ export class BlobWriter {
 
   /** Ends the making with an error (the first one counts) and the input with it. */
   stop(error: Error): void {
-    if (this.growth.settled) return;
+    if (this.growth.isOver) return;
     this.growth.fail(error);
     this.#input.destroy();
     // A maker that waits for room goes on, and finds that it is over.
@@ -72,7 +72,7 @@ export class BlobWriter {
     else this.stop(error);
   }
 
-  /** The input in blocks as long as those that `take` gives, but for the last one. No empty block. */
+  /** The input in blocks as long as those that `take` returns, but for the last one. No empty block. */
   async *blocks(take: () => Uint8Array<ArrayBuffer>): AsyncGenerator<Uint8Array<ArrayBuffer>> {
     const input = new Gatherer(this.#input, this.times);
     try {
@@ -90,7 +90,7 @@ export class BlobWriter {
   /** Resolves when the spool has room for more. */
   async room(): Promise<void> {
     await this.times.heldBack(this.file.room());
-    if (this.growth.settled) throw new LayerError(`${this.name} was given up`);
+    if (this.growth.isOver) throw new LayerError(`${this.name} was cancelled`);
   }
 
   /** The next bytes of the blob: to the file, to the digest, to those who wait. */
@@ -125,7 +125,7 @@ class Growth {
   readonly #completed = Promise.withResolvers<BlobIdentity>();
 
   constructor() {
-    // A failure that nobody asks for (the push ended for another reason) is not an unhandled rejection.
+    // A failure that is not awaited (the push ended for another reason) is not an unhandled rejection.
     this.#completed.promise.catch(() => undefined);
   }
 
@@ -135,27 +135,27 @@ class Growth {
   }
 
   /** Whether it is complete or has failed. */
-  get settled(): boolean {
+  get isOver(): boolean {
     return this.#identity !== undefined || this.#failure !== undefined;
   }
 
   /** `available` bytes exist now. */
   grow(available: number): void {
     this.#available = available;
-    this.#tell();
+    this.#notify();
   }
 
   /** There will be no more. */
   end(identity: BlobIdentity): void {
-    if (this.settled) return;
+    if (this.isOver) return;
     this.#identity = identity;
     this.#completed.resolve(identity);
-    this.#tell();
+    this.#notify();
   }
 
-  /** Rejects everybody who waits or will wait. The first failure counts. */
+  /** Rejects all who wait or will wait. The first failure counts. */
   fail(cause: unknown): void {
-    if (this.settled) return;
+    if (this.isOver) return;
     this.#failure = { cause };
     this.#completed.reject(cause);
     for (const waiter of this.#waiters.splice(0)) waiter.reject(cause);
@@ -180,7 +180,7 @@ class Growth {
     return this.#failure ? Promise.reject(this.#failure.cause) : this.#completed.promise;
   }
 
-  #tell(): void {
+  #notify(): void {
     const now = { available: this.#available, ended: this.#identity !== undefined };
     const waiting = this.#waiters;
     this.#waiters = [];

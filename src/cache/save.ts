@@ -1,4 +1,4 @@
-/** The post step of the layer cache: saves what the push left, and tells what became of it. Trouble is never an error. */
+/** The post step of the layer cache: saves what the push left, and reports what became of it. Trouble is never an error. */
 
 import { readFileSync } from 'node:fs';
 import { mkdir, rm, stat } from 'node:fs/promises';
@@ -43,8 +43,8 @@ export async function savePlan(
   } catch (error) {
     log.info(`layer cache: nothing more is saved: ${(error as Error).message}`);
   } finally {
-    // When the service was given up, its line has been written.
-    if (saving.service.down === undefined) tell(saving, log);
+    // When the service is down, its line has been written.
+    if (saving.service.down === undefined) report(saving, log);
     saving.service.close();
     const paths = [...entries.map(({ path }) => path), plan.workspace];
     await Promise.all(paths.map((path) => rm(path, { recursive: true, force: true }).catch(() => {})));
@@ -91,7 +91,7 @@ class Saving implements SaveReport {
   }
 }
 
-function tell({ saved, existing, failed }: SaveReport, log: Log): void {
+function report({ saved, existing, failed }: SaveReport, log: Log): void {
   const bytes = saved.reduce((sum, { size }) => sum + size, 0);
   if (saved.length + existing.length > 0)
     log.info(`layer cache: saved ${saved.length} entries (${bytes} bytes), ${existing.length} were there already`);
@@ -124,7 +124,7 @@ export interface SavePlan {
   readonly dropped: readonly { readonly diffId: Digest; readonly size: number; readonly why: string }[];
 }
 
-/** A layer that could be saved: its bytes, and the seconds that somebody who has them saves. */
+/** A layer that could be saved: its bytes, and the seconds that having them saves. */
 interface Candidate {
   readonly diffId: Digest;
   readonly size: number;
@@ -166,7 +166,7 @@ function reasonAgainst({ size }: Candidate, count: number, bytes: number, maxSiz
 
 /**
  * What the log should say when layers of a push with credentials are saved in the Actions cache of a public repository; undefined
- * otherwise. Anybody may open a pull request there, and a workflow that it starts may restore every entry of its base branch:
+ * otherwise. Anyone may open a pull request there, and a workflow that it starts may restore every entry of its base branch:
  * https://docs.github.com/actions/reference/workflows-and-actions/dependency-caching#restrictions-for-accessing-a-cache
  */
 export function publicCacheNotice(env: NodeJS.ProcessEnv): string | undefined {

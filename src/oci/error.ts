@@ -28,7 +28,7 @@ export class ImageError extends Error {
 /** The text of anything that was thrown. */
 export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
-/** Gives the ImageError that an error already is, or one of this step that has it as its cause. */
+/** Returns the ImageError that an error already is, or one of this step that has it as its cause. */
 export function asImageError(error: unknown, step: ImageStep, what: string, remedy?: string): ImageError {
   if (error instanceof ImageError) return error;
   const options = { cause: error, ...(remedy === undefined ? {} : { remedy }) };

@@ -1,6 +1,6 @@
 /** What an image is made of, as its source has it: a config with layers, or manifests of its own. */
 
-import { describeDocument, MAX_DEPTH, MAX_MANIFESTS, readDocument } from './documents.ts';
+import { describeDocument, MAX_DEPTH, MAX_MANIFESTS, readDocument, readSubject } from './documents.ts';
 import { ImageError } from './error.ts';
 import type { Descriptor, Digest } from './types.ts';
 
@@ -19,7 +19,7 @@ interface ComposedImage {
 export interface ManifestTree {
   readonly kind: 'manifests';
   readonly root: Descriptor;
-  /** Every document and small blob that is at hand, by digest, verified: indexes, manifests, configs, attestations. */
+  /** Every document and small blob that is known, by digest, verified: indexes, manifests, configs, attestations. */
   readonly documents: ReadonlyMap<Digest, Buffer>;
   /**
    * Whether its manifests go as they are whatever their layers are: an image that is promoted from a registry keeps its
@@ -93,9 +93,7 @@ export function withReferrers(tree: ManifestTree, candidates: readonly Descripto
 
 function subjectOf(descriptor: Descriptor, documents: ReadonlyMap<Digest, Buffer>): Digest | undefined {
   const bytes = documents.get(descriptor.digest);
-  const read = bytes && readDocument(bytes, `the manifest ${descriptor.digest}`, descriptor.mediaType);
-  if (read?.kind === 'manifest') return read.manifest.subject?.digest;
-  return read?.kind === 'index' ? read.index.subject?.digest : undefined;
+  return bytes && readSubject(bytes, descriptor);
 }
 
 function named(tree: ManifestTree): Iterable<Digest> {
@@ -106,7 +104,7 @@ function named(tree: ManifestTree): Iterable<Digest> {
 
 class Builder {
   readonly absent: Descriptor[] = [];
-  /** Configs that are named and not at hand. */
+  /** Configs that are named and not among the documents. */
   readonly configs: Descriptor[] = [];
   readonly seen = new Set<Digest>();
   readonly #documents: ReadonlyMap<Digest, Buffer>;

@@ -132,6 +132,11 @@ export class TargetRegistry {
     return undefined;
   }
 
+  /** Keeps a place for small blobs that may still come, until the returned function is called. */
+  expectSmall(): () => void {
+    return this.#slots.expectSmall();
+  }
+
   /**
    * Brings a blob into every active repository: sent to the first, mounted (else sent) into the others. Never rejects: a
    * repository that does not take it has failed. At most `concurrency` uploads at once.

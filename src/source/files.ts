@@ -11,7 +11,7 @@ import { promisify } from 'node:util';
 import type { BlobFormat, StoredBlob } from '../blob/blob.ts';
 import { type FillStream, openFileStream } from '../blob/blocks.ts';
 import { NotRegularError, openRegular } from '../common/open-regular.ts';
-import { MAX_DOCUMENT_BYTES, verifyDocument } from '../oci/documents.ts';
+import { expectDocumentSize, verifyDocument } from '../oci/documents.ts';
 import { ImageError, messageOf } from '../oci/error.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
 import type { Digest } from '../oci/types.ts';
@@ -62,7 +62,7 @@ export class RandomFile {
     return file;
   }
 
-  /** The path that the system has opened, all links resolved; undefined where it does not tell (no /proc). */
+  /** The path that the system has opened, all links resolved; undefined where it does not report it (no /proc). */
   async resolvedPath(): Promise<string | undefined> {
     return readlink(`/proc/self/fd/${this.#fd}`).catch(() => undefined);
   }
@@ -114,10 +114,7 @@ export async function readDocumentFile(
       remedy: 'copy the file itself into the folder',
     });
   }
-  if (file.size > MAX_DOCUMENT_BYTES) {
-    const limit = `more than the ${MAX_DOCUMENT_BYTES} of any real document`;
-    throw new ImageError('Archive', `${what} has ${file.size} bytes, ${limit}`);
-  }
+  expectDocumentSize(file.size, what);
   const bytes = await collect(file.read());
   if (expected) verifyDocument(bytes, expected, what);
   return bytes;

@@ -79,7 +79,7 @@ describe('what a failed inspect means', () => {
   });
 
   it('says what to install where neither engine is', () => {
-    const none = (engine: 'docker' | 'podman') => ({ engine, why: 'not installed', words: '' }) as const;
+    const none = (engine: 'docker' | 'podman') => ({ engine, why: 'not installed', message: '' }) as const;
     expect(remedyFor([none('docker'), none('podman')])).toMatch(/^install docker or podman/);
   });
 });
@@ -141,7 +141,7 @@ for (const part of CLIENTS) {
       const env = envWith({ DOCKER_HOST: `unix://${join(folder, 'hanging.sock')}` });
       const refusal = await inspectImage('docker', 'app:1', { env, signal: never, answerMs: 300 });
       if (isFound(refusal)) throw new Error('there is no image');
-      expect(refusal).toEqual({ engine: 'docker', why: 'unreachable', words: 'no answer within 0.3 s' });
+      expect(refusal).toEqual({ engine: 'docker', why: 'unreachable', message: 'no answer within 0.3 s' });
       expect(remedyFor([refusal])).toMatch(/^Docker did not answer: start it/);
     });
   });

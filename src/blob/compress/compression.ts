@@ -66,7 +66,7 @@ function zstdCodec(level: number): Codec {
     const frame = zstdCompressSync(block, {
       params: { [constants.ZSTD_c_compressionLevel]: level },
       pledgedSrcSize: block.length,
-      // One piece of output instead of many of 16 KiB that must be joined.
+      // One chunk of output instead of many of 16 KiB that must be joined.
       chunkSize: into.length,
     });
     into.set(frame);
@@ -96,7 +96,7 @@ const WORTHWHILE = 0.98;
 const sample = new Uint8Array(PLACES * PLACE_BYTES);
 const sampleOutput = new Uint8Array(2 * sample.length);
 
-/** Compresses samples from `PLACES` places of the block, evenly apart, and tells whether they become smaller. */
+/** Compresses samples from `PLACES` places of the block, evenly apart, and returns whether they become smaller. */
 export function shrinks(block: Uint8Array, deflate: Deflate): boolean {
   const sample = sampleOf(block);
   return deflate(sample, sampleOutput) < sample.length * WORTHWHILE;

@@ -94,7 +94,7 @@ export class CompressorPool {
   }
 
   /**
-   * Resolves when one more block may be in flight; `leave` gives the place back. First come, first served: a layer waits with
+   * Resolves when one more block may be in flight; `leave` frees the place. First come, first served: a layer waits with
    * one block at a time, so a giant one takes turns with the small ones.
    */
   async enter(): Promise<void> {
@@ -102,14 +102,14 @@ export class CompressorPool {
     else await new Promise<void>((resolve) => this.#slotWaiters.push(resolve));
   }
 
-  /** Gives back the place that `enter` took. */
+  /** Frees the place that `enter` took. */
   leave(): void {
     const next = this.#slotWaiters.shift();
     if (next) next();
     else this.#freeSlots++;
   }
 
-  /** Compresses the block, whose buffer changes hands. Gives a complete gzip member or zstd frame. Rejects with LayerError when a thread died. */
+  /** Compresses the block, whose buffer changes hands. Resolves to a complete gzip member or zstd frame. Rejects with LayerError when a thread died. */
   compress(block: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
     if (this.#failure) return Promise.reject(this.#failure);
     const job: Job = { id: this.#nextId++, buffer: block.buffer, length: block.length };

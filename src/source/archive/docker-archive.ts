@@ -5,7 +5,7 @@
 
 import { createHash } from 'node:crypto';
 import type { BlobFormat } from '../../blob/blob.ts';
-import { readConfig } from '../../oci/documents.ts';
+import { readDiffIds } from '../../oci/documents.ts';
 import { asImageError, ImageError } from '../../oci/error.ts';
 import type { ImageTree } from '../../oci/image-tree.ts';
 import { composeManifest } from '../../oci/rewrite.ts';
@@ -41,7 +41,7 @@ export async function openDockerArchive(
   if (!list) return undefined;
   const image = chooseOne(candidatesOfList(readArchiveList(list)), ref, files.description);
   const config = await readArchivedConfig(files, image);
-  const { diff_ids: diffIds } = readConfig(config, `the config ${image.config} in ${files.description}`).rootfs;
+  const diffIds = readDiffIds(config, `the config ${image.config} in ${files.description}`);
   if (diffIds.length !== image.layers.length) {
     throw new ImageError(
       'Archive',

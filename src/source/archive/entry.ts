@@ -1,7 +1,7 @@
 /** The body of one entry of a tar stream, so that any part of it can be left unread without breaking the stream. */
 
 import { extract, type Header } from 'tar-stream';
-import { type FillStream, fillStream, giveBack, takeBlock } from '../../blob/blocks.ts';
+import { type FillStream, fillStream, recycleBlock, takeBlock } from '../../blob/blocks.ts';
 import { ImageError } from '../../oci/error.ts';
 import {
   type BlockReader,
@@ -51,7 +51,7 @@ export class EntryReader {
     while ((await this.fill(scratch)) > 0);
     const rest = scratch.subarray(0, -this.size & (TAR_BLOCK - 1));
     if ((await this.#input.fill(rest)) < rest.length) throw new Error('it ends in the middle of a file');
-    giveBack(scratch);
+    recycleBlock(scratch);
   }
 
   /**

@@ -3,7 +3,7 @@
 import { findProgram } from '../../common/platform.ts';
 import { ImageError, messageOf } from '../../oci/error.ts';
 import { type Digest, isDigest } from '../../oci/types.ts';
-import { type CommandOptions, type EngineName, firstWords, type NoImage, refusalOf, run } from './command.ts';
+import { type CommandOptions, type EngineName, firstErrorLine, type NoImage, refusalOf, run } from './command.ts';
 import { askDocker, type ImagePaths, INFO_PATH, imagePaths, socketOf } from './docker-api.ts';
 
 /** One object of an engine's JSON: of `inspect`, `info`. */
@@ -45,7 +45,7 @@ export async function inspectImage(
   options: InspectOptions,
 ): Promise<EngineImage | NoImage> {
   const tool = findProgram(engine, options.env);
-  if (!tool) return { engine, why: 'not installed', words: `${engine} is not installed` };
+  if (!tool) return { engine, why: 'not installed', message: `${engine} is not installed` };
   const { answerMs = ANSWER_MS } = options;
   const limit = AbortSignal.timeout(answerMs);
   const limited = { ...options, signal: AbortSignal.any([options.signal, limit]) };
@@ -59,8 +59,8 @@ export async function inspectImage(
     return imageFrom(asked, inspect) ?? unreadable(asked);
   } catch (error) {
     options.signal.throwIfAborted();
-    if (limit.aborted) return { engine, why: 'unreachable', words: `no answer within ${answerMs / 1000} s` };
-    return { engine, why: 'failed', words: messageOf(error) };
+    if (limit.aborted) return { engine, why: 'unreachable', message: `no answer within ${answerMs / 1000} s` };
+    return { engine, why: 'failed', message: messageOf(error) };
   }
 }
 
@@ -73,7 +73,7 @@ interface Asked {
   readonly options: InspectOptions;
 }
 
-/** What the command would report; undefined when the command itself must be run, if only for its words about what is wrong. */
+/** What the command would report; undefined when the command itself must be run, if only for its error message. */
 async function inspectOverSocket(asked: Asked, signal: AbortSignal): Promise<EngineImage | undefined> {
   const paths = imagePaths(asked.name);
   const { env, rootSuffices } = asked.options;
@@ -91,7 +91,7 @@ function imageOf(asked: Asked, root: Digest, info: Inspect): EngineImage {
   const layers = async () => {
     const answer = await inspectImage(engine, root, { env: options.env, signal: options.signal });
     if (isFound(answer)) return answer.layers();
-    throw new ImageError('Export', `${name} is no longer in ${engine}: ${answer.words}`);
+    throw new ImageError('Export', `${name} is no longer in ${engine}: ${answer.message}`);
   };
   return { engine, tool, name, imageId: root, root, info: async () => info, layers, env: options.env };
 }
@@ -115,14 +115,14 @@ export function imageFrom(
     diffIds: layers,
     ...(root ? { root } : {}),
     layers: async () => layers,
-    info: () => (info ??= ask().then((told) => told ?? askInfo(tool, options))),
+    info: () => (info ??= ask().then((reported) => reported ?? askInfo(tool, options))),
     env: options.env,
   };
 }
 
 const unreadable = ({ engine, name }: Asked): NoImage => {
-  const words = `${engine} image inspect ${name} printed no sha256 Id and layers`;
-  return { engine, why: 'failed', words };
+  const message = `${engine} image inspect ${name} printed no sha256 Id and layers`;
+  return { engine, why: 'failed', message };
 };
 
 /** Podman shows IDs without their algorithm. */
@@ -142,7 +142,7 @@ function rootOf(inspect: Inspect, imageId: Digest): Digest | undefined {
 
 async function askInfo(tool: string, options: CommandOptions): Promise<Inspect> {
   const { stdout, stderr, code } = await run(tool, ['info', '--format', '{{json .}}'], options);
-  if (code !== 0) throw new Error(`${tool} info ended with exit code ${code}: ${firstWords(stderr)}`);
+  if (code !== 0) throw new Error(`${tool} info ended with exit code ${code}: ${firstErrorLine(stderr)}`);
   return JSON.parse(stdout) as Inspect;
 }
 

@@ -13,7 +13,7 @@ import { ImageError } from '../../oci/error.ts';
 import type { ByteInput } from '../archive/entry.ts';
 import { ArchiveStream, type Exporter } from '../archive/stream.ts';
 import type { OpenOptions, StreamSource } from '../source.ts';
-import { firstWords, kill, MAX_STDERR, run, start, Tail, waitUntil } from './command.ts';
+import { firstErrorLine, kill, MAX_STDERR, run, start, Tail, waitUntil } from './command.ts';
 import { startFileExport } from './file-export.ts';
 import type { EngineImage } from './inspect.ts';
 
@@ -58,7 +58,7 @@ export async function startExport(
   try {
     const fifo = join(folder, 'archive');
     const made = await run('mkfifo', ['-m', '600', fifo], { env, signal });
-    if (made.code !== 0) throw new ImageError('Export', `mkfifo failed: ${firstWords(made.stderr)}`);
+    if (made.code !== 0) throw new ImageError('Export', `mkfifo failed: ${firstErrorLine(made.stderr)}`);
     return new FifoExport(name, command, env, folder, fifo);
   } catch (error) {
     await rm(folder, { recursive: true, force: true });
@@ -99,8 +99,8 @@ class FifoExport implements Exporter {
     });
     if (code === 0) return this.#endInput();
     if (this.#stopped) throw new Error(`${name} was stopped`);
-    const words = firstWords(stderr.toString());
-    throw new ImageError('Export', `${name} failed with exit code ${code}${words ? `: ${words}` : ''}`, {
+    const message = firstErrorLine(stderr.toString());
+    throw new ImageError('Export', `${name} failed with exit code ${code}${message ? `: ${message}` : ''}`, {
       remedy:
         'see the log of the container engine; its disk may be full, since classic stores write a copy of the image first',
     });

@@ -86,7 +86,7 @@ async function findInEngine(options: FindOptions): Promise<FoundImage> {
     ]);
     if (list) return foundList(list, options);
     if (isFound(answer)) return foundInEngine(answer, options);
-    debug(`${engine}: ${answer.why}: ${answer.words}`);
+    debug(`${engine}: ${answer.why}: ${answer.message}`);
     refusals.push(answer);
   }
   throw notFound(options.image, refusals);
@@ -105,7 +105,7 @@ function lowerRepository(image: string): string {
 
 function notFound(image: string, refusals: readonly NoImage[]): ImageError {
   const tried = refusals
-    .map(({ engine, why, words }) => (why === 'not installed' ? words : `${engine}: ${words}`))
+    .map(({ engine, why, message }) => (why === 'not installed' ? message : `${engine}: ${message}`))
     .join('; ');
   return new ImageError('Resolve', `no image ${JSON.stringify(image)} was found: ${tried}`, {
     remedy: remedyFor(refusals),

@@ -50,7 +50,7 @@ async function documentsOf(
 /** The stores of all instances that are in the storage, in their order; undefined when one can't be read. */
 async function storesOf(instances: readonly Instance[], options: OpenOptions): Promise<StoreSource[] | undefined> {
   const present = instances.filter(({ found }) => found !== undefined);
-  const stores = await Promise.all(present.map(({ found }) => found?.atHand?.(options)));
+  const stores = await Promise.all(present.map(({ found }) => found?.openStore?.(options)));
   options.signal.throwIfAborted();
   return stores.every((store) => store !== undefined) ? stores : undefined;
 }

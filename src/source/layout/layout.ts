@@ -5,6 +5,7 @@ import {
   MAX_DOCUMENT_BYTES,
   MAX_KEPT_BYTES,
   readDocument,
+  readSubject,
   serialise,
   verifyDocument,
 } from '../../oci/documents.ts';
@@ -126,13 +127,13 @@ class DocumentReader {
   /** What a document that was read is about, if it is about another one. */
   subjectOf(descriptor: Descriptor): Digest | undefined {
     const bytes = this.documents.get(descriptor.digest);
-    return bytes && subjectIn(bytes, descriptor);
+    return bytes && readSubject(bytes, descriptor);
   }
 
   /** The same of a document that need not be read: it is kept only if it is about another one. */
   async peekSubject(descriptor: Descriptor): Promise<Digest | undefined> {
     const bytes = this.documents.get(descriptor.digest) ?? (await this.#load(descriptor));
-    const subject = bytes && subjectIn(bytes, descriptor);
+    const subject = bytes && readSubject(bytes, descriptor);
     if (bytes && subject !== undefined) this.keep(descriptor.digest, bytes);
     return subject;
   }
@@ -184,12 +185,6 @@ class DocumentReader {
     if (data) verifyDocument(data, descriptor, `the content in the descriptor of ${descriptor.digest}`);
     return data;
   }
-}
-
-function subjectIn(bytes: Buffer, { digest, mediaType }: Descriptor): Digest | undefined {
-  const document = readDocument(bytes, `the manifest ${digest}`, mediaType);
-  if (document.kind === 'manifest') return document.manifest.subject?.digest;
-  return document.kind === 'index' ? document.index.subject?.digest : undefined;
 }
 
 /** Larger configs of artifacts are not kept in memory, bytes. */

@@ -1,7 +1,7 @@
 /** A classic store: a config, and layers that lie unpacked in folders and are put together again from tar-split. */
 
 import type { StoredBlob } from '../../blob/blob.ts';
-import { parseJson, readConfig, verifyDocument } from '../../oci/documents.ts';
+import { parseJson, readDiffIds, verifyDocument } from '../../oci/documents.ts';
 import { chainIdsOf, type Digest, isDigest } from '../../oci/types.ts';
 import type { StoreSource } from '../source.ts';
 import { findDocument, orMissing, type StoreFiles } from './files/files.ts';
@@ -28,7 +28,7 @@ interface LayerPlace {
 function diffIdsOf(config: Buffer, digest: Digest): readonly Digest[] {
   const what = `the config ${digest}`;
   verifyDocument(config, { digest }, what);
-  return readConfig(config, what).rootfs.diff_ids;
+  return readDiffIds(config, what);
 }
 
 /** The source that these layers (from the base up) and config make. Opening a layer throws StoreError when it has no record. */

@@ -83,11 +83,11 @@ class HelperFiles implements StoreFiles {
   }
 
   async size(path: string): Promise<number> {
-    const told = await collected(
+    const text = await collected(
       this.#ask((id) => ({ id, ask: 'size', path })),
       path,
     );
-    return Number(told.toString('latin1'));
+    return Number(text.toString('latin1'));
   }
 
   bytes(path: string, end?: number): Promise<Buffer> {
