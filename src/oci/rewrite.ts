@@ -1,3 +1,5 @@
+/** Manifests and indexes when layers are compressed by a push: what is left out, and what of them becomes another one. */
+
 import { readDocument, serialise } from './documents.ts';
 import { type ManifestTree, withReferrers } from './image-tree.ts';
 import { filterIndex } from './platforms.ts';

@@ -37,6 +37,8 @@ export interface FindOptions {
   readonly storeOpener?: StoreOpener;
   /** Reads the configs of an image in a registry too: they tell the diffIDs of its layers. */
   readonly withConfigs?: boolean;
+  /** Whether to look for what refers to an image in a registry; default true. */
+  readonly withReferrers?: boolean;
   /** Opens the repository of `docker://REFERENCE`; without it registries are no sources. */
   readonly openRepository?: (reference: Reference) => Promise<RemoteRepository>;
 }
