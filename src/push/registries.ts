@@ -116,6 +116,7 @@ export class TargetRegistry {
     size: number | undefined,
   ): Promise<Presence | undefined> {
     const { repository, signal } = target;
+    if (target.holds(digest)) return { fate: 'exists' };
     const head = await repository.headBlob(digest, signal);
     if (head.state === 'present')
       return head.size === undefined ? { fate: 'exists' } : { fate: 'exists', size: head.size };
@@ -129,6 +130,11 @@ export class TargetRegistry {
     }
     if (head.state === 'absent') target.noteAbsent(digest);
     return undefined;
+  }
+
+  /** Keeps a place for small blobs that may still come, until the returned function is called. */
+  expectSmall(): () => void {
+    return this.#slots.expectSmall();
   }
 
   /**

@@ -33,6 +33,8 @@ export class Transfer {
   readonly #making = pLimit(MAKERS);
   /** For blobs of stores. A slot is held until its blob is in every registry, so that a slow one holds back reading too. */
   readonly #slots: UploadSlots;
+  /** Called when no more small blobs are expected: their places are free for large ones. */
+  readonly #expected: readonly (() => void)[];
   readonly #onFirstUpload: () => void;
   #hasBegun = false;
   #builder: Promise<LayerBuilder> | undefined;
@@ -44,6 +46,7 @@ export class Transfer {
     this.#plan = new Plan(job, again);
     this.#queue = new UploadQueue(job, again);
     this.#slots = new UploadSlots(job.request.concurrency);
+    this.#expected = job.registries.map((registry) => registry.expectSmall());
   }
 
   /** For each plain layer (by diffID) the compressed blob that stands for it. */
@@ -134,6 +137,7 @@ export class Transfer {
     };
     const isSmall = ({ size }: ImageBlob) => size !== undefined && size <= SMALL_BLOB;
     const small = Promise.allSettled(blobs.filter(isSmall).map(send));
+    void small.then(() => this.#expectNoSmall());
     // Of large blobs the largest goes first, and it must be known which that is.
     await Promise.allSettled(located.values());
     const large = blobs
@@ -154,7 +158,9 @@ export class Transfer {
         return;
       }
       assertAsDescribed(stored, blob);
-      const body = plain ? undefined : readyBlob(stored, key, this.#job);
+      // What several registries take is read once, for all of them.
+      const isReadOnce = stored.isRemote && activeRegistries(this.#job).length > 1;
+      const body = plain || isReadOnce ? undefined : readyBlob(stored, key, this.#job);
       if (body) await this.#add({ blob, body, mediaType, fromCache: false });
       else if (plain)
         await this.#sendWhileMade(blob, (builder) => builder.compress(plainBytes(stored.read(), stored), key));
@@ -258,8 +264,13 @@ export class Transfer {
 
   /** Waits until every upload has ended, well or not. Throws when no registry is left. */
   async finished(): Promise<void> {
+    this.#expectNoSmall();
     await Promise.all(this.#naming);
     await this.#queue.finished();
+  }
+
+  #expectNoSmall(): void {
+    for (const end of this.#expected) end();
   }
 
   /** The blobs of a tree that neither a registry has nor an upload brings. */
