@@ -116,6 +116,7 @@ export class TargetRegistry {
     size: number | undefined,
   ): Promise<Presence | undefined> {
     const { repository, signal } = target;
+    if (target.holds(digest)) return { fate: 'exists' };
     const head = await repository.headBlob(digest, signal);
     if (head.state === 'present')
       return head.size === undefined ? { fate: 'exists' } : { fate: 'exists', size: head.size };

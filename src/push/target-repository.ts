@@ -26,6 +26,7 @@ export class TargetRepository {
   readonly #refused = new Map<Reference, unknown>();
   readonly #absent = new Map<Digest, number>();
   readonly #mountsTried = new Set<string>();
+  #held: ReadonlySet<Digest> = new Set();
   #hasReceived = false;
   #failure: unknown;
 
@@ -58,6 +59,16 @@ export class TargetRepository {
 
   noteReceived(): void {
     this.#hasReceived = true;
+  }
+
+  /** Notes what this repository has: an image was read from here. It is neither asked for nor put again. */
+  noteHeld(digests: ReadonlySet<Digest>): void {
+    this.#held = digests;
+  }
+
+  /** Whether this repository is known to have a blob or manifest. */
+  holds(digest: Digest): boolean {
+    return this.#held.has(digest);
   }
 
   /** Notes that the registry has just said that it lacks a blob. */

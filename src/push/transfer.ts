@@ -158,7 +158,9 @@ export class Transfer {
         return;
       }
       assertAsDescribed(stored, blob);
-      const body = plain ? undefined : readyBlob(stored, key, this.#job);
+      // What several registries take is read once, for all of them.
+      const isReadOnce = stored.isRemote && activeRegistries(this.#job).length > 1;
+      const body = plain || isReadOnce ? undefined : readyBlob(stored, key, this.#job);
       if (body) await this.#add({ blob, body, mediaType, fromCache: false });
       else if (plain)
         await this.#sendWhileMade(blob, (builder) => builder.compress(plainBytes(stored.read(), stored), key));
