@@ -185,6 +185,8 @@ function isBare(manifest: Manifest): boolean {
   );
 }
 
+/** Images whose compressed layers are compressed again in another way: the rest of them stays, only digests change. */
+
 /** An image of which some layers are compressed again. */
 interface Recompression {
   readonly tree: ManifestTree;
