@@ -25,6 +25,9 @@ it.each([
   '{"repository":{"private":false,"visibility":"internal"}}',
   '{"repository":{}}',
   '{"schedule":"0 0 * * *"}',
+  '{"repository":{"visibility":"internal"}}',
+  '{}',
+  '{',
   'null',
   '',
 ])('%s says nothing', (event) => {

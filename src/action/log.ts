@@ -7,8 +7,6 @@ import { print } from './commands.ts';
 
 export interface Log {
   readonly report: Report;
-  /** Whether a secret was masked: the push has credentials for a registry. */
-  readonly hasSecrets: boolean;
   /** Ends the last group. */
   close(): void;
 }
@@ -17,16 +15,12 @@ export interface Log {
 export function openLog(options: { showHost: boolean }): Log {
   const lines = new EventLines(options);
   let group: string | undefined;
-  let hasSecrets = false;
   const close = () => {
     if (group !== undefined) core.endGroup();
     group = undefined;
   };
   const report = (event: PushEvent) => {
-    if (event.type === 'secret') {
-      hasSecrets = true;
-      return core.setSecret(event.value);
-    }
+    if (event.type === 'secret') return core.setSecret(event.value);
     if (event.type === 'phase' && event.phase !== group) {
       close();
       core.startGroup(event.phase);
@@ -34,11 +28,5 @@ export function openLog(options: { showHost: boolean }): Log {
     }
     for (const { level, text } of lines.of(event)) print(level, text);
   };
-  return {
-    report,
-    close,
-    get hasSecrets() {
-      return hasSecrets;
-    },
-  };
+  return { report, close };
 }

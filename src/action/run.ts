@@ -9,7 +9,6 @@ import { captureConsole, print } from './commands.ts';
 import { readRequest } from './inputs.ts';
 import { type Log, openLog } from './log.ts';
 import { fail, failPartly, writeOutputs } from './outputs.ts';
-import { privateLayersNotice } from './private-layers.ts';
 
 /** Runs the step to its end; a failure is reported in the log and by the exit code. */
 export async function runStep(): Promise<void> {
@@ -33,8 +32,6 @@ async function step(): Promise<void> {
     })
     .finally(() => log.close());
   writeOutputs(result);
-  const notice = privateLayersNotice(process.env, { ...result, usesCredentials: log.hasSecrets });
-  if (notice !== undefined) print('notice', notice);
   if (result.failures.length > 0) failPartly(result);
 }
 

@@ -1,9 +1,9 @@
 /** The post step of the layer cache: saves what the push left, and reports what became of it. Trouble is never an error. */
 
-import { readFileSync } from 'node:fs';
 import { mkdir, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import pLimit from 'p-limit';
+import { readRegularSync } from '../common/open-regular.ts';
 import type { Digest } from '../oci/types.ts';
 import { linkOrCopy } from './local-store.ts';
 import { CacheService, type Deadlines, isServiceOffered, type Log } from './service.ts';
@@ -174,10 +174,15 @@ export function publicCacheNotice(env: NodeJS.ProcessEnv): string | undefined {
   return 'layer cache: this repository is public, so pull requests from anybody can read the layers that are saved in its Actions cache; set cache: false if the image is private';
 }
 
+/** GitHub's own limit for the payload of an event is 25 MB. */
+const LONGEST_EVENT_BYTES = 32 * 2 ** 20;
+
 /** Whether the event that started the workflow says that its repository is public. Without a word about it: no. */
 function isPublicRepository(env: NodeJS.ProcessEnv): boolean {
   try {
-    const event: unknown = JSON.parse(readFileSync(env.GITHUB_EVENT_PATH ?? '', 'utf8'));
+    const event: unknown = JSON.parse(
+      readRegularSync(env.GITHUB_EVENT_PATH ?? '', LONGEST_EVENT_BYTES).toString('utf8'),
+    );
     const { repository } = event as { repository?: { private?: unknown; visibility?: unknown } };
     return repository?.private === false && (repository.visibility ?? 'public') === 'public';
   } catch {

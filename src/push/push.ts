@@ -163,7 +163,7 @@ async function record(
   const mayBePrivate =
     plan && plan.layers.length > 0 && [...hosts.values()].some(({ hasCredentials }) => hasCredentials);
   const text = mayBePrivate ? publicCacheNotice(request.env) : undefined;
-  if (text) report({ type: 'info', text });
+  if (text) report({ type: 'notice', text });
   return plan;
 }
 

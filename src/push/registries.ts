@@ -314,7 +314,7 @@ export async function openRegistry(
   });
   // One token for all of them: see Registry.connect.
   for (const name of repositories) registry.repository(name);
-  return { registry, hasCredentials: found !== undefined, slots: new UploadSlots(concurrency) };
+  return { registry, hasCredentials: found.credentials !== undefined, slots: new UploadSlots(concurrency) };
 }
 
 /** The registries and repositories of one image, in the order of its destinations. */
