@@ -2,11 +2,13 @@
 
 import { appendFileSync } from 'node:fs';
 import * as core from '@actions/core';
+import type { SavePlan } from '../cache/save.ts';
+import { readRegularSync } from '../common/open-regular.ts';
 import { oneLine } from '../common/printable.ts';
 import { CancelledError, explainLine } from '../push/error.ts';
 import type { PushResult } from '../push/result.ts';
 import { summaryOf } from '../report/summary.ts';
-import { print, printFailure } from './commands.ts';
+import { print, printFailure } from './log.ts';
 
 /** The state's name under which the main step leaves the post step what to save. */
 export const SAVE_PLAN = 'save-plan';
@@ -80,4 +82,38 @@ function causesOf(error: unknown): string[] {
     causes.push(`  caused by: ${oneLine(cause.message.split('\n', 1)[0] ?? '')}`);
   }
   return causes;
+}
+
+/**
+ * The notice for a push that leaves layers for the Actions cache, from a public repository to a registry that has our credentials;
+ * undefined for any other. Anyone may open a pull request there, and a workflow that it starts may restore every entry of its base
+ * branch: https://docs.github.com/actions/reference/workflows-and-actions/dependency-caching#restrictions-for-accessing-a-cache
+ * `env`: the runner's (GITHUB_EVENT_PATH).
+ */
+export function privateLayersNotice(
+  env: NodeJS.ProcessEnv,
+  { savePlan, usesCredentials }: { savePlan: SavePlan | undefined; usesCredentials: boolean },
+): string | undefined {
+  const isSaved = (savePlan?.layers.length ?? 0) > 0;
+  if (!isSaved || !usesCredentials || !isPublic(env.GITHUB_EVENT_PATH)) return undefined;
+  return (
+    'The layers of this image are kept in the Actions cache of a public repository, where workflows of pull requests can read ' +
+    'them. If the image is private, set cache: false'
+  );
+}
+
+/** GitHub's own limit for the payload of an event is 25 MB. */
+const LONGEST_EVENT_BYTES = 32 * 2 ** 20;
+
+/** Whether the event that started the workflow says that its repository is public; no without an event. */
+function isPublic(eventFile: string | undefined): boolean {
+  if (!eventFile) return false;
+  try {
+    const event: unknown = JSON.parse(readRegularSync(eventFile, LONGEST_EVENT_BYTES).toString('utf8'));
+    const { repository } = event as { repository?: { private?: unknown; visibility?: unknown } };
+    // Older GitHub Enterprise Servers have no `visibility`.
+    return repository?.private === false && (repository.visibility ?? 'public') === 'public';
+  } catch {
+    return false;
+  }
 }

@@ -3,8 +3,8 @@
 import { basename, relative, resolve, sep } from 'node:path';
 import { getState } from '@actions/core';
 import { type SavePlan, savePlan } from '../cache/save.ts';
-import { captureConsole, print } from './commands.ts';
 import { workDir } from './inputs.ts';
+import { captureConsole, print } from './log.ts';
 import { SAVE_PLAN } from './outputs.ts';
 
 /** Saves what the main step left in the state; trouble with the cache is a warning. */
