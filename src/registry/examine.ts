@@ -7,14 +7,14 @@ import { Readable } from 'node:stream';
 import { connect } from 'node:tls';
 import { now } from '../common/async.ts';
 import type { Credentials } from './auth/credentials.ts';
-import type { TransportEvent } from './host/request.ts';
+import type { TransportEvent } from './host/sender.ts';
 import { Transport } from './host/transport.ts';
 import { CookieJar } from './http/cookies.ts';
 import { errorOf, type RegistryError, type ResponseHeaders } from './http/error.ts';
 import { trustedRoots } from './http/trust.ts';
 import { resolveLocation } from './upload/session.ts';
 
-export interface ExaminationOptions {
+interface ExaminationOptions {
   /** `host[:port]` of an image reference. */
   readonly host: string;
   readonly repository: string;

@@ -15,6 +15,7 @@ class Remote implements RemoteRepository {
   readonly manifests = new Map<string, { descriptor: Descriptor; bytes: Buffer }>();
   readonly blobs = new Map<Digest, Buffer>();
   readonly asked: string[] = [];
+  hasRanges = true;
   /** What was asked of blobs. */
   readonly ranges: [start: number, end: number | undefined][] = [];
   /** What the referrers API lists; undefined for a registry without one. */
@@ -60,7 +61,7 @@ class Remote implements RemoteRepository {
   async readBlob(digest: Digest, { start = 0, end }: { start?: number; end?: number }) {
     const bytes = this.blobs.get(digest);
     this.ranges.push([start, end]);
-    return bytes && { stream: Readable.from([bytes.subarray(start, end)]), ranges: true };
+    return bytes && { stream: Readable.from([bytes.subarray(start, end)]), ranges: this.hasRanges };
   }
 
   async referrers(subject: Digest) {
@@ -192,6 +193,17 @@ describe('an image in a registry', () => {
       [0, 600],
       [200, 600],
     ]);
+  });
+
+  it('is read in one go where its registry knows no ranges', async () => {
+    const remote = new Remote();
+    remote.image('layer', '1');
+    remote.hasRanges = false;
+    const store = await open(remote);
+    const stored = (await store.open(walk(store.tree as never).blobs[1]!.digest))!;
+    expect(stored.seekable).toBe(false);
+    expect((await buffer(stored.read())).toString()).toBe('layer');
+    expect(remote.ranges).toHaveLength(1);
   });
 
   it('says what is wrong', async () => {
