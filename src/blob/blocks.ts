@@ -125,7 +125,7 @@ function readSome(fd: number, into: Uint8Array, position: number): Promise<numbe
 
 const endsAt = (bytes: number): Error => new Error(`it ends at ${bytes} bytes`);
 
-/** The input of a layer in blocks: a stream's chunks put together, or a file's bytes read straight into their place. */
+// The input of a layer in blocks: a stream's chunks put together, or a file's bytes read straight into their place.
 
 /** A layer's bytes. A stream that uses its buffers again learns when a chunk was copied; one of a file may fill whole blocks. */
 export type Input = Readable & {

@@ -87,7 +87,7 @@ async function freeBytes(dir: string): Promise<number> {
   return bavail * bsize;
 }
 
-/** How much disk the spool takes, and which makers have to wait for some of it. */
+// How much disk the spool takes, and which makers have to wait for some of it.
 
 /** What may have bytes to free. */
 interface Reclaimable {

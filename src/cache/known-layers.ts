@@ -106,10 +106,9 @@ export function mergeKnownLayers(newer: readonly KnownLayer[], older: readonly K
   return [...merged.values()];
 }
 
-/**
- * Names of entries in the Actions cache. Keys match by prefix, so every prefix ends with a separator; a key's content never
- * changes. https://docs.github.com/actions/reference/workflows-and-actions/dependency-caching#cache-key-matching
- */
+// Names of entries in the Actions cache. Keys match by prefix, so every prefix ends with a separator; a key's content
+// never changes.
+// https://docs.github.com/actions/reference/workflows-and-actions/dependency-caching#cache-key-matching
 
 /** 32 hex digits of a SHA-256: enough that two names never share it, and the key stays far below the 512 allowed. */
 const HASH_DIGITS = 32;

@@ -100,7 +100,7 @@ function report({ saved, existing, failed }: SaveReport, log: Log): void {
   for (const { key, why } of failed) log.debug(`layer cache: not saved: ${key}: ${why}`);
 }
 
-/** What the post step is to save, decided while the push still knows what each layer cost. */
+// What the post step is to save, decided while the push still knows what each layer cost.
 
 /** A file that is to become an entry of the Actions cache. */
 export interface PlannedEntry {
@@ -162,7 +162,7 @@ function reasonAgainst({ size }: Candidate, count: number, bytes: number, maxSiz
   return count >= MAX_LAYERS ? `over ${MAX_LAYERS} new entries` : undefined;
 }
 
-/** Who can read what is saved in the Actions cache. */
+// Who can read what is saved in the Actions cache.
 
 /**
  * What the log should say when layers of a push with credentials are saved in the Actions cache of a public repository; undefined

@@ -242,7 +242,7 @@ function hold(child: ChildProcess): void {
   child.channel?.ref();
 }
 
-/** What @actions/cache writes to a job's log, read as answers: it reports most failures there and nowhere else. */
+// What @actions/cache writes to a job's log, read as answers: it reports most failures there and nowhere else.
 
 /** `::warning::text`, `::error title=x::text`. https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands */
 const COMMAND = /^::(\w[\w-]*)(?: [^:]*)?::(.*)$/s;

@@ -232,7 +232,7 @@ function shown(value: unknown): string {
   return text.length > 100 ? `${text.slice(0, 100)}…` : text;
 }
 
-/** Limits on what an image may contain, for archives that are made to harm: each ends in one error. */
+// Limits on what an image may contain, for archives that are made to harm: each ends in one error.
 
 /**
  * The largest JSON document that is kept in memory, bytes. Registries refuse larger manifests (distribution-spec,

@@ -35,7 +35,7 @@ export function asImageError(error: unknown, step: ImageStep, what: string, reme
   return new ImageError(step, `${what}: ${messageOf(error)}`, options);
 }
 
-/** What went wrong while a layer was read, compressed or kept on disk. */
+// What went wrong while a layer was read, compressed or kept on disk.
 
 /** The first line says what was being done and what came back; `remedy` says what the user can do, where there is something. */
 export class LayerError extends Error {

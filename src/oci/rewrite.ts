@@ -185,7 +185,7 @@ function isBare(manifest: Manifest): boolean {
   );
 }
 
-/** Images whose compressed layers are compressed again in another way: the rest of them stays, only digests change. */
+// Images whose compressed layers are compressed again in another way: the rest of them stays, only digests change.
 
 /** An image of which some layers are compressed again. */
 interface Recompression {

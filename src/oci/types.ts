@@ -117,7 +117,7 @@ export const isDigest = (text: unknown): text is Digest =>
 /** The sha256 digest of bytes that are all in memory. */
 export const digestOf = (bytes: Uint8Array): Digest => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
 
-/** ChainIDs: the names of stacks of layers. image-spec config.md, "Layer ChainID". */
+// ChainIDs: the names of stacks of layers. image-spec config.md, "Layer ChainID".
 
 /** The chainIDs of layers from the base up: that of each layer with all that are below it. */
 export function chainIdsOf(diffIds: readonly Digest[]): Digest[] {

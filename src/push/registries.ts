@@ -5,7 +5,7 @@ import type { UploadSessions } from '../cache/upload-sessions.ts';
 import { now } from '../common/async.ts';
 import type { Reference } from '../oci/reference.ts';
 import type { Digest } from '../oci/types.ts';
-import { resolveCredentials } from '../registry/auth/credentials.ts';
+import { resolveCredentials } from '../registry/auth/stored-credentials.ts';
 import { Registry } from '../registry/registry.ts';
 import type { BlobOutcome, UploadOptions } from '../registry/upload/blob-upload.ts';
 import type { BlobFate, Report } from './events.ts';

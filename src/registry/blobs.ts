@@ -1,9 +1,8 @@
 /** Blobs of a repository that are asked for and read. distribution-spec, "Checking if content exists" and "Pulling blobs". */
 import { Readable } from 'node:stream';
 import { type Digest, digestOf } from '../oci/types.ts';
-import { ask, type Place } from './host/context.ts';
+import { ask, isPage, noRegistry, type Place, tellsAbsence } from './host/context.ts';
 import { Patience } from './host/patience.ts';
-import { isPage, noRegistry, tellsAbsence } from './host/remedies.ts';
 import { defaultTimeouts } from './http/deadline.ts';
 import { errorOf, RegistryError } from './http/error.ts';
 import type { RegistryResponse } from './http/response.ts';
@@ -53,7 +52,7 @@ function sizeIn({ headers }: RegistryResponse, digest: Digest): number | undefin
 const byteCount = (text: string | undefined): number | undefined =>
   text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined;
 
-export interface FetchOptions {
+interface FetchOptions {
   readonly maxBytes: number;
   readonly signal: AbortSignal;
 }

@@ -1,9 +1,8 @@
 /** Manifests and indexes of a repository. distribution-spec, sections "Pulling manifests" and "Pushing Manifests". */
 import { type Descriptor, type Digest, digestOf, isDigest, MediaType } from '../oci/types.ts';
 import { otherBytes } from './blobs.ts';
-import { answerOrTrouble, ask, type Place, transientError } from './host/context.ts';
+import { answerOrTrouble, ask, isPage, noRegistry, noteRegistry, type Place, transientError } from './host/context.ts';
 import { Patience } from './host/patience.ts';
-import { isPage, noRegistry, noteRegistry } from './host/remedies.ts';
 import { errorOf, RegistryError } from './http/error.ts';
 import { type RegistryCode, registryCodes } from './http/error-body.ts';
 import type { RegistryResponse } from './http/response.ts';

@@ -30,7 +30,7 @@ export const layerMediaType = (compression: Compression): string => COMPRESSIONS
 /** Room for the worst case, in which a block grows: zstd adds up to 1/256 and 64 bytes, stored gzip blocks 5 bytes in 16384. */
 export const grownBytes = (blockBytes: number): number => blockBytes + Math.ceil(blockBytes / 256) + 1024;
 
-/** One block in, one complete gzip member or zstd frame out: what a worker thread does. */
+// One block in, one complete gzip member or zstd frame out: what a worker thread does.
 
 /**
  * Compresses `block` into `into` (which has `grownBytes` of room) and returns how many bytes it took. The same block gives the same

@@ -185,7 +185,7 @@ export class CompressorPool {
   }
 }
 
-/** Blocks go to many threads and come back in any order; the blob needs them in theirs. */
+// Blocks go to many threads and come back in any order; the blob needs them in theirs.
 
 /** Where the compressed blocks go, one after the other. */
 interface Sink {

@@ -3,10 +3,10 @@
  * 401 in the middle.
  */
 import { RegistryError } from '../http/error.ts';
-import type { Secrets } from '../http/secrets.ts';
+
 import { unsafeTarget } from '../http/url-policy.ts';
 import { type Challenge, mergeScopes, parseChallenges, scopesOf } from './challenge.ts';
-import { basicString, type Credentials, TOKEN_USERNAME } from './credentials.ts';
+import { basicString, type Credentials, type Secrets, TOKEN_USERNAME } from './credentials.ts';
 import { fetchToken, TOKEN_STEP, TokenCache, type TokenExchange } from './token.ts';
 
 /** How a request was authorised: kept by the caller for `renewed`. */
@@ -28,7 +28,7 @@ export interface Wanted {
   readonly signal: AbortSignal;
 }
 
-export interface AuthorizerOptions {
+interface AuthorizerOptions {
   /** `host[:port]` as the user wrote it, for messages. */
   readonly host: string;
   readonly credentials: Credentials | undefined;

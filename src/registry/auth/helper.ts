@@ -17,7 +17,7 @@ const NOT_FOUND = /credentials not found/i;
 /** Part of a program's name: nothing that would lead elsewhere than PATH. */
 const HELPER_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]*$/;
 
-export interface HelperOptions {
+interface HelperOptions {
   /** What follows `docker-credential-`. */
   readonly name: string;
   /** The server, as the helper knows it. */

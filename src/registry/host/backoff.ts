@@ -5,7 +5,7 @@
 import { setTimeout as sleepFor } from 'node:timers/promises';
 import { now } from '../../common/async.ts';
 import type { RegistryError } from '../http/error.ts';
-import { askedWait } from '../http/rate-limit.ts';
+import { askedWait } from '../http/error-body.ts';
 import type { RegistryEvent } from './context.ts';
 
 /** Longer than a blip of a load balancer, short enough not to be felt. */
@@ -38,7 +38,7 @@ export const systemClock: Clock = {
 };
 
 /** The part of an answer that says how long to wait. */
-export interface Waitable {
+interface Waitable {
   readonly status?: number | undefined;
   readonly headers?: Readonly<Record<string, string>>;
 }
@@ -61,7 +61,7 @@ const AWAY_STATUS: ReadonlySet<number> = new Set([
   408, 425, 502, 503, 504, 520, 521, 522, 523, 524, 525, 526, 527, 530,
 ]);
 
-export interface BackoffOptions {
+interface BackoffOptions {
   readonly clock?: Clock | undefined;
   /** No hold is longer: the push fails before. Milliseconds. */
   readonly maxWait?: number;

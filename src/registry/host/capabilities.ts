@@ -1,6 +1,6 @@
 /** What was learnt of a host: how large, how equal and how long its requests may be. Where a refused size or a time limit is noted. */
 import { DEFAULT_CHUNK_SIZE } from '../../blob/blob.ts';
-import { UploadError } from '../http/upload-error.ts';
+import { UploadError } from '../http/error.ts';
 import type { RegistryEvent } from './context.ts';
 import type { Profile } from './profiles.ts';
 
@@ -35,7 +35,7 @@ const SMALLEST_IN_TIME = 2 ** 20;
 /** A session's chunks grow again when they are this much smaller than what the host takes. */
 const MUCH_SMALLER = 4;
 
-export interface HostOptions {
+interface HostOptions {
   /** As in the image reference, for messages. */
   readonly host: string;
   readonly profile: Profile;

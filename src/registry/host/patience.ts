@@ -1,7 +1,6 @@
 /** How long one task bears with failed requests: by time where the host is away or asks for it, by tries where it fails itself. */
-import { RegistryError } from '../http/error.ts';
-import { askedWait } from '../http/rate-limit.ts';
-import { UploadError } from '../http/upload-error.ts';
+import { RegistryError, UploadError } from '../http/error.ts';
+import { askedWait } from '../http/error-body.ts';
 import type { Trouble } from './backoff.ts';
 import type { HostContext, Task } from './context.ts';
 

@@ -3,20 +3,25 @@
  * the callers.
  */
 import { type Authorization, Authorizer, type Wanted } from '../auth/authorizer.ts';
-import { trustOf } from '../http/certs-d.ts';
+import { Secrets } from '../auth/credentials.ts';
 import { Connections } from '../http/connections.ts';
 import { defaultTimeouts } from '../http/deadline.ts';
 import { RegistryError } from '../http/error.ts';
 import { cancelledError } from '../http/network-error.ts';
 import { Proxies } from '../http/proxies.ts';
-import { redirected, redirectOf, unsafeRedirect } from '../http/redirect.ts';
 import type { RegistryResponse } from '../http/response.ts';
-import { Secrets } from '../http/secrets.ts';
+import { trustOf } from '../http/trust.ts';
 import { sameOrigin } from '../http/url-policy.ts';
 import { Backoff } from './backoff.ts';
 import { RegistryOrigin } from './origin.ts';
-import type { RegistryRequest, TransportOptions } from './request.ts';
-import { Sender } from './sender.ts';
+import {
+  type RegistryRequest,
+  redirected,
+  redirectOf,
+  Sender,
+  type TransportOptions,
+  unsafeRedirect,
+} from './sender.ts';
 
 /** GET and HEAD of blobs lead to a storage or CDN in one or two steps; more is a circle. */
 const MOST_REDIRECTS = 5;

@@ -12,7 +12,7 @@ const LONGEST_TEXT_BYTES = 4 * 1024 * 1024;
 /** Reading this much of an unwanted body is cheaper than another connection. */
 const WORTH_READING_BYTES = 64 * 1024;
 
-export interface ResponseInit {
+interface ResponseInit {
   readonly method: string;
   readonly url: URL;
   readonly status: number;
@@ -126,16 +126,14 @@ function firstValues(headers: ResponseInit['headers']): ResponseHeaders {
   return first;
 }
 
-/**
- * The body of an answer while it comes. Answers are small documents: what came is kept until it is read, and a stream
- * is not needed.
- */
+// The body of an answer while it comes. Answers are small documents: what came is kept until it is read, and a stream
+// is not needed.
 
 /** This much may come before it is read. */
 const UNREAD_BYTES = 64 * 1024;
 
 /** What holds the body back, and what ends it. */
-export type Flow = Pick<Dispatcher.DispatchController, 'pause' | 'resume' | 'abort'>;
+type Flow = Pick<Dispatcher.DispatchController, 'pause' | 'resume' | 'abort'>;
 
 /** The bytes that have come. `take`, `end` and `fail` are for the connection, all else is for the reader. */
 export class AnswerBody {
@@ -224,7 +222,6 @@ export class AnswerBody {
  * `Warning: 299 - "text"`, which a registry may send with any answer. distribution-spec, section Warnings; RFC 7234,
  * 5.5.
  */
-
 const WARNING = /(?:^|,)\s*299\s+\S+\s+"((?:[^"\\]|\\.)*)"/g;
 
 /** More than the specification allows for one warning is not shown in full. */

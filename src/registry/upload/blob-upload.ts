@@ -4,10 +4,8 @@ import { untilAborted } from '../../common/async.ts';
 import { GROWING_CHUNK_SIZE, type HostCapabilities } from '../host/capabilities.ts';
 import { answerOrTrouble, type HostContext, type Task } from '../host/context.ts';
 import { gaveUp, Patience } from '../host/patience.ts';
-import { RegistryError } from '../http/error.ts';
-import type { UploadError } from '../http/upload-error.ts';
-import { UploadLimits } from './limits.ts';
-import { SlowRequest, UploadMetrics } from './metrics.ts';
+import { RegistryError, type UploadError } from '../http/error.ts';
+import { SlowRequest, UploadLimits, UploadMetrics } from './metrics.ts';
 import type { Session } from './session.ts';
 
 export interface UploadOptions {

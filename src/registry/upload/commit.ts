@@ -85,7 +85,7 @@ function wantsBody(upload: BlobUpload, identity: BlobIdentity, error: RegistryEr
   return { at: 'restart', error, counted: false };
 }
 
-/** The closing PUT was lost or failed in a way that says nothing: only a HEAD tells whether the blob is there. */
+// The closing PUT was lost or failed in a way that says nothing: only a HEAD tells whether the blob is there.
 
 /** Pauses before each HEAD, ms: a registry that has just restarted, or finishes in the background, needs a few seconds. */
 const POLL_MS = [0, 500, 1_500, 3_000] as const;

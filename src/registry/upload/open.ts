@@ -1,15 +1,14 @@
 /** Opening an upload session, or mounting the blob instead; and all sessions that are open, so that none is left behind. distribution-spec, sections "Pushing blobs" and "Mounting a blob from another repository". */
 import type { Digest } from '../../oci/types.ts';
-import { answerOrTrouble, type Place, retrying, type Task } from '../host/context.ts';
+import { answerOrTrouble, noRegistry, type Place, retrying, type Task, unknownPlace } from '../host/context.ts';
 import { Patience } from '../host/patience.ts';
-import { noRegistry, unknownPlace } from '../host/remedies.ts';
-import type { RegistryRequest } from '../host/request.ts';
+import type { RegistryRequest } from '../host/sender.ts';
 import { CookieJar } from '../http/cookies.ts';
 import { errorOf, RegistryError } from '../http/error.ts';
 import type { RegistryResponse } from '../http/response.ts';
 import { resolveLocation, Session } from './session.ts';
 
-export interface Mount {
+interface Mount {
   readonly digest: Digest;
   /** Another repository of the same registry. */
   readonly from: string;

@@ -6,7 +6,6 @@ import type { ByteRange } from '../../blob/blob.ts';
 import { isTransientStatus, RegistryError } from '../http/error.ts';
 import { type BlobUpload, wasCutOff } from './blob-upload.ts';
 import { type Answer, storedOf } from './classify.ts';
-import { goOnAt } from './send.ts';
 import type { QueryingStatus, State } from './upload.ts';
 
 /** Gitea: a broken PATCH leaves 500 for ever. A second equal one on a session is no passing trouble any more. */
@@ -73,6 +72,63 @@ function mayBeStale({ session, host }: BlobUpload, bytes: number | undefined, er
 }
 
 /**
+ * That there are no chunks here, by the status that the first chunk of a session gets: this number of fresh sessions in a row must
+ * refuse it. A 404 may be a lost session, a 416 passing trouble; the others are about PATCH itself.
+ */
+const REFUSALS_THAT_PROVE: Readonly<Record<number, number>> = { 404: 3, 416: 2 };
+
+/** A refusal of the right offset may come from an old Location; a second one does not. */
+const MOST_REFUSALS = 2;
+
+/** An offset that contradicts us may be a stale answer; a second one means that the session holds other bytes than ours. */
+const MOST_CONTRADICTIONS = 2;
+
+/** What led to a question where the upload stands. */
+interface Doubt {
+  readonly error: RegistryError;
+  /** Whether a chunk was refused with 416, at the offset and Location that the registry now names. */
+  readonly refusedWithoutNeed: boolean;
+  /** Whether the failure was counted and waited for. */
+  readonly counted: boolean;
+}
+
+/** The registry says that it holds this number of bytes: goes on there when that can be. */
+export async function goOnAt(upload: BlobUpload, bytes: number | undefined, doubt: Doubt): Promise<State> {
+  const { session } = upload;
+  const { error, counted } = doubt;
+  if (bytes === undefined || bytes < session.offset || bytes > session.sent) {
+    session.contradictions += 1;
+    if (session.contradictions >= MOST_CONTRADICTIONS) return { at: 'restart', error, counted };
+    return { at: 'queryStatus', error };
+  }
+  if (bytes > session.offset) {
+    upload.confirm(bytes);
+    return { at: 'send' };
+  }
+  if (error.status === 416) {
+    if (doubt.refusedWithoutNeed && mayTakeNone(upload)) return refusedAtStart(upload, doubt);
+    session.refusals += 1;
+    if (session.refusals >= MOST_REFUSALS) return { at: 'restart', error, counted };
+  }
+  if (!counted) await upload.failed(error);
+  return { at: 'send' };
+}
+
+/** Whether a refused chunk may mean that there are no chunks here: it is a blob's first, and no chunk was taken before. */
+export const mayTakeNone = ({ host, session }: BlobUpload): boolean => !host.takesChunks && session.offset === 0;
+
+/**
+ * No chunk was taken: one PUT from now on when that is proven, else another session is tried. A refusal that was already counted as a failed try
+ * leaves one try less to prove it with.
+ */
+export function refusedAtStart(upload: BlobUpload, { error, counted }: Pick<Doubt, 'error' | 'counted'>): State {
+  upload.refusalsAtStart += 1;
+  const tries = upload.context.maxRetries + (counted ? 0 : 1);
+  const proof = Math.min(REFUSALS_THAT_PROVE[error.status ?? 0] ?? 1, tries);
+  return upload.refusalsAtStart >= proof ? goMonolithic(upload, error) : { at: 'restart', error, counted };
+}
+
+/**
  * Two resets count as one place when they came within this number of bytes of each other: what the kernels and a proxy hold in
  * their buffers makes the exact byte unknowable.
  */
@@ -132,7 +188,7 @@ export function suspectLimit(upload: BlobUpload, range: ByteRange): State {
 }
 
 /** No chunks here: the complete blob in one PUT, for the rest of the push. `plan` says whether that is allowed. */
-export function goMonolithic(upload: BlobUpload, error: RegistryError): State {
+function goMonolithic(upload: BlobUpload, error: RegistryError): State {
   upload.host.noChunks ??= error.message;
   upload.abandon();
   return { at: 'checkExists' };

@@ -2,7 +2,7 @@
 import type { ByteRange, ReadableBlob } from '../../blob/blob.ts';
 import type { Digest } from '../../oci/types.ts';
 import type { HostContext } from '../host/context.ts';
-import type { RegistryRequest } from '../host/request.ts';
+import type { RegistryRequest } from '../host/sender.ts';
 import type { CookieJar } from '../http/cookies.ts';
 import { defaultTimeouts, type Timeouts } from '../http/deadline.ts';
 import { errorOf } from '../http/error.ts';
@@ -25,7 +25,7 @@ const CANCEL_MS = 5_000;
 /** distribution 3 writes what has come of a broken chunk, and only then knows the upload's new state. */
 const CANCEL_AGAIN_MS = 150;
 
-export interface SessionInit {
+interface SessionInit {
   readonly context: HostContext;
   readonly scopes: readonly string[];
   readonly location: URL;
@@ -201,7 +201,8 @@ function closingTimeouts(sending: number, size: number): Partial<Timeouts> {
   return { header: usual.header + reading, total: usual.total + reading };
 }
 
-/** Where an upload goes on. distribution-spec, section "Pushing blobs": Location may be relative, may carry a query, may change. */
+// Where an upload goes on. distribution-spec, section "Pushing blobs": Location may be relative, may carry a query,
+// may change.
 
 /** A Location against the URL of the request that it answers; undefined when it is absent or not a URL. */
 export function resolveLocation(header: string | undefined, request: URL): URL | undefined {

@@ -28,7 +28,7 @@ export interface QueryingStatus {
 }
 
 /** The session is given up. `counted`: its failure was already counted and waited for. */
-export interface Restarting {
+interface Restarting {
   readonly at: 'restart';
   readonly error: RegistryError;
   readonly counted: boolean;

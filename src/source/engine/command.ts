@@ -131,7 +131,6 @@ export async function waitUntil<T>(
 }
 
 /** Why an engine has returned no image, and what the user can do about it: an engine that does not answer is not one that lacks the image. */
-
 export interface NoImage {
   readonly engine: EngineName;
   readonly why: 'not installed' | 'no such image' | 'unreachable' | 'failed';

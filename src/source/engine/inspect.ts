@@ -146,12 +146,10 @@ async function askInfo(tool: string, options: CommandOptions): Promise<Inspect> 
   return JSON.parse(stdout) as Inspect;
 }
 
-/**
- * The digest of an image's root in Docker's containerd image store, by `docker history`. Manifests, config and layers are
- * files named by their digest there, so nothing else is needed. `docker image inspect` reports that digest too and adds up
- * the sizes of all snapshots on the way (30 ms against 10 for a small image). The ID in the first row of the history is
- * the image's own: https://github.com/moby/moby/blob/v28.5.2/daemon/containerd/image_history.go
- */
+// The digest of an image's root in Docker's containerd image store, by `docker history`. Manifests, config and layers
+// are files named by their digest there, so nothing else is needed. `docker image inspect` reports that digest too
+// and adds up the sizes of all snapshots on the way (30 ms against 10 for a small image). The ID in the first row of
+// the history is the image's own: https://github.com/moby/moby/blob/v28.5.2/daemon/containerd/image_history.go
 
 /** What the engine reports of an image's root and of itself. */
 interface RootAnswer {

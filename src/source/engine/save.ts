@@ -133,7 +133,7 @@ class FifoExport implements Exporter {
   }
 }
 
-/** Reads a pipe or socket into the reader's own memory, and only while the reader wants bytes. */
+// Reads a pipe or socket into the reader's own memory, and only while the reader wants bytes.
 
 /** Bytes of room for what arrives while no read is waiting, and for small reads; all of it is copied once more. */
 const AHEAD_BYTES = 16 * 1024;

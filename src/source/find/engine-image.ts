@@ -118,7 +118,7 @@ const isComplete = (tree: ImageTree): boolean =>
   (tree.absent.length === 0 &&
     walk(tree).manifests.every(({ manifest }) => tree.documents.has(manifest.config.digest)));
 
-/** A manifest list of Podman as one image with manifests: its images are read one by one, as any other image is. */
+// A manifest list of Podman as one image with manifests: its images are read one by one, as any other image is.
 
 /** One image of the list. */
 interface Instance {

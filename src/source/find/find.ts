@@ -110,7 +110,7 @@ function notFound(image: string, refusals: readonly NoImage[]): ImageError {
   });
 }
 
-/** Finding an image in a file: an archive or a layout, by skopeo's transport names. */
+// Finding an image in a file: an archive or a layout, by skopeo's transport names.
 
 /**
  * Finds the image that `rest` (`PATH[:ref]`) means; its documents are read, its layers are not. `name` is how the user

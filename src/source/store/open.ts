@@ -100,7 +100,7 @@ function refusal(reason: string, cause: unknown): StoreError {
   return new StoreError(`export: store, but the engine's own store can't be read: ${reason}`, { cause, remedy });
 }
 
-/** Where an engine says that it keeps its images. Only what it says: the files tell whether it is so. */
+// Where an engine says that it keeps its images. Only what it says: the files tell whether it is so.
 
 /** What is known of an image and its engine. */
 export interface EngineFacts {
@@ -197,7 +197,6 @@ function podman({ host, store }: PodmanInfo): StoreLocation {
  * Reads with the rights of this process as long as they suffice, and by the helper from the first refusal on. In Podman's
  * rootless storage that is seldom the first file, but one of another user somewhere in a layer.
  */
-
 export class EscalatingFiles implements StoreFiles {
   readonly #own: StoreFiles;
   readonly #start: (reason: StoreError) => Promise<StoreFiles>;

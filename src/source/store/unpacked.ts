@@ -74,7 +74,6 @@ function unpacked(files: StoreFiles, { size, tarSplit, folder }: LayerPlace): St
  * Docker's classic store with the overlay2 driver: configs in imagedb, a record of each layer in layerdb under its chainID,
  * its files in overlay2/<cache-id>/diff. https://docs.docker.com/engine/storage/drivers/overlayfs-driver/
  */
-
 const hexOf = (digest: Digest): string => digest.slice('sha256:'.length);
 
 /** Opens an image by its ID below Docker's root folder. Throws StoreError, ImageError for a config that can't be used. */
@@ -99,10 +98,8 @@ async function placeOf(files: StoreFiles, root: string, diffId: Digest, chainId:
   return { tarSplit: `${record}/tar-split.json.gz`, folder: `${root}/overlay2/${cacheId}/diff` };
 }
 
-/**
- * Podman's store (containers/storage with the overlay driver): lists of images and layers in JSON, configs as "big data" beside
- * the image's record, layers in overlay/<id>/diff. https://github.com/containers/storage/tree/main/docs
- */
+// Podman's store (containers/storage with the overlay driver): lists of images and layers in JSON, configs as "big
+// data" beside the image's record, layers in overlay/<id>/diff. https://github.com/containers/storage/tree/main/docs
 
 /** A record of overlay-images/images.json, the part that a push needs. */
 interface ImageRecord {

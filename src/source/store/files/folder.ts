@@ -167,7 +167,6 @@ function openLooked(handle: number, path: string): OpenedFile {
 }
 
 /** What went wrong with an engine's own files: always an obstacle (save does it then), never a reason to push something else. */
-
 interface StoreErrorFacts {
   /** The file or folder that was tried. */
   readonly path?: string | undefined;
