@@ -124,7 +124,7 @@ async function ask(examination: Examination, findings: Findings, signal: AbortSi
   try {
     await sendChunk(examination, upload, findings, signal);
   } finally {
-    await examination.remove(upload, signal);
+    await examination.remove(upload);
   }
   await findLargest(examination, upload, findings, signal);
 }

@@ -53,6 +53,12 @@ export interface TrialUpload {
   readonly cookies: CookieJar;
 }
 
+/**
+ * After a cancellation: how long the opening of an upload or its chunk goes on, and then how long its deletion may take. The runner
+ * leaves a cancelled step a few seconds (action/run.ts). Milliseconds.
+ */
+const CLEAN_UP_MS = 2000;
+
 /** Who reads on for this long takes the body. Milliseconds, beside some round trips. */
 const READS_ON_MS = 400;
 const ROUND_TRIPS = 5;
@@ -91,18 +97,25 @@ export class Examination {
     return status === 200 && (headers['content-type'] ?? '').includes('json');
   }
 
-  /** Opens an upload in the repository. */
-  async open(signal: AbortSignal): Promise<TrialUpload> {
+  /**
+   * Opens an upload in the repository; the caller removes it. A cancellation in the middle waits for the answer: without its
+   * Location the upload could not be deleted.
+   */
+  async open(cancel: AbortSignal): Promise<TrialUpload> {
     const cookies = new CookieJar();
     const path = `/v2/${this.#options.repository}/blobs/uploads/`;
-    const opened = await this.#ask('POST', path, signal, this.#scopes, { cookies });
+    const opened = await patiently(cancel, (signal) => this.#ask('POST', path, signal, this.#scopes, { cookies }));
     const location = opened.status === 202 ? resolveLocation(opened.headers.location, this.origin) : undefined;
     return { opened, location, cookies };
   }
 
-  /** Sends a body of zeros as the first chunk of an upload. */
-  send(upload: TrialUpload, bytes: number, signal: AbortSignal): Promise<Examined> {
-    return this.#go(upload, 'PATCH', signal, { headers: chunkHeaders(bytes), body: new Uint8Array(bytes) });
+  /**
+   * Sends a body of zeros as the first chunk of an upload. It is short, and a cancellation lets it end: docker-registry 2.8 does not
+   * delete an upload whose chunk broke off.
+   */
+  send(upload: TrialUpload, bytes: number, cancel: AbortSignal): Promise<Examined> {
+    const request = { headers: chunkHeaders(bytes), body: new Uint8Array(bytes) };
+    return patiently(cancel, (signal) => this.#go(upload, 'PATCH', signal, request));
   }
 
   /** Asks how far an upload has come. */
@@ -137,9 +150,10 @@ export class Examination {
     }
   }
 
-  /** Deletes an upload. Never rejects: registries clear away forgotten ones by themselves. */
-  async remove(upload: TrialUpload, signal: AbortSignal): Promise<void> {
+  /** Deletes an upload, also after a cancellation. Never rejects: registries clear away forgotten ones by themselves. */
+  async remove(upload: TrialUpload): Promise<void> {
     if (upload.location === undefined) return;
+    const signal = AbortSignal.timeout(CLEAN_UP_MS);
     for (const method of ['DELETE', 'GET', 'DELETE']) {
       const answer = await this.#go(upload, method, signal, {}).catch(() => undefined);
       // distribution 3 answers 416 to the Location before a broken chunk, and a GET names the newest.
@@ -218,6 +232,23 @@ export class Examination {
     const error = isRefused ? await errorOf(response, { method: request.method, step: undefined }) : undefined;
     if (!isRefused) await response.discard();
     return { status, headers, ms: now() - began, error };
+  }
+}
+
+/** Runs `work` with a signal that is aborted CLEAN_UP_MS after `cancel`. Throws the reason of a `cancel` that came before. */
+async function patiently<T>(cancel: AbortSignal, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  cancel.throwIfAborted();
+  const ended = new AbortController();
+  let timer: NodeJS.Timeout | undefined;
+  const onCancel = (): void => {
+    timer = setTimeout(() => ended.abort(cancel.reason), CLEAN_UP_MS);
+  };
+  cancel.addEventListener('abort', onCancel, { once: true });
+  try {
+    return await work(ended.signal);
+  } finally {
+    clearTimeout(timer);
+    cancel.removeEventListener('abort', onCancel);
   }
 }
 

@@ -53,6 +53,8 @@ export interface Registry {
   /** Forgets requests, counts, blobs, manifests and sessions. */
   reset(): Promise<void>;
   openSessions(): number;
+  /** Everything that it keeps, to be compared: blobs, manifests and tags by repository, upload sessions, files. */
+  contents(): unknown;
   blobPath(digest: string): string;
   /** The digests that a repository has. */
   blobs(repository: string): string[];
@@ -158,6 +160,7 @@ function windows({ store, fallback }: Desk, requests: RequestRecord[], counts: A
       await store.clear();
     },
     openSessions: () => store.sessions.size,
+    contents: () => store.contents(),
     blobPath: (digest: string) => store.blobPath(digest),
     blobs: (repository: string) => [...(store.repositories.get(repository)?.blobs ?? [])],
     addBlob: (repository: string, bytes: Uint8Array) => store.add(repository, bytes),
