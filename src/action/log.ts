@@ -1,4 +1,7 @@
-/** Writes the events of a push into the job's log: a group for each phase, lines inside it; secrets are masked before anything else. */
+/**
+ * Writes the events of a push into the job's log: a group for each phase, lines inside it; secrets are masked before
+ * anything else.
+ */
 
 import * as core from '@actions/core';
 import { debug, error, info, notice, setFailed, warning } from '@actions/core';
@@ -45,10 +48,10 @@ export function openLog(options: { showHost: boolean }): Log {
 }
 
 /**
- * The runner's command stream. Everything that the action prints is read by the runner line by line, and a line may be a command
- * (https://github.com/actions/runner/blob/main/src/Runner.Common/ActionCommand.cs): `::name::` at its start after white space, or
- * `##[name]` anywhere in it. A registry whose error text has one could set state, hide its traces or stop the masking of secrets, so
- * each text is made harmless here, the only place that prints.
+ * The runner's command stream. Everything that the action prints is read by the runner line by line, and a line may be
+ * a command (https://github.com/actions/runner/blob/main/src/Runner.Common/ActionCommand.cs): `::name::` at its start
+ * after white space, or `##[name]` anywhere in it. A registry whose error text has one could set state, hide its traces
+ * or stop the masking of secrets, so each text is made harmless here, the only place that prints.
  */
 type Level = 'debug' | 'info' | 'notice' | 'warning' | 'error';
 
@@ -64,8 +67,8 @@ export function print(level: Level, text: string): void {
 export const printFailure = (text: string): void => setFailed(harmlessData(text));
 
 /**
- * Whatever a library writes by `console` becomes debug lines: @actions/io reports folders of PATH that it may not enter, with their
- * names.
+ * Whatever a library writes by `console` becomes debug lines: @actions/io reports folders of PATH that it may not
+ * enter, with their names.
  */
 export function captureConsole(): void {
   for (const method of ['log', 'info', 'warn', 'error', 'debug'] as const) {

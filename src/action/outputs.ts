@@ -14,8 +14,8 @@ import { print, printFailure } from './log.ts';
 export const SAVE_PLAN = 'save-plan';
 
 /**
- * Sets the outputs. Those that name what was pushed only when every destination has confirmed the manifest; `metadata` always, since it
- * says which of them did.
+ * Sets the outputs. Those that name what was pushed only when every destination has confirmed the manifest; `metadata`
+ * always, since it says which of them did.
  */
 export function writeOutputs(result: PushResult): void {
   const { digest, digests, changed, image, imageId, metadata, failures, savePlan } = result;
@@ -35,8 +35,8 @@ export function writeOutputs(result: PushResult): void {
 }
 
 /**
- * A line for each pushed reference in the file of $GITHUB_ARTIFACTS (https://github.com/actions/runner/pull/4527), from which
- * `actions/attest` takes its subjects. Runners without it do not set the variable.
+ * A line for each pushed reference in the file of $GITHUB_ARTIFACTS (https://github.com/actions/runner/pull/4527), from
+ * which `actions/attest` takes its subjects. Runners without it do not set the variable.
  */
 function writeArtifacts({ digests }: PushResult): void {
   const lines = Object.entries(digests).map(([reference, digest]) => `oci://${reference}@${digest}\n`);
@@ -47,8 +47,8 @@ const writeSummary = (result: PushResult): void =>
   append('GITHUB_STEP_SUMMARY', `${summaryOf(result)}\n`, 'job summary');
 
 /**
- * Appends to the file that a variable names, as @actions/core writes outputs; its summary takes four times as long. A runner without
- * the variable (an old one, another CI's emulation) is no reason to fail.
+ * Appends to the file that a variable names, as @actions/core writes outputs; its summary takes four times as long. A
+ * runner without the variable (an old one, another CI's emulation) is no reason to fail.
  */
 function append(variable: string, text: string, what: string): void {
   const file = process.env[variable];
@@ -85,9 +85,10 @@ function causesOf(error: unknown): string[] {
 }
 
 /**
- * The notice for a push that leaves layers for the Actions cache, from a public repository to a registry that has our credentials;
- * undefined for any other. Anyone may open a pull request there, and a workflow that it starts may restore every entry of its base
- * branch: https://docs.github.com/actions/reference/workflows-and-actions/dependency-caching#restrictions-for-accessing-a-cache
+ * The notice for a push that leaves layers for the Actions cache, from a public repository to a registry that has our
+ * credentials; undefined for any other. Anyone may open a pull request there, and a workflow that it starts may restore
+ * every entry of its base branch:
+ * https://docs.github.com/actions/reference/workflows-and-actions/dependency-caching#restrictions-for-accessing-a-cache
  * `env`: the runner's (GITHUB_EVENT_PATH).
  */
 export function privateLayersNotice(

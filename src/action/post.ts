@@ -22,8 +22,9 @@ export async function runPost(): Promise<void> {
 }
 
 /**
- * Throws unless every path of the plan lies below `folder`. The state is written by the main step, but a workflow command in any of
- * its lines could write it too, and the files of a plan are saved where other workflows read, then removed.
+ * Throws unless every path of the plan lies below `folder`. The state is written by the main step, but a workflow
+ * command in any of its lines could write it too, and the files of a plan are saved where other workflows read, then
+ * removed.
  */
 function confine(plan: SavePlan, folder: string): void {
   const isInside = (path: unknown): boolean => {

@@ -46,12 +46,15 @@ async function examineAll(request: RequestOptions, log: Log, cancel: AbortSignal
 }
 
 /**
- * The runner cancels by SIGINT, 7.5 s later by SIGTERM, and kills the process after another 2.5 s. Sessions are deleted and files
- * removed within this time of the first signal, milliseconds.
+ * The runner cancels by SIGINT, 7.5 s later by SIGTERM, and kills the process after another 2.5 s. Sessions are deleted
+ * and files removed within this time of the first signal, milliseconds.
  */
 const CLEAN_UP_MS = 4500;
 
-/** A signal that is aborted at the first SIGINT or SIGTERM. The process ends after CLEAN_UP_MS even if the clean-up hangs. */
+/**
+ * A signal that is aborted at the first SIGINT or SIGTERM. The process ends after CLEAN_UP_MS even if the clean-up
+ * hangs.
+ */
 function cancelSignal(): AbortSignal {
   const controller = new AbortController();
   const cancel = (signal: NodeJS.Signals) => {

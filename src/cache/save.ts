@@ -1,4 +1,6 @@
-/** The post step of the layer cache: saves what the push left, and reports what became of it. Trouble is never an error. */
+/**
+ * The post step of the layer cache: saves what the push left, and reports what became of it. Trouble is never an error.
+ */
 
 import { mkdir, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -27,8 +29,8 @@ interface SaveReport {
 }
 
 /**
- * Saves the planned entries that the Actions cache does not have, and removes their files. Never rejects: what could not be
- * saved, and why, is in the report and in one line of the log.
+ * Saves the planned entries that the Actions cache does not have, and removes their files. Never rejects: what could
+ * not be saved, and why, is in the report and in one line of the log.
  */
 export async function savePlan(
   plan: SavePlan,
@@ -130,15 +132,18 @@ interface Candidate {
   readonly secondsToMake: number;
 }
 
-/** Restoring an entry costs a call, a download, tar and a process each: measured at 50 ms with a service on the same machine. */
+/**
+ * Restoring an entry costs a call, a download, tar and a process each: measured at 50 ms with a service on the same
+ * machine.
+ */
 const MIN_LAYER_BYTES = 32 * 1024;
 
 /** A repository may make 200 new entries a minute, for all of its jobs. */
 const MAX_LAYERS = 50;
 
 /**
- * Chooses what to save: at most `maxSize` bytes, and if that is less than there is, what saves the fewest seconds a byte is
- * dropped first. Small layers are not worth an entry.
+ * Chooses what to save: at most `maxSize` bytes, and if that is less than there is, what saves the fewest seconds a
+ * byte is dropped first. Small layers are not worth an entry.
  */
 export function choose<T extends Candidate>(layers: readonly T[], maxSize: number) {
   const dropped: { layer: T; why: string }[] = [];

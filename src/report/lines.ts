@@ -1,4 +1,7 @@
-/** The lines of a push for logs: one when the first bytes of a blob go, at most one of progress every few seconds, one when it ends. */
+/**
+ * The lines of a push for logs: one when the first bytes of a blob go, at most one of progress every few seconds, one
+ * when it ends.
+ */
 import { now as clock } from '../common/async.ts';
 import { printable } from '../common/printable.ts';
 import type { PushEvent } from '../push/events.ts';

@@ -127,7 +127,9 @@ export const timeLeft = (bytes: number, rate: number): string =>
 // How fast bytes go, over the last seconds: an average since the start would still show the fast first half of a
 // push.
 
-/** Long enough to bridge the wait between two chunks, short enough to notice a link that has become slow. Milliseconds. */
+/**
+ * Long enough to bridge the wait between two chunks, short enough to notice a link that has become slow. Milliseconds.
+ */
 const WINDOW_MS = 10_000;
 
 /** Samples nearer than this add nothing. Milliseconds. */

@@ -1,4 +1,6 @@
-/** The job summary: the pinned reference to copy, what happened to each layer, what was saved, and where the time went. */
+/**
+ * The job summary: the pinned reference to copy, what happened to each layer, what was saved, and where the time went.
+ */
 
 import { oneLine, printable } from '../common/printable.ts';
 import type { Metadata, NamedBlob, PushResult } from '../push/result.ts';
@@ -75,7 +77,10 @@ type Share = readonly [name: string, amount: number];
 /** Columns of a bar that stands for everything. */
 const BAR_LENGTH = 30;
 
-/** What became of the bytes, and where the time went, as bars of characters: Markdown has no other ones that need no script. */
+/**
+ * What became of the bytes, and where the time went, as bars of characters: Markdown has no other ones that need no
+ * script.
+ */
 function bars({ blobs, seconds }: Metadata): string {
   const bytes = byteShares(blobs);
   const times: Share[] = [
@@ -144,7 +149,10 @@ function why(existed: number, mounted: number): string {
 // GitHub-flavoured Markdown out of texts that may come from outside: nothing in them becomes a link, an element or a
 // cell.
 
-/** A text as code: the only place of Markdown where neither addresses nor names nor HTML mean anything. Empty for an empty text. */
+/**
+ * A text as code: the only place of Markdown where neither addresses nor names nor HTML mean anything. Empty for an
+ * empty text.
+ */
 export function code(text: string): string {
   const line = oneLine(text);
   if (line === '') return '';
@@ -165,7 +173,10 @@ export const table = (head: readonly string[], rows: readonly (readonly string[]
     .map((row) => `| ${row.map(cell).join(' | ')} |`)
     .join('\n');
 
-/** A cell ends at a `|` that has no backslash of its own: https://github.github.com/gfm/#tables-extension- (a pair is a backslash). */
+/**
+ * A cell ends at a `|` that has no backslash of its own: https://github.github.com/gfm/#tables-extension- (a pair is a
+ * backslash).
+ */
 const cell = (text: string): string =>
   text
     .replaceAll('\n', ' ')

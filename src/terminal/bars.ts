@@ -164,7 +164,9 @@ function pace({ sent, confirmed, size, rate }: Pick<Moving, 'sent' | 'confirmed'
 
 const pauseText = (ms: number): string => (ms > 0 ? `trying again in ${formatSeconds(ms / 1000)}` : 'trying again');
 
-/** The bar takes what the text leaves, without the bytes where that is too little; there is none on a narrow terminal. */
+/**
+ * The bar takes what the text leaves, without the bytes where that is too little; there is none on a narrow terminal.
+ */
 function laidOut(columns: number, name: string, { part, text: full, fewer = full }: Share, end: string): string {
   const texts = (columns < NARROW ? [full] : [full, fewer]).map((one) =>
     [one, end].filter((text) => text !== '').join('  '),
@@ -184,7 +186,9 @@ function bar(part: number | undefined, length: number): string {
 /** The last column stays free: some terminals wrap when it is written. */
 const clip = (columns: number, text: string): string => (text.length < columns ? text : text.slice(0, columns - 1));
 
-/** Colours, where the stream is a terminal and NO_COLOR (https://no-color.org) is not set; util.styleText looks at both. */
+/**
+ * Colours, where the stream is a terminal and NO_COLOR (https://no-color.org) is not set; util.styleText looks at both.
+ */
 const COLOURS = { error: 'red', warning: 'yellow', notice: 'cyan' } as const;
 
 /** `error:`, `warning:`, `notice:` as they begin a line of a stream. */

@@ -89,7 +89,10 @@ async function examineAndReport(
   return diagnosis.problem === undefined ? EXIT.done : EXIT.failed;
 }
 
-/** What names the pushed image is printed only when every destination has confirmed it; `metadata` says which of them did. */
+/**
+ * What names the pushed image is printed only when every destination has confirmed it; `metadata` says which of them
+ * did.
+ */
 function writeResult(result: PushResult, { json }: Command, { stdout, stderr }: NodeJS.Process): void {
   const { digest, digests, changed, imageId, image, metadata, failures } = result;
   const isDone = failures.length === 0;

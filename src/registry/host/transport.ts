@@ -115,9 +115,9 @@ export class Transport {
   }
 
   /**
-   * Opens `concurrency` + 1 connections to the registry, which requests then find ready, and names the scopes that the push
-   * will need, so that one token serves all its requests. Sends nothing; a registry that can't be reached is reported
-   * by the first request.
+   * Opens `concurrency` + 1 connections to the registry, which requests then find ready, and names the scopes that the
+   * push will need, so that one token serves all its requests. Sends nothing; a registry that can't be reached is
+   * reported by the first request.
    */
   connect(scopes: readonly string[]): void {
     this.#authorizer.expect(scopes);
