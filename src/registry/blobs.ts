@@ -180,10 +180,10 @@ class Reading {
     let at = offset;
     try {
       while (this.#position < end) {
-        const piece = await response.read();
-        if (piece === undefined) break;
-        const wanted = piece.subarray(Math.max(0, this.#position - at), Math.max(0, end - at));
-        at += piece.length;
+        const chunk = await response.read();
+        if (chunk === undefined) break;
+        const wanted = chunk.subarray(Math.max(0, this.#position - at), Math.max(0, end - at));
+        at += chunk.length;
         this.#position += wanted.length;
         if (wanted.length > 0) yield wanted;
       }

@@ -41,7 +41,7 @@ export interface Certificate {
   readonly subject: string;
   readonly issuer: string;
   readonly validTo: string;
-  /** Why it is not trusted, in OpenSSL's words; undefined when it is. */
+  /** Why it is not trusted, as OpenSSL reports it; undefined when it is. */
   readonly problem: string | undefined;
 }
 

@@ -1,4 +1,4 @@
-/** One registry host for one push: its connections, its back-off, what was learnt of it, its open uploads. */
+/** One registry host for one push: its connections, its back-off, its capabilities, its open uploads. */
 import type { Credentials } from './auth/credentials.ts';
 import { Backoff, type Clock, DEFAULT_MAX_WAIT_MS } from './host/backoff.ts';
 import { HostCapabilities } from './host/capabilities.ts';

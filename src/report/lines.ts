@@ -5,7 +5,7 @@ import type { PushEvent } from '../push/events.ts';
 import { formatBytes, formatSeconds, plural } from './format.ts';
 import { Progress } from './progress.ts';
 
-/** Shows that the push is alive; more lines would bury what matters. Milliseconds. */
+/** Shows that the push goes on; more lines would bury what matters. Milliseconds. */
 const PROGRESS_EVERY_MS = 5000;
 
 export interface Line {

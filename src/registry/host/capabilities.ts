@@ -1,4 +1,4 @@
-/** What was learnt of a host: how large, how equal and how long its requests may be. Where a refused size or a time limit is noted. */
+/** What was found out about a host: how large, how equal and how long its requests may be. Where a refused size or a time limit is noted. */
 import { DEFAULT_CHUNK_SIZE } from '../../blob/blob.ts';
 import { UploadError } from '../http/error.ts';
 import type { RegistryEvent } from './context.ts';
@@ -66,7 +66,7 @@ export class HostCapabilities {
   readonly #onEvent: (event: RegistryEvent) => void;
   #announcedMax: number | undefined;
   #announcedMin: number | undefined;
-  #learnt: number | undefined;
+  #foundLimit: number | undefined;
   /** Half of a size under which connections broke: a limit when a smaller body is taken next, nothing when a larger one is. */
   #suspected: number | undefined;
   /** The largest body that ended neither by time nor by a break; undefined as long as none did. */
@@ -89,7 +89,7 @@ export class HostCapabilities {
 
   /** The largest body (bytes) that was announced or found; undefined when neither. */
   get limitFound(): number | undefined {
-    return least(this.#announcedMax, this.#learnt);
+    return least(this.#announcedMax, this.#foundLimit);
   }
 
   /** The largest body (bytes) that was named by the user, the registry or a 413. Infinity when none was. */
@@ -158,7 +158,7 @@ export class HostCapabilities {
 
   /** Whether a size was refused: what grows then might be refused again. */
   get #isLimited(): boolean {
-    return this.#learnt !== undefined || this.#suspected !== undefined;
+    return this.#foundLimit !== undefined || this.#suspected !== undefined;
   }
 
   /** The size (bytes) of the chunks of a blob that has room for `most` at once, as far as that is known before a session is open. */
@@ -183,7 +183,7 @@ export class HostCapabilities {
     if (this.limitFound !== undefined && bytes > this.limitFound && bytes > this.largestBody) return;
     const half = this.#smaller(bytes);
     if (half === undefined) throw this.#noSmallerSize(bytes, cause);
-    this.#learnt = least(this.#learnt, half);
+    this.#foundLimit = least(this.#foundLimit, half);
   }
 
   /** Notes that a body of this size was taken, and reports once what limit was found. */
@@ -191,9 +191,10 @@ export class HostCapabilities {
     this.#largestAccepted = Math.max(this.#largestAccepted, bytes);
     this.#weighSuspicion(bytes);
     this.#reportTime(bytes);
-    if (this.#learnt === undefined || this.#reported === this.#learnt || !isAbout(bytes, this.#learnt)) return;
-    this.#reported = this.#learnt;
-    this.#onEvent({ type: 'limit', host: this.host, bytes: this.#learnt, announced: false });
+    if (this.#foundLimit === undefined || this.#reported === this.#foundLimit || !isAbout(bytes, this.#foundLimit))
+      return;
+    this.#reported = this.#foundLimit;
+    this.#onEvent({ type: 'limit', host: this.host, bytes: this.#foundLimit, announced: false });
   }
 
   /** Notes how long a body and its answer took: the next ones are made to fit the time. */
@@ -255,7 +256,7 @@ export class HostCapabilities {
   /** A body of about the suspected size proves the limit, a larger one refutes it, a small one says nothing. */
   #weighSuspicion(accepted: number): void {
     if (this.#suspected === undefined) return;
-    if (isAbout(accepted, this.#suspected)) this.#learnt = least(this.#learnt, this.#suspected);
+    if (isAbout(accepted, this.#suspected)) this.#foundLimit = least(this.#foundLimit, this.#suspected);
     if (accepted * 2 > this.#suspected) this.#suspected = undefined;
   }
 
@@ -271,7 +272,7 @@ export class HostCapabilities {
 
   #absurdMinimum(limit: number): UploadError {
     const why =
-      this.#learnt !== undefined && this.#learnt <= limit
+      this.#foundLimit !== undefined && this.#foundLimit <= limit
         ? `something in front of it refuses bodies over ${limit} bytes`
         : this.#chunkSize !== 'auto' && this.#chunkSize <= limit
           ? `chunk-size allows ${limit} bytes`

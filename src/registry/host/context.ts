@@ -60,7 +60,7 @@ export async function answerOrTrouble<T extends { readonly status: number }>(
   }
 }
 
-/** Statuses that are never a limit: registries send TOOMANYREQUESTS (and GitHub its words) under any other. */
+/** Statuses that are never a limit: registries send TOOMANYREQUESTS (and GitHub its message) under any other. */
 const NO_LIMITS: ReadonlySet<number> = new Set([401, 404, 405, 413, 416]);
 
 /** The error of an answer that may be another one later; undefined for any other. The answer can still be read. */
@@ -105,7 +105,7 @@ export function ask(
   );
 }
 
-/** What the registry room tells while it works. Texts hold no secrets; only `secret` does, so that it can be masked. */
+/** What the registry room reports while it works. Texts hold no secrets; only `secret` does, so that it can be masked. */
 export type RegistryEvent =
   /** A request failed and will be tried again in `waitMs`. `attempt` counts failures in a row, from 1. */
   | {

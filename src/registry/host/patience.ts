@@ -50,7 +50,7 @@ export class Patience {
   }
 
   /**
-   * Counts a failure, tells it, and waits until the next try is due. Throws UploadError when `max-retries` or `max-wait` is used
+   * Counts a failure, reports it, and waits until the next try is due. Throws UploadError when `max-retries` or `max-wait` is used
    * up; rejects with the task's signal.
    */
   async failed(error: RegistryError): Promise<void> {

@@ -159,7 +159,7 @@ export class Transport {
       used = await this.#authorizer.authorize(wanted());
       const answer = await this.#follow(current(), used);
       // Before any other request goes on.
-      if (isChallenge(answer, this.#origin.url)) this.#authorizer.learn(answer.getAll('www-authenticate'));
+      if (isChallenge(answer, this.#origin.url)) this.#authorizer.noteChallenges(answer.getAll('www-authenticate'));
       return answer;
     }, signal);
     return used === undefined ? response : await this.#answered(response, used, wanted, current);

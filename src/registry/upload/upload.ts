@@ -199,7 +199,7 @@ function mountOf(upload: BlobUpload): Parameters<BlobUpload['target']['open']>[1
   return { digest: identity.digest, from: mountFrom };
 }
 
-/** Gives the session up and starts again with a HEAD, from byte 0 of this blob. Throws when too many were lost. */
+/** Abandons the session and starts again with a HEAD, from byte 0 of this blob. Throws when too many were lost. */
 async function restart(upload: BlobUpload, { error, counted }: Restarting): Promise<State> {
   const { limits, patience } = upload;
   upload.abandon();
