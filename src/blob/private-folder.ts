@@ -4,7 +4,7 @@
  */
 
 import { createHash, randomUUID } from 'node:crypto';
-import { readFileSync, readlinkSync } from 'node:fs';
+import { constants, readFileSync, readlinkSync } from 'node:fs';
 import { chmod, lstat, mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { basename, dirname, join } from 'node:path';
@@ -13,23 +13,27 @@ import { LayerError } from '../oci/error.ts';
 /** Files that only their owner may read and write, for `open` and `writeFile`. */
 export const PRIVATE_FILE = 0o600;
 
+const { S_IFDIR, S_IFMT } = constants;
+
 const PRIVATE_FOLDER = 0o700;
 const OTHERS = 0o077;
 const WRITABLE_BY_OTHERS = 0o022;
 
+/** Set for folders that users share, such as /tmp: only the owner of a file may remove it there. */
+const STICKY = 0o1000;
+
 /**
- * Makes a folder (and those above it) for this user alone, or takes one that exists and is this user's. Throws
- * LayerError for one that another user may have put there to read or replace what is written (a folder of another user,
- * or a link, in a shared temporary folder), and what the file system throws.
+ * Makes a folder (and those above it) for this user alone, or takes one that exists and is this user's, and closes it
+ * to others. What a link of the user's own leads to (a larger disk), and a folder that users share, keep their modes:
+ * they are not only for layers, and the folders and files made in them are private by themselves. Throws LayerError for
+ * a folder that another user may have put there to read or replace what is written, and what the file system throws.
  */
 export async function makePrivateFolder(path: string): Promise<{ readonly made: boolean }> {
   const made = (await mkdir(path, { recursive: true, mode: PRIVATE_FOLDER })) !== undefined;
   await expectOwnFolder(path);
-  const found = await lstat(path);
-  const uid = process.getuid?.();
-  // A link of the user's own may lead to a larger disk.
-  const folder = found.isSymbolicLink() ? await stat(path) : found;
-  if (folder.uid === uid && (folder.mode & OTHERS) !== 0) await chmod(path, PRIVATE_FOLDER);
+  const { uid, mode } = await lstat(path);
+  const isOpen = (mode & S_IFMT) === S_IFDIR && (mode & STICKY) === 0 && (mode & OTHERS) !== 0;
+  if (isOpen && uid === process.getuid?.()) await chmod(path, PRIVATE_FOLDER);
   return { made };
 }
 
