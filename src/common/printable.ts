@@ -1,13 +1,14 @@
 /**
- * Text from outside (answers of registries, headers, archives' names, annotations, output of helpers and engines) on its way to a
- * terminal, a log or an error: it must not move the cursor, reverse the reading direction, or hide a part of itself.
+ * Text from outside (answers of registries, headers, archives' names, annotations, output of helpers and engines) on
+ * its way to a terminal, a log or an error: it must not move the cursor, reverse the reading direction, or hide a part
+ * of itself.
  */
 
 import { stripVTControlCharacters } from 'node:util';
 
 /**
- * Control characters, the separators that break lines, and what takes no place (bidi controls, zero-width characters, tags). The
- * Actions runner compares by culture, which ignores the latter: to it `#<soft hyphen>#[` begins with `##[`.
+ * Control characters, the separators that break lines, and what takes no place (bidi controls, zero-width characters,
+ * tags). The Actions runner compares by culture, which ignores the latter: to it `#<soft hyphen>#[` begins with `##[`.
  */
 const INVISIBLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu;
 
@@ -22,10 +23,10 @@ export const printable = (text: string): string =>
     .join('\n');
 
 /**
- * A text for lines that a runner reads: those of the action, and those of the terminal's command in a `run` step. A line there may
- * be a command (https://github.com/actions/runner/blob/main/src/Runner.Common/ActionCommand.cs): `::name::` at its start after
- * white space, or `##[name]` anywhere in it. A registry whose error text has one could set state, hide its traces or stop the
- * masking of secrets.
+ * A text for lines that a runner reads: those of the action, and those of the terminal's command in a `run` step. A
+ * line there may be a command (https://github.com/actions/runner/blob/main/src/Runner.Common/ActionCommand.cs):
+ * `::name::` at its start after white space, or `##[name]` anywhere in it. A registry whose error text has one could set
+ * state, hide its traces or stop the masking of secrets.
  */
 export const plainLines = (text: string): string => printable(text).replace(/^([^\S\n]*):(?=:)/gm, '$1: ');
 
@@ -39,8 +40,8 @@ export function oneLine(text: string, limit = LINE_CHARACTERS): string {
 }
 
 /**
- * JSON in one line whose invisible characters are escaped: they stay what they are, and a terminal does not obey them. So is
- * what could begin a workflow command.
+ * JSON in one line whose invisible characters are escaped: they stay what they are, and a terminal does not obey them.
+ * So is what could begin a workflow command.
  */
 export const printableJson = (value: unknown): string =>
   JSON.stringify(value).replace(INVISIBLE, escaped).replace(COMMAND_ANYWHERE, escaped);

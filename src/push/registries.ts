@@ -5,7 +5,7 @@ import type { UploadSessions } from '../cache/upload-sessions.ts';
 import { now } from '../common/async.ts';
 import type { Reference } from '../oci/reference.ts';
 import type { Digest } from '../oci/types.ts';
-import { resolveCredentials } from '../registry/auth/credentials.ts';
+import { resolveCredentials } from '../registry/auth/stored-credentials.ts';
 import { Registry } from '../registry/registry.ts';
 import type { BlobOutcome, UploadOptions } from '../registry/upload/blob-upload.ts';
 import type { BlobFate, Report } from './events.ts';
@@ -251,8 +251,6 @@ const isUnreadable = (body: ReadableBlob): Promise<boolean> =>
 /** A registry that the push goes to, shared by all images of it. */
 export interface RegistryHost {
   readonly registry: Registry;
-  /** Whether there are credentials for it. */
-  readonly hasCredentials: boolean;
   /** The uploads to it, of all images together. */
   readonly slots: UploadSlots;
 }
@@ -314,7 +312,7 @@ export async function openRegistry(
   });
   // One token for all of them: see Registry.connect.
   for (const name of repositories) registry.repository(name);
-  return { registry, hasCredentials: found.credentials !== undefined, slots: new UploadSlots(concurrency) };
+  return { registry, slots: new UploadSlots(concurrency) };
 }
 
 /** The registries and repositories of one image, in the order of its destinations. */
