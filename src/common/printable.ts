@@ -25,8 +25,8 @@ export const printable = (text: string): string =>
 /**
  * A text for lines that a runner reads: those of the action, and those of the terminal's command in a `run` step. A
  * line there may be a command (https://github.com/actions/runner/blob/main/src/Runner.Common/ActionCommand.cs):
- * `::name::` at its start after white space, or `##[name]` anywhere in it. A registry whose error text has one could set
- * state, hide its traces or stop the masking of secrets.
+ * `::name::` at its start after white space, or `##[name]` anywhere in it. A registry whose error text has one could
+ * set state, hide its traces or stop the masking of secrets.
  */
 export const plainLines = (text: string): string => printable(text).replace(/^([^\S\n]*):(?=:)/gm, '$1: ');
 
