@@ -1,6 +1,15 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readdirSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, it, onTestFinished } from 'vitest';
@@ -38,6 +47,14 @@ it('folders are made for this user alone, whatever the umask, and one that was o
   await makePrivateFolder(join(folder, 'link'));
   writeFileSync(join(folder, 'file'), '');
   await expect(makePrivateFolder(join(folder, 'file'))).rejects.toThrow('EEXIST');
+});
+
+it('a folder that users share, such as /tmp, is left open', async () => {
+  const folder = join(newFolder(), 'tmp');
+  mkdirSync(folder);
+  chmodSync(folder, 0o1777);
+  await makePrivateFolder(folder);
+  expect(modeOf(folder)).toBe('777');
 });
 
 it('the spools of killed pushes are removed by the next push at once, those of running ones are not', async () => {

@@ -16,6 +16,8 @@ export const PRIVATE_FILE = 0o600;
 const PRIVATE_FOLDER = 0o700;
 const OTHERS = 0o077;
 const WRITABLE_BY_OTHERS = 0o022;
+/** The sticky bit of folders that users share, such as /tmp. */
+const SHARED = 0o1000;
 
 /**
  * Makes a folder (and those above it) for this user alone, or takes one that exists and is this user's. Throws LayerError for one that
@@ -29,7 +31,9 @@ export async function makePrivateFolder(path: string): Promise<{ readonly made: 
   const uid = process.getuid?.();
   // A link of the user's own may lead to a larger disk.
   const folder = found.isSymbolicLink() ? await stat(path) : found;
-  if (folder.uid === uid && (folder.mode & OTHERS) !== 0) await chmod(path, PRIVATE_FOLDER);
+  // /tmp is root's own, and stays everybody's.
+  const isShared = (folder.mode & SHARED) !== 0;
+  if (folder.uid === uid && !isShared && (folder.mode & OTHERS) !== 0) await chmod(path, PRIVATE_FOLDER);
   return { made };
 }
 
