@@ -8,8 +8,7 @@ import { parse } from 'yaml';
 import { readRequest } from '../../src/action/inputs.ts';
 import { explainLine } from '../../src/push/error.ts';
 import { InputError } from '../../src/push/input-values.ts';
-import type { PushRequest } from '../../src/push/options.ts';
-import { parseRequest } from '../../src/push/options.ts';
+import { type PushRequest, parseRequest } from '../../src/push/options.ts';
 
 interface Metadata {
   readonly inputs: Readonly<Record<string, { readonly default?: string; readonly required?: boolean }>>;

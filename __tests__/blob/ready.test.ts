@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { expect, it } from 'vitest';
-import { LayerError } from '../../src/blob/compress/error.ts';
 import { memoryBlob, type SeekableBlob, seekableBlob } from '../../src/blob/ready.ts';
+import { LayerError } from '../../src/oci/error.ts';
 import { type Digest, digestOf } from '../../src/oci/types.ts';
 import { bytesOf, MIB, never, newFolder, stuckAfter } from './layers.ts';
 

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
-import { publicCacheNotice } from '../../src/cache/readers.ts';
+import { publicCacheNotice } from '../../src/cache/save.ts';
 
 function noticeFor(event: string): string | undefined {
   const dir = mkdtempSync(join(tmpdir(), 'event-'));

@@ -22,6 +22,9 @@ export interface Reach {
   readonly ended: boolean;
 }
 
+/** Bytes of a chunk: 95 MiB is under 100 MB and 100 MiB alike, the commonest limit of proxies (Cloudflare Free and Pro). */
+export const DEFAULT_CHUNK_SIZE = 95 * 2 ** 20;
+
 /** The bytes [start, end) of a blob, as one request carries them. */
 export interface ByteRange {
   readonly start: number;

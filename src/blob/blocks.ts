@@ -10,7 +10,7 @@ import { promisify } from 'node:util';
 /** Bytes of a block: large reads for large files, hundreds of small files side by side. */
 export const BLOCK_SIZE = 256 * 1024;
 
-/** More than the streams of a push give back before they take again. */
+/** More than the streams of a push free before they take again. */
 const MOST_SPARE = 16;
 
 const spare: Buffer[] = [];
@@ -18,19 +18,19 @@ const spare: Buffer[] = [];
 /** A block with whatever was in it before. */
 export const takeBlock = (): Buffer => spare.pop() ?? Buffer.allocUnsafeSlow(BLOCK_SIZE);
 
-/** Takes a chunk's memory for the next block, if it is a block. Nobody may look at the chunk afterwards. */
-export function giveBack({ buffer }: Buffer): void {
+/** Takes a chunk's memory for the next block, if it is a block. The chunk must not be used afterwards. */
+export function recycleBlock({ buffer }: Buffer): void {
   if (buffer.byteLength === BLOCK_SIZE && spare.length < MOST_SPARE) spare.push(Buffer.from(buffer));
 }
 
 /** A byte stream that takes its chunks back; a reader that is through with one may say so, once. */
-export type BlockStream = Readable & { recycle(chunk: Buffer): void };
+type BlockStream = Readable & { recycle(chunk: Buffer): void };
 
 /** A byte stream out of blocks. One at a time: Node joins what waits in a stream into a new buffer for those who iterate over it. */
 export const blockStream = (blocks: AsyncIterable<Buffer>): BlockStream =>
-  Object.assign(Readable.from(blocks, { objectMode: false, highWaterMark: 1 }), { recycle: giveBack });
+  Object.assign(Readable.from(blocks, { objectMode: false, highWaterMark: 1 }), { recycle: recycleBlock });
 
-/** Reads the next bytes into a block and gives their number: less than fit in only at the end. */
+/** Reads the next bytes into a block and returns their number: less than fit in only at the end. */
 type Fill = (into: Uint8Array) => Promise<number>;
 
 /** A byte stream, or, in its place, bytes read straight into whatever the reader has. */

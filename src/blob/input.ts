@@ -1,12 +1,12 @@
-/** The input of a layer in blocks: a stream's pieces put together, or a file's bytes read straight into their place. */
+/** The input of a layer in blocks: a stream's chunks put together, or a file's bytes read straight into their place. */
 
 import type { Readable } from 'node:stream';
-import type { Times } from './writer.ts';
+import { now } from '../common/async.ts';
 
-/** A layer's bytes. A stream that uses its buffers again learns when a chunk was copied; one of a file may offer more than pieces. */
+/** A layer's bytes. A stream that uses its buffers again learns when a chunk was copied; one of a file may fill whole blocks. */
 export type Input = Readable & {
   recycle?(chunk: Buffer): void;
-  /** Reads the next bytes into a block, without a copy, and gives their number: less than fit in only at the end. Instead of reading the stream. */
+  /** Reads the next bytes into a block, without a copy, and returns their number: less than fit in only at the end. Instead of reading the stream. */
   fill?(block: Uint8Array): Promise<number>;
 };
 
@@ -18,14 +18,14 @@ export class Gatherer {
   #chunk: Buffer | undefined;
   #taken = 0;
 
-  /** `times` learns how long the input lets us wait. */
+  /** `times` counts how long the input lets us wait. */
   constructor(input: Input, times: Times) {
     this.#input = input;
     this.#times = times;
     this.#chunks = input.fill ? undefined : (input as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
   }
 
-  /** Fills a block and gives the number of bytes: less than fit in only at the end of the input. Rejects with the input's error. */
+  /** Fills a block and returns the number of bytes: less than fit in only at the end of the input. Rejects with the input's error. */
   async fill(block: Uint8Array): Promise<number> {
     if (!this.#chunks) return this.#times.waitedForInput(this.#input.fill!(block));
     let filled = 0;
@@ -58,5 +58,53 @@ export class Gatherer {
       this.#input.recycle?.(chunk);
     }
     return part.length;
+  }
+}
+
+/** Where the time of one blob in the making goes, so that a user sees what bounds a push. */
+export class Times {
+  readonly #start = now();
+  #end: number | undefined;
+  #waiting = 0;
+  #held = 0;
+
+  /** ms in which the input had no bytes. */
+  get waitingForInputMs(): number {
+    return this.#waiting;
+  }
+
+  /** ms in which the spool was at its bound: the wire is the slowest part. */
+  get heldBackMs(): number {
+    return this.#held;
+  }
+
+  /** All other ms: hashing, compressing, writing, and waiting for a turn at the threads. */
+  get compressingMs(): number {
+    return Math.max(0, (this.#end ?? now()) - this.#start - this.#waiting - this.#held);
+  }
+
+  /** The blob is complete or has failed. */
+  end(): void {
+    this.#end ??= now();
+  }
+
+  /** Passes a promise on and counts its time as held back. */
+  async heldBack<T>(promise: Promise<T>): Promise<T> {
+    const since = now();
+    try {
+      return await promise;
+    } finally {
+      this.#held += now() - since;
+    }
+  }
+
+  /** Passes a promise of the input's on and counts its time as waiting for it. */
+  async waitedForInput<T>(promise: Promise<T>): Promise<T> {
+    const since = now();
+    try {
+      return await promise;
+    } finally {
+      this.#waiting += now() - since;
+    }
   }
 }

@@ -8,7 +8,7 @@ import { readFileSync, readlinkSync } from 'node:fs';
 import { chmod, lstat, mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { basename, dirname, join } from 'node:path';
-import { LayerError } from './compress/error.ts';
+import { LayerError } from '../oci/error.ts';
 
 /** Files that only their owner may read and write, for `open` and `writeFile`. */
 export const PRIVATE_FILE = 0o600;
@@ -20,8 +20,7 @@ const WRITABLE_BY_OTHERS = 0o022;
 const SHARED = 0o1000;
 
 /**
- * Makes a folder (and those above it) for this user alone, or takes one that exists and is this user's. Throws LayerError for one that
- * somebody else may have put there to read or replace what is written (a folder of another user, or a link, in a shared temporary
+ * Makes a folder (and those above it) for this user alone, or takes one that exists and is this user's. Throws LayerError for one that another user may have put there to read or replace what is written (a folder of another user, or a link, in a shared temporary
  * folder), and what the file system throws.
  */
 export async function makePrivateFolder(path: string): Promise<{ readonly made: boolean }> {
@@ -37,7 +36,7 @@ export async function makePrivateFolder(path: string): Promise<{ readonly made: 
   return { made };
 }
 
-/** Throws LayerError for a folder that another user has put where this one would write. One that does not exist is nobody's. */
+/** Throws LayerError for a folder that another user has put where this one would write. One that does not exist passes. */
 export async function expectOwnFolder(path: string): Promise<void> {
   const uid = process.getuid?.();
   const found = await lstat(path).catch(() => undefined);

@@ -3,13 +3,13 @@
 import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { Readable } from 'node:stream';
+import { LayerError, layerError } from '../oci/error.ts';
 import { type Digest, digestOf } from '../oci/types.ts';
 import type { BlobIdentity, ReadableBlob, StoredBlob } from './blob.ts';
 import { fileStream } from './blocks.ts';
-import { LayerError, layerError } from './compress/error.ts';
 
 /** A blob whose digest and length are known, and all of whose bytes exist. */
-export interface ReadyBlob<Bytes extends Readable | Buffer = Readable | Buffer> extends ReadableBlob {
+interface ReadyBlob<Bytes extends Readable | Buffer = Readable | Buffer> extends ReadableBlob {
   readonly identity: BlobIdentity;
   read(start: number, end: number): Bytes;
 }

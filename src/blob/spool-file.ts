@@ -7,10 +7,10 @@
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Readable } from 'node:stream';
+import { LayerError, layerError } from '../oci/error.ts';
 import { blockStream, blocksOfPath } from './blocks.ts';
-import { LayerError, layerError } from './compress/error.ts';
 import { makePrivateFolder, PRIVATE_FILE } from './private-folder.ts';
-import type { SpoolSpace } from './spool-space.ts';
+import type { SpoolSpace } from './spool.ts';
 
 /** The bytes [start, end) of a blob in a file of their own. */
 interface Segment {

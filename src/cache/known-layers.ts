@@ -1,4 +1,4 @@
-/** Known layers: which compressed blob stands for a layer. A hint, never a fact: whoever uses one checks it first. */
+/** Known layers: which compressed blob stands for a layer. A hint, never a fact: it is checked before each use. */
 
 import { createHash } from 'node:crypto';
 import { type Descriptor, type Digest, isDigest, MediaType } from '../oci/types.ts';
@@ -58,8 +58,8 @@ export function formatKnownLayers(layers: readonly KnownLayer[]): string {
 }
 
 /**
- * Reads a pointer document that anybody may have written. Rows that are not exactly a layer (digests, size in bytes, media
- * type of a compressed layer) are left out; a text that is not such a document at all gives no rows.
+ * Reads a pointer document that anyone may have written. Rows that are not exactly a layer (digests, size in bytes, media
+ * type of a compressed layer) are left out; a text that is not such a document at all returns no rows.
  */
 export function parseKnownLayers(text: string): KnownLayer[] {
   if (text.length > MAX_POINTER_BYTES) return [];

@@ -1,6 +1,6 @@
 /**
- * The compressed-layer cache of one push: this machine's folder first, then the Actions cache. Nothing that it gives has to be
- * believed: a layer is given only after its bytes were hashed (and, from the Actions cache, decompressed to its diffID), and
+ * The compressed-layer cache of one push: this machine's folder first, then the Actions cache. Nothing of it has to be
+ * believed: a layer is returned only after its bytes were hashed (and, from the Actions cache, decompressed to its diffID), and
  * what `known` says is for the registry to confirm. Trouble is a line in the log, never an error.
  */
 
@@ -44,7 +44,7 @@ export interface LayerCacheOptions extends LayerFormat {
 }
 
 /** A compressed layer in a file that lasts until `close`. */
-export interface RestoredLayer {
+interface RestoredLayer {
   readonly path: string;
   readonly descriptor: Descriptor;
 }
@@ -83,7 +83,7 @@ export class LayerCache {
   #local: Promise<KnownLayer[]> | undefined;
   #remote: Promise<ReadonlyMap<string, readonly KnownLayer[]>> | undefined;
 
-  /** Asks nobody, and makes nothing, before it is asked for something. */
+  /** Makes no request and no file before it is asked for something. */
   constructor(options: LayerCacheOptions) {
     this.#options = options;
     this.#store = new LocalStore(options.dir, options);
@@ -105,7 +105,7 @@ export class LayerCache {
     return known;
   }
 
-  /** The compressed layer with this diffID, checked; undefined when nobody has it or what there is, is not that layer. */
+  /** The compressed layer with this diffID, checked; undefined when there is none, or what there is, is not that layer. */
   restore(diffId: Digest): Promise<RestoredLayer | undefined> {
     const restoring = this.#restores.get(diffId) ?? this.#limit(() => this.#restore(diffId));
     this.#restores.set(diffId, restoring);
@@ -132,7 +132,7 @@ export class LayerCache {
         if (removed) this.#options.log.debug(`layer cache: removed ${removed} layers that were not used for longest`);
         return nothing;
       }
-      // Nobody had to ask the service so far: there is nothing that it does not know, and asking takes half a second.
+      // The service was not asked so far: there is nothing that it does not know, and asking takes half a second.
       if (this.#remote === undefined && files.length === 0) return nothing;
       const pointers = await this.#planPointers(layers);
       return { ...nothing, pointers, ...(await this.#planLayers(files)) };
@@ -186,7 +186,7 @@ export class LayerCache {
     return undefined;
   }
 
-  /** An entry may have been made by anybody: its bytes must decompress to the diffID. */
+  /** An entry may have been made by anyone: its bytes must decompress to the diffID. */
   async #restoreRemote(diffId: Digest): Promise<RestoredLayer | undefined> {
     const service = this.#service;
     if (!service) return undefined;

@@ -1,6 +1,6 @@
 /**
  * The part of the layer cache that is on this machine: a folder that any number of processes use at once. Files get their
- * final name by rename or link when they are whole, and a name always means the same bytes, so nobody locks.
+ * final name by rename or link when they are complete, and a name always means the same bytes, so nothing is locked.
  *
  *     v1/<compression>-<level>/known/<diffID>.json          which blob stands for a layer
  *     v1/<compression>-<level>/layers/<diffID>-<digest>     the blob
@@ -91,7 +91,7 @@ export class LocalStore {
     return join(this.#layers, `${hexOf(diffId)}-${hexOf(descriptor.digest)}`);
   }
 
-  /** Takes over a whole file as the blob of a layer; its old name is gone. Resolves to the new one. */
+  /** Takes over a complete file as the blob of a layer; its old name is gone. Resolves to the new one. */
   async adopt(file: string, layer: KnownLayer): Promise<string> {
     await this.make();
     const path = this.path(layer);
@@ -142,7 +142,7 @@ export class LocalStore {
   }
 }
 
-/** Gives a file a second name; where the file system has no links, a copy. */
+/** Links a file under a second name; where the file system has no links, a copy. */
 export async function linkOrCopy(from: string, to: string): Promise<void> {
   try {
     await link(from, to);

@@ -1,5 +1,6 @@
-/** The post step of the layer cache: saves what the push left, and tells what became of it. Trouble is never an error. */
+/** The post step of the layer cache: saves what the push left, and reports what became of it. Trouble is never an error. */
 
+import { readFileSync } from 'node:fs';
 import { mkdir, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import pLimit from 'p-limit';
@@ -13,13 +14,13 @@ const SAVES_AT_ONCE = 2;
 /** After as many failures (@actions/cache has retried each for half a minute) the rest would fail alike. */
 const MAX_FAILURES = 2;
 
-export interface SavedEntry {
+interface SavedEntry {
   readonly key: string;
   /** Bytes. */
   readonly size: number;
 }
 
-export interface SaveReport {
+interface SaveReport {
   readonly saved: readonly SavedEntry[];
   /** The cache had them before, or another job saved them at the same time. */
   readonly existing: readonly SavedEntry[];
@@ -42,8 +43,8 @@ export async function savePlan(
   } catch (error) {
     log.info(`layer cache: nothing more is saved: ${(error as Error).message}`);
   } finally {
-    // When the service was given up, its line has been written.
-    if (saving.service.down === undefined) tell(saving, log);
+    // When the service is down, its line has been written.
+    if (saving.service.down === undefined) report(saving, log);
     saving.service.close();
     const paths = [...entries.map(({ path }) => path), plan.workspace];
     await Promise.all(paths.map((path) => rm(path, { recursive: true, force: true }).catch(() => {})));
@@ -90,7 +91,7 @@ class Saving implements SaveReport {
   }
 }
 
-function tell({ saved, existing, failed }: SaveReport, log: Log): void {
+function report({ saved, existing, failed }: SaveReport, log: Log): void {
   const bytes = saved.reduce((sum, { size }) => sum + size, 0);
   if (saved.length + existing.length > 0)
     log.info(`layer cache: saved ${saved.length} entries (${bytes} bytes), ${existing.length} were there already`);
@@ -123,8 +124,8 @@ export interface SavePlan {
   readonly dropped: readonly { readonly diffId: Digest; readonly size: number; readonly why: string }[];
 }
 
-/** A layer that could be saved: its bytes, and the seconds that somebody who has them saves. */
-export interface Candidate {
+/** A layer that could be saved: its bytes, and the seconds that having them saves. */
+interface Candidate {
   readonly diffId: Digest;
   readonly size: number;
   readonly secondsToMake: number;
@@ -159,4 +160,27 @@ function reasonAgainst({ size }: Candidate, count: number, bytes: number, maxSiz
   if (size < MIN_LAYER_BYTES) return 'quicker compressed again than restored';
   if (bytes + size > maxSize) return `over cache-max-size (${maxSize} bytes)`;
   return count >= MAX_LAYERS ? `over ${MAX_LAYERS} new entries` : undefined;
+}
+
+/** Who can read what is saved in the Actions cache. */
+
+/**
+ * What the log should say when layers of a push with credentials are saved in the Actions cache of a public repository; undefined
+ * otherwise. Anyone may open a pull request there, and a workflow that it starts may restore every entry of its base branch:
+ * https://docs.github.com/actions/reference/workflows-and-actions/dependency-caching#restrictions-for-accessing-a-cache
+ */
+export function publicCacheNotice(env: NodeJS.ProcessEnv): string | undefined {
+  if (!isPublicRepository(env)) return undefined;
+  return 'layer cache: this repository is public, so pull requests from anybody can read the layers that are saved in its Actions cache; set cache: false if the image is private';
+}
+
+/** Whether the event that started the workflow says that its repository is public. Without a word about it: no. */
+function isPublicRepository(env: NodeJS.ProcessEnv): boolean {
+  try {
+    const event: unknown = JSON.parse(readFileSync(env.GITHUB_EVENT_PATH ?? '', 'utf8'));
+    const { repository } = event as { repository?: { private?: unknown; visibility?: unknown } };
+    return repository?.private === false && (repository.visibility ?? 'public') === 'public';
+  } catch {
+    return false;
+  }
 }

@@ -8,7 +8,7 @@ export interface ServiceRequest {
   readonly file: string;
 }
 
-/** The key that was found (restore, lookup) or saved; without one `lines` tell why, if there was a problem. */
+/** The key that was found (restore, lookup) or saved; without one `lines` say why, if there was a problem. */
 export interface ServiceAnswer {
   readonly id: number;
   readonly key?: string;

@@ -18,7 +18,7 @@ import {
 } from './service-messages.ts';
 
 /** `hit`: found or saved, under this key. `miss`: not there. `trouble`: the service or the entry failed, and how. */
-export type Outcome =
+type Outcome =
   | { readonly kind: 'hit'; readonly key: string }
   | { readonly kind: 'miss' }
   | { readonly kind: 'taken' }
@@ -37,14 +37,14 @@ export interface Deadlines {
   readonly save: number;
 }
 
-export const DEADLINES: Deadlines = {
+const DEADLINES: Deadlines = {
   /** Loading @actions/cache takes about half a second on an idle machine. */
   start: 20_000,
   /** One retry of @actions/cache (after 3 s), no more: pushing without the cache is quicker than waiting for the rest of its 30 s. */
   lookup: 5_000,
   /** What takes longer is quicker made anew. */
   restore: 60_000,
-  /** Saving delays nobody: it happens after the job's steps. */
+  /** Saving delays no step: it happens after the job's steps. */
   save: 300_000,
 };
 
@@ -73,7 +73,7 @@ const isGitHubHost = (url: string): boolean =>
   URL.canParse(url) && /^github\.com$|\.ghe\.com$|\.localhost$/i.test(new URL(url).hostname);
 
 interface Pending {
-  settle(outcome: Outcome): void;
+  resolve(outcome: Outcome): void;
 }
 
 export class CacheService {
@@ -138,7 +138,7 @@ export class CacheService {
     this.#down ??= why;
     this.#closed.abort();
     this.#child?.kill('SIGKILL');
-    for (const { settle } of this.#pending.values()) settle({ kind: 'trouble', why });
+    for (const { resolve } of this.#pending.values()) resolve({ kind: 'trouble', why });
   }
 
   async #ask(action: ServiceRequest['action'], key: string, file: string, deadline: number): Promise<Outcome> {
@@ -147,7 +147,7 @@ export class CacheService {
     const child = this.#child;
     if (this.#down !== undefined || !child) return { kind: 'trouble', why: this.#down ?? 'closed' };
     const id = ++this.#requests;
-    const answered = new Promise<Outcome>((settle) => this.#pending.set(id, { settle }));
+    const answered = new Promise<Outcome>((resolve) => this.#pending.set(id, { resolve }));
     const late = setTimeout(
       () => this.#giveUp(`the Actions cache did not answer within ${deadline / 1000} s`),
       deadline,
@@ -186,7 +186,7 @@ export class CacheService {
     const signal = AbortSignal.any([AbortSignal.timeout(this.#deadlines.start), this.#closed.signal]);
     try {
       const [message] = await once(child, 'message', { signal });
-      child.on('message', (answer: ServiceAnswer) => this.#settle(answer));
+      child.on('message', (answer: ServiceAnswer) => this.#answered(answer));
       if (!(message as ServiceReady).available) this.#giveUp('there is no Actions cache here');
     } catch (error) {
       this.#giveUp(`the process for the Actions cache did not start: ${(error as Error).message}`);
@@ -194,11 +194,11 @@ export class CacheService {
     return this.#down;
   }
 
-  #settle({ id, key, lines }: ServiceAnswer): void {
+  #answered({ id, key, lines }: ServiceAnswer): void {
     for (const line of lines.map(readable)) if (line) this.#log.debug(`@actions/cache: ${line}`);
     const outcome = outcomeOf(key, lines);
     if (outcome.kind === 'trouble' && isOutage(outcome.why)) this.#giveUp(outcome.why);
-    else this.#pending.get(id)?.settle(outcome);
+    else this.#pending.get(id)?.resolve(outcome);
   }
 
   #giveUp(why: string): void {

@@ -51,6 +51,9 @@ export function cacheFolder(env: NodeJS.ProcessEnv, system: System = process.pla
   return join(variable('LOCALAPPDATA', env, system) || join(home, 'AppData', 'Local'), 'chunked-push', 'cache');
 }
 
+/** Docker's and Podman's files of settings and credentials hold some KiB. Bytes. */
+export const MAX_CONFIG_FILE_BYTES = 4 * 1024 * 1024;
+
 /** Docker's config.json. DOCKER_CONFIG names its folder: https://docs.docker.com/reference/cli/docker/#environment-variables */
 export const dockerConfigFile = (env: NodeJS.ProcessEnv, system: System = process.platform): string => {
   const { join } = pathsOf(system);
@@ -110,7 +113,7 @@ export function programNames(name: string, env: NodeJS.ProcessEnv, system: Syste
     : endings.map((ending) => name + ending.toLowerCase());
 }
 
-/** The signals that ask this program to end. On Windows Ctrl+Break and the closing of the console window are told as signals too. */
+/** The signals that ask this program to end. On Windows Ctrl+Break and the closing of the console window arrive as signals too. */
 export const endingSignals = (system: System = process.platform): readonly NodeJS.Signals[] =>
   system === 'win32' ? ['SIGINT', 'SIGTERM', 'SIGBREAK', 'SIGHUP'] : ['SIGINT', 'SIGTERM'];
 

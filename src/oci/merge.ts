@@ -21,6 +21,13 @@ export interface PartOfIndex {
 export const isImageEntry = (entry: Descriptor): boolean =>
   entry.platform !== undefined && entry.platform.os !== 'unknown' && attestedBy(entry) === undefined;
 
+/** Each digest once, as its first descriptor has it. */
+export function uniqueEntries(entries: readonly Descriptor[]): Descriptor[] {
+  const unique = new Map<Digest, Descriptor>();
+  for (const entry of entries) if (!unique.has(entry.digest)) unique.set(entry.digest, entry);
+  return [...unique.values()];
+}
+
 /**
  * The entries of the merged index: images by platform, then what is about them in the order of their images. The same parts
  * have the same order, however they were listed. Throws ImageError where two parts have different images for one platform.
@@ -28,14 +35,12 @@ export const isImageEntry = (entry: Descriptor): boolean =>
 export function mergeEntries(parts: readonly PartOfIndex[]): Descriptor[] {
   const sorted = parts.toSorted((a, b) => compare(a.root, b.root));
   expectOneImageAPlatform(sorted);
-  const entries = new Map<Digest, Descriptor>();
-  for (const entry of sorted.flatMap((part) => part.entries))
-    if (!entries.has(entry.digest)) entries.set(entry.digest, entry);
+  const entries = uniqueEntries(sorted.flatMap((part) => part.entries));
   // Both sorts are stable: images of one platform stay in the order of their part, buildah's gzip before its zstd.
-  const images = [...entries.values()].filter(isImageEntry).sort((a, b) => compare(keyOf(a), keyOf(b)));
+  const images = entries.filter(isImageEntry).sort((a, b) => compare(keyOf(a), keyOf(b)));
   const positions = new Map(images.map(({ digest }, position) => [digest, position]));
   const position = (entry: Descriptor): number => positions.get(attestedBy(entry) ?? entry.digest) ?? images.length;
-  const others = [...entries.values()].filter((entry) => !isImageEntry(entry));
+  const others = entries.filter((entry) => !isImageEntry(entry));
   return [...images, ...others.sort((a, b) => position(a) - position(b))];
 }
 

@@ -1,11 +1,10 @@
-import { withReferrers } from './build.ts';
 import { readConfig, serialise } from './documents.ts';
 import { ImageError } from './error.ts';
-import type { ImageTree, ManifestTree } from './image-tree.ts';
+import { type ImageTree, type ManifestTree, withReferrers } from './image-tree.ts';
 import { type Descriptor, type Digest, digestOf, type Index, isIndexType, type Platform } from './types.ts';
 import { configPlatform, type TreeManifest, type TreeWalk, walk } from './walk.ts';
 
-export interface Selection<Tree extends ImageTree = ManifestTree> {
+interface Selection<Tree extends ImageTree = ManifestTree> {
   readonly tree: Tree;
   /** What was left out and what is pushed instead, a line each; empty when the tree is pushed as it is. */
   readonly warnings: readonly string[];

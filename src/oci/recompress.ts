@@ -1,13 +1,12 @@
 /** Images whose compressed layers are compressed again in another way: the rest of them stays, only digests change. */
 
-import { withReferrers } from './build.ts';
-import type { ManifestTree } from './image-tree.ts';
+import { type ManifestTree, withReferrers } from './image-tree.ts';
 import { filterIndex } from './platforms.ts';
 import { type Descriptor, type Digest, isForeignLayer, layerCompression } from './types.ts';
 import { isRecompressedLayer, type TreeWalk, walk } from './walk.ts';
 
 /** An image of which some layers are compressed again. */
-export interface Recompression {
+interface Recompression {
   readonly tree: ManifestTree;
   /** Signatures and attestations of manifests whose digests change: they speak of nothing that is pushed. */
   readonly leftOut: readonly Descriptor[];

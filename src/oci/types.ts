@@ -2,6 +2,7 @@
  * The documents of OCI images, their descriptors and media types.
  * https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md, manifest.md, image-index.md, config.md
  */
+
 import { createHash } from 'node:crypto';
 
 /** `sha256:` and 64 lower-case hex digits: what descriptor.md calls a registered digest. */
@@ -115,3 +116,15 @@ export const isDigest = (text: unknown): text is Digest =>
 
 /** The sha256 digest of bytes that are all in memory. */
 export const digestOf = (bytes: Uint8Array): Digest => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+
+/** ChainIDs: the names of stacks of layers. image-spec config.md, "Layer ChainID". */
+
+/** The chainIDs of layers from the base up: that of each layer with all that are below it. */
+export function chainIdsOf(diffIds: readonly Digest[]): Digest[] {
+  const chainIds: Digest[] = [];
+  for (const diffId of diffIds) {
+    const below = chainIds.at(-1);
+    chainIds.push(below === undefined ? diffId : digestOf(Buffer.from(`${below} ${diffId}`)));
+  }
+  return chainIds;
+}

@@ -19,7 +19,7 @@ import {
 export const ATTESTS = 'vnd.docker.reference.digest';
 
 /** A document as it is put to a registry: under `descriptor.digest`, with `descriptor.mediaType`. */
-export interface TreeDocument {
+interface TreeDocument {
   readonly descriptor: Descriptor;
   readonly bytes: Buffer;
 }
@@ -33,16 +33,16 @@ export interface TreeManifest extends TreeDocument {
   /** The compression that its layers get: see ManifestTree. */
   readonly recompress: 'gzip' | 'zstd' | undefined;
   /**
-   * The diffIDs of its layers; undefined where its config is not at hand, empty where the config pairs none with them.
+   * The diffIDs of its layers; undefined where its config is not known, empty where the config pairs none with them.
    */
   readonly diffIds: readonly Digest[] | undefined;
-  /** As its index says, else as its config says where that is at hand. */
+  /** As its index says, else as its config says where that is known. */
   readonly platform: Platform | undefined;
   /** The image manifest that it is an attestation of. */
   readonly attests: Digest | undefined;
 }
 
-export interface TreeIndex extends TreeDocument {
+interface TreeIndex extends TreeDocument {
   readonly index: Index;
 }
 
@@ -60,7 +60,7 @@ export interface TreeWalk {
 }
 
 /**
- * Reads a tree. Children that are not at hand are left out: they are in `tree.absent`. Throws ImageError when the
+ * Reads a tree. Children whose bytes are not known are left out: they are in `tree.absent`. Throws ImageError when the
  * root is missing or a document can't be used.
  */
 export function walk(tree: ManifestTree): TreeWalk {
@@ -97,7 +97,7 @@ export function configPlatform(config: ImageConfig): Platform | undefined {
 }
 
 /**
- * The config of a manifest's image: undefined where it is not at hand, null where the manifest is no image's. Artifacts
+ * The config of a manifest's image: undefined where it is not known, null where the manifest is no image's. Artifacts
  * may carry the media type of an image's config over `{}` or no byte at all (oras before 1.0, policies, charts).
  */
 function configOf(manifest: Manifest, documents: ReadonlyMap<Digest, Buffer>): ImageConfig | null | undefined {

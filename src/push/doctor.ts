@@ -1,9 +1,9 @@
 /** The use case `doctor`: what a registry and what is in front of it take, found by a few requests that leave nothing behind. */
 
+import { DEFAULT_CHUNK_SIZE } from '../blob/blob.ts';
 import { formatReference, type Reference } from '../oci/reference.ts';
 import { resolveCredentials } from '../registry/auth/credentials.ts';
 import { type Certificate, Examination, type Examined, type TrialUpload } from '../registry/examine.ts';
-import { DEFAULT_CHUNK_SIZE } from '../registry/host/capabilities.ts';
 import { RegistryError } from '../registry/http/error.ts';
 import { explainLine } from './error.ts';
 import type { Report } from './events.ts';

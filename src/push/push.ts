@@ -2,8 +2,7 @@
 
 import { isCompressedLayerType } from '../cache/known-layers.ts';
 import type { RecordedLayer } from '../cache/layer-cache.ts';
-import { publicCacheNotice } from '../cache/readers.ts';
-import type { SavePlan } from '../cache/save.ts';
+import { publicCacheNotice, type SavePlan } from '../cache/save.ts';
 import { formatReference } from '../oci/reference.ts';
 import type { Digest } from '../oci/types.ts';
 import type { FoundImage } from '../source/source.ts';

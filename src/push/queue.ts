@@ -154,6 +154,13 @@ export class UploadQueue {
     return plain ? `${key} ${compression} ${compressionLevel}` : key;
   }
 
+  /** A layer in the old form of `docker save` is uploaded before its diffID is known, under another name than it then has. */
+  #reportName(blob: ImageBlob, diffId: Digest): void {
+    if (blob.label === undefined) return;
+    const name = this.#job.names.nameOf({ key: diffId });
+    this.#job.report({ type: 'info', text: `${blob.label} is ${name}` });
+  }
+
   /** Notes what was made, and releases its file or leaves it to the cache. */
   async #finish(blob: ImageBlob, made: StreamingBlob): Promise<BlobIdentity> {
     const { stats, cache, request } = this.#job;
@@ -164,6 +171,7 @@ export class UploadQueue {
       const fits = blob.plain && cache !== undefined && blob.key !== UNNAMED && size <= request.cacheMaxSize;
       if (blob.plain) {
         const diffId = (await made.diffId) ?? blob.key;
+        this.#reportName(blob, diffId);
         const descriptor = { mediaType: layerMediaType(request.compression), digest, size };
         const secondsToMake = made.times.compressingMs / 1000;
         // Not all of it is in one file where the disk is short.

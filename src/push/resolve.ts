@@ -1,6 +1,6 @@
 /** Finds an image, and what can be known of it without its export, so that an image that is there is never exported. */
 
-import { readConfig } from '../oci/documents.ts';
+import { readDiffIds } from '../oci/documents.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
 import { selectPlatforms } from '../oci/platforms.ts';
 import { compressionsOf, recompressed } from '../oci/recompress.ts';
@@ -158,8 +158,7 @@ async function composedTree(
   if (!found.diffIds) return undefined;
   const config = await documents.blob(repository, found.imageId, signal);
   if (!config) return undefined;
-  const { diff_ids: diffIds } = readConfig(config, `the config ${found.imageId}`).rootfs;
-  return { kind: 'composed', config, diffIds };
+  return { kind: 'composed', config, diffIds: readDiffIds(config, `the config ${found.imageId}`) };
 }
 
 async function manifestTree(

@@ -1,8 +1,7 @@
 /** Moves tags to manifests that their repositories have; with several images all of them, or none. */
 
 import { formatReference, type Reference } from '../oci/reference.ts';
-import type { ConfirmedManifest } from '../registry/manifests.ts';
-import { BlobUnknownError } from '../registry/manifests.ts';
+import { BlobUnknownError, type ConfirmedManifest } from '../registry/manifests.ts';
 import type { SharedContext } from './context.ts';
 import { explain, PushError, stepAndMessage } from './error.ts';
 import type { Document } from './image-manifests.ts';

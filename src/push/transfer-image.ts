@@ -99,7 +99,7 @@ class Export {
   async openStore(blobs: readonly ImageBlob[]): Promise<StoreSource | undefined> {
     if (blobs.some(({ plain }) => plain)) return undefined;
     const notice = (text: string) => void this.#notices.push(text);
-    return this.#found.atHand?.({ signal: this.#job.signal, debug: this.#debug, notice });
+    return this.#found.openStore?.({ signal: this.#job.signal, debug: this.#debug, notice });
   }
 
   /** Transfers out of an open store, and closes it; small blobs are sent while registries are still asked for others. */

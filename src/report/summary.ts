@@ -102,11 +102,14 @@ function byteShares(blobs: readonly NamedBlob[]): Share[] {
   ];
 }
 
-/** A line for each part that is not nothing; no chart of one part alone, which says nothing. */
+/** A part that is smaller would be a bar of 0 percent. */
+const SMALLEST_SHARE = 0.005;
+
+/** A line for each part that can be seen; no chart of one part alone, which says nothing. */
 function chart(title: string, all: readonly Share[], format: (amount: number) => string): string[] {
-  const shares = all.filter(([, amount]) => amount > 0);
+  const total = all.reduce((sum, [, amount]) => sum + amount, 0);
+  const shares = all.filter(([, amount]) => amount >= total * SMALLEST_SHARE && amount > 0);
   if (shares.length < 2) return [];
-  const total = shares.reduce((sum, [, amount]) => sum + amount, 0);
   const width = Math.max(...shares.map(([name]) => name.length));
   const lines = shares.map(([name, amount]) => {
     const length = Math.max(1, Math.round((amount / total) * BAR_LENGTH));

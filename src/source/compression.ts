@@ -59,7 +59,7 @@ export function decompress(input: Readable, format: Compression): AsyncGenerator
   return format === 'zstd' ? unzstd(input) : throughTool(input, format);
 }
 
-/** Large pieces: each costs a turn of the event loop. Bytes. */
+/** Large chunks: each costs a turn of the event loop. Bytes. */
 const DECODER_OPTIONS = { chunkSize: 256 * 1024 };
 
 async function* decoded(input: Readable, decoder: Gunzip | ZstdDecompress): AsyncGenerator<Buffer> {
@@ -184,7 +184,7 @@ async function* throughTool(input: Readable, format: 'xz' | 'bzip2'): AsyncGener
   ended.catch(() => {});
   let broken: unknown;
   const feeding = pipeline(input, child.stdin).catch((error: NodeJS.ErrnoException) => {
-    // A tool that refuses its input closes it: its own words say more.
+    // A tool that refuses its input closes it: its own message says more.
     if (error.code !== 'EPIPE' && error.code !== 'ERR_STREAM_PREMATURE_CLOSE') broken = error;
   });
   try {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { apiHost } from '../../../src/oci/docker-hub.ts';
+import { apiHost } from '../../../src/oci/reference.ts';
 import { isLinkLocal, isLoopback, safeUrl, unsafeTarget } from '../../../src/registry/http/url-policy.ts';
 
 const url = (text: string): URL => new URL(text);

@@ -8,7 +8,7 @@ import { describe, expect, it } from 'vitest';
 import { digestOf } from '../../../src/oci/types.ts';
 import { EscalatingFiles } from '../../../src/source/store/escalating-files.ts';
 import { LocalFiles, type StoreFiles } from '../../../src/source/store/files/files.ts';
-import { StoreError } from '../../../src/source/store/files/store-error.ts';
+import { StoreError } from '../../../src/source/store/files/folder.ts';
 import { hostedUser } from '../../support/real/hosted-user.ts';
 import { run } from '../../support/real/processes.ts';
 import { describeWith } from '../../support/real/suite.ts';

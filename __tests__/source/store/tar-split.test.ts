@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { StoreError } from '../../../src/source/store/files/store-error.ts';
+import { StoreError } from '../../../src/source/store/files/folder.ts';
 import { type Segment, segmentsOf } from '../../../src/source/store/files/tar-split.ts';
 
 const read = async (...chunks: (string | Buffer)[]): Promise<Segment[]> => {

@@ -2,7 +2,8 @@
 
 import { existsSync } from 'node:fs';
 import { readRegularSync } from '../../common/open-regular.ts';
-import { canonicalHost, DOCKER_HUB, DOCKER_HUB_KEY } from '../../oci/docker-hub.ts';
+import { MAX_CONFIG_FILE_BYTES } from '../../common/platform.ts';
+import { canonicalHost, DOCKER_HUB, DOCKER_HUB_KEY } from '../../oci/reference.ts';
 import { type Credentials, CredentialsError, fromPair } from './credentials.ts';
 import { askHelper } from './helper.ts';
 
@@ -24,16 +25,13 @@ export interface ConfigFile {
   readonly credHelpers: Readonly<Record<string, string>>;
 }
 
-/** Files of real users have some KiB; with tokens of many registries some ten. */
-export const LONGEST_FILE_BYTES = 4 * 1024 * 1024;
-
 /**
  * Reads a config file; undefined when there is none. Throws CredentialsError, naming the file, when it can't be read.
  */
 export function readConfigFile(path: string, report: (problem: string) => void): ConfigFile | undefined {
   let text: string;
   try {
-    text = readRegularSync(path, LONGEST_FILE_BYTES).toString('utf8');
+    text = readRegularSync(path, MAX_CONFIG_FILE_BYTES).toString('utf8');
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;

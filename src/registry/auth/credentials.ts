@@ -2,7 +2,7 @@
 
 import { dirname, join } from 'node:path';
 import { dockerConfigFile, podmanAuthFiles } from '../../common/platform.ts';
-import { apiHost } from '../../oci/docker-hub.ts';
+import { apiHost } from '../../oci/reference.ts';
 import { candidateKeys, findInConfig, parseConfig, readConfigFile } from './config-file.ts';
 
 /** At most one way to prove it is set: a password, an identity token or a ready bearer token. */

@@ -7,9 +7,8 @@ import { mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { readRegular } from '../../common/open-regular.ts';
-import { dockerConfigFile } from '../../common/platform.ts';
-import { canonicalHost, DOCKER_HUB, DOCKER_HUB_KEY } from '../../oci/docker-hub.ts';
-import { LONGEST_FILE_BYTES } from './config-file.ts';
+import { dockerConfigFile, MAX_CONFIG_FILE_BYTES } from '../../common/platform.ts';
+import { canonicalHost, DOCKER_HUB, DOCKER_HUB_KEY } from '../../oci/reference.ts';
 import { basicString, TOKEN_USERNAME } from './credentials.ts';
 
 export interface TemporaryLogin {
@@ -46,7 +45,7 @@ type Settings = Record<string, unknown>;
 /** The user's own settings; none when there are none to read. */
 async function settingsIn(path: string): Promise<Settings> {
   try {
-    const parsed: unknown = JSON.parse((await readRegular(path, LONGEST_FILE_BYTES)).toString('utf8'));
+    const parsed: unknown = JSON.parse((await readRegular(path, MAX_CONFIG_FILE_BYTES)).toString('utf8'));
     return isRecord(parsed) ? parsed : {};
   } catch {
     return {};

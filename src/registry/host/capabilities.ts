@@ -1,10 +1,8 @@
 /** What was learnt of a host: how large, how equal and how long its requests may be. Where a refused size or a time limit is noted. */
+import { DEFAULT_CHUNK_SIZE } from '../../blob/blob.ts';
 import { UploadError } from '../http/upload-error.ts';
 import type { RegistryEvent } from './context.ts';
 import type { Profile } from './profiles.ts';
-
-/** 95 MiB: under 100 MB and 100 MiB alike, the commonest limit of proxies (Cloudflare Free and Pro). */
-export const DEFAULT_CHUNK_SIZE = 95 * 2 ** 20;
 
 /**
  * Chunks of a blob that is still being made: its sending starts as soon as so much exists, and a failed chunk costs no more

@@ -3,7 +3,7 @@
  */
 
 import { untilAborted } from '../../common/async.ts';
-import { apiHost } from '../../oci/docker-hub.ts';
+import { apiHost } from '../../oci/reference.ts';
 import { RegistryError } from '../http/error.ts';
 import { speaksTls } from '../http/network-error.ts';
 import type { RegistryResponse } from '../http/response.ts';

@@ -3,7 +3,7 @@
  * server really answers (OCI-Chunk-*-Length, Range, 413, 416) wins.
  */
 
-import { isDockerHub } from '../../oci/docker-hub.ts';
+import { isDockerHub } from '../../oci/reference.ts';
 
 export interface Profile {
   /** For the log. */

@@ -8,7 +8,7 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { readRegularSync } from '../../common/open-regular.ts';
 import { homeFolder, pathsOf, type System, variable } from '../../common/platform.ts';
-import { DOCKER_HUB, isDockerHub } from '../../oci/docker-hub.ts';
+import { DOCKER_HUB, isDockerHub } from '../../oci/reference.ts';
 import { type ClientCertificate, certificatesIn, MAX_CERTIFICATES_BYTES, type Trust, trustIn } from './trust.ts';
 
 export interface HostCertificates {

@@ -3,9 +3,9 @@
 import { posix } from 'node:path';
 import { MAX_ENTRIES, MAX_LINKS } from '../../oci/documents.ts';
 import { asImageError, ImageError } from '../../oci/error.ts';
+import { cleanName, cleanTarget } from '../choose.ts';
 import type { Files, OpenFile, RandomFile } from '../files.ts';
-import { cleanName, cleanTarget } from '../names.ts';
-import { endOfBody, readHeader, TAR_BLOCK, type TarEntry } from './header.ts';
+import { endOfBody, readHeader, TAR_BLOCK, type TarEntry } from './entry.ts';
 import { type BlockReader, readPaxSparseMap, type SparseMap, sparseStream, storedBytes } from './sparse.ts';
 
 /** Read at once where small files lie side by side; between large ones all but a block of it is wasted. */

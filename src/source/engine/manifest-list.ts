@@ -7,7 +7,7 @@ import { readDocument } from '../../oci/documents.ts';
 import { ImageError } from '../../oci/error.ts';
 import { sameReference } from '../../oci/reference.ts';
 import { type Descriptor, type Digest, digestOf, type Index, isDigest, MediaType } from '../../oci/types.ts';
-import { type Answer, type CommandOptions, type EngineName, firstWords, run } from './command.ts';
+import { type Answer, type CommandOptions, type EngineName, firstErrorLine, run } from './command.ts';
 import { isScript } from './docker-api.ts';
 import { ANSWER_MS, type EngineImage, type Inspect, imageFrom } from './inspect.ts';
 
@@ -27,7 +27,7 @@ export interface EngineList {
 }
 
 /** A manifest that the list names, and its image; undefined for one that was added from a registry and never pulled. */
-export interface ListInstance {
+interface ListInstance {
   readonly descriptor: Descriptor;
   readonly image: EngineImage | undefined;
 }
@@ -142,6 +142,6 @@ async function output(tool: string, args: readonly string[], options: CommandOpt
   if (code === 0) return stdout;
   throw new ImageError(
     'Resolve',
-    `podman ${args.slice(0, 2).join(' ')} ended with exit code ${code}: ${firstWords(stderr)}`,
+    `podman ${args.slice(0, 2).join(' ')} ended with exit code ${code}: ${firstErrorLine(stderr)}`,
   );
 }

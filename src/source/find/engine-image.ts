@@ -42,7 +42,7 @@ export function foundInEngine(image: EngineImage, options: EngineImageOptions): 
     ...(store
       ? {
           documents: (signal: AbortSignal) => store.documents(signal),
-          atHand: (openOptions: OpenOptions) => store.source(openOptions).catch(() => undefined),
+          openStore: (openOptions: OpenOptions) => store.source(openOptions).catch(() => undefined),
         }
       : {}),
     engine,
@@ -64,7 +64,7 @@ async function openEngineImage(
     if (source) return source;
   } catch (error) {
     options.signal.throwIfAborted();
-    // With `export: store` the obstacle is the error, in the words of the code that met it.
+    // With `export: store` the obstacle is the error, as the code that met it reports it.
     if (way === 'store') throw error;
     options.debug(`the store of ${image.engine} is not used: ${messageOf(error)}`);
   }

@@ -1,9 +1,8 @@
 /** A manifest list of Podman as one image with manifests: its images are read one by one, as any other image is. */
 
 import type { StreamedBlob } from '../../blob/blob.ts';
-import { buildTree } from '../../oci/build.ts';
 import { ImageError } from '../../oci/error.ts';
-import type { ImageTree, ManifestTree } from '../../oci/image-tree.ts';
+import { buildTree, type ImageTree, type ManifestTree } from '../../oci/image-tree.ts';
 import { composeManifest } from '../../oci/rewrite.ts';
 import { type Descriptor, type Digest, digestOf, MediaType } from '../../oci/types.ts';
 import type { EngineList } from '../engine/manifest-list.ts';
@@ -51,7 +50,7 @@ async function documentsOf(
 /** The stores of all instances that are in the storage, in their order; undefined when one can't be read. */
 async function storesOf(instances: readonly Instance[], options: OpenOptions): Promise<StoreSource[] | undefined> {
   const present = instances.filter(({ found }) => found !== undefined);
-  const stores = await Promise.all(present.map(({ found }) => found?.atHand?.(options)));
+  const stores = await Promise.all(present.map(({ found }) => found?.openStore?.(options)));
   options.signal.throwIfAborted();
   return stores.every((store) => store !== undefined) ? stores : undefined;
 }

@@ -5,10 +5,9 @@
 
 import { Readable } from 'node:stream';
 import type { BlobFormat, StoredBlob } from '../../blob/blob.ts';
-import { buildTree, withReferrers } from '../../oci/build.ts';
 import { MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_KEPT_BYTES, MAX_MANIFESTS, readDocument } from '../../oci/documents.ts';
 import { ImageError } from '../../oci/error.ts';
-import type { ManifestTree } from '../../oci/image-tree.ts';
+import { buildTree, type ManifestTree, withReferrers } from '../../oci/image-tree.ts';
 import { formatReference, parseReference, type Reference, withDefaultTag } from '../../oci/reference.ts';
 import { type Descriptor, type Digest, digestOf, isImageConfigType } from '../../oci/types.ts';
 import { walk } from '../../oci/walk.ts';

@@ -5,14 +5,13 @@
  */
 
 import type { StoredBlob } from '../../blob/blob.ts';
-import { buildTree, withoutManifests } from '../../oci/build.ts';
 import { MAX_MANIFESTS, readDocument as parseDocument, verifyDocument } from '../../oci/documents.ts';
-import type { ManifestTree } from '../../oci/image-tree.ts';
+import { buildTree, type ManifestTree, withoutManifests } from '../../oci/image-tree.ts';
 import { type Descriptor, type Digest, isDigest, type Manifest } from '../../oci/types.ts';
 import { blobFormat, HEAD_BYTES } from '../compression.ts';
 import type { StoreSource } from '../source.ts';
 import { findDocument, orMissing, type StoreFiles } from './files/files.ts';
-import { StoreError } from './files/store-error.ts';
+import { StoreError } from './files/folder.ts';
 
 /** Bytes of a blob that is read completely when its head is read. */
 const MOST_AT_ONCE = 2 * 2 ** 20;

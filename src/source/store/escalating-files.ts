@@ -6,7 +6,7 @@
 import type { Readable } from 'node:stream';
 import { blockStream } from '../../blob/blocks.ts';
 import type { StoreFiles } from './files/files.ts';
-import { StoreError } from './files/store-error.ts';
+import { StoreError } from './files/folder.ts';
 
 export class EscalatingFiles implements StoreFiles {
   readonly #own: StoreFiles;

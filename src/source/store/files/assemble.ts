@@ -7,8 +7,7 @@ import { closeSync, read as readCallback, readSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { BLOCK_SIZE, takeBlock } from '../../../blob/blocks.ts';
 import { now } from '../../../common/async.ts';
-import type { Folder, OpenedFile } from './folder.ts';
-import { StoreError, storeError } from './store-error.ts';
+import { type Folder, type OpenedFile, StoreError, storeError } from './folder.ts';
 import type { Segment } from './tar-split.ts';
 
 /** Blocks read ahead of the one that is given out: the disk works while the layer is compressed. */

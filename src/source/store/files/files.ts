@@ -6,8 +6,7 @@ import { pipeline, type Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { blockStream, blocksOfFile, bytesOfFile } from '../../../blob/blocks.ts';
 import { assemble } from './assemble.ts';
-import { Folder, type OpenedFile } from './folder.ts';
-import { StoreError, storeError } from './store-error.ts';
+import { Folder, type OpenedFile, StoreError, storeError } from './folder.ts';
 import { segmentsOf } from './tar-split.ts';
 
 /** Bytes of a tar-split file at once: compressed text, which takes a multiple of this when it is unpacked. */

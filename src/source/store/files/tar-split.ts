@@ -1,4 +1,4 @@
-import { StoreError } from './store-error.ts';
+import { StoreError } from './folder.ts';
 
 /** A segment of a layer's tar: bytes as they are, or the content of a file (bytes long) in the layer's folder. */
 export type Segment = { readonly bytes: Buffer } | { readonly name: string; readonly size: number };

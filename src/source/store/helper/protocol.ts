@@ -27,7 +27,7 @@ export interface Failure {
 }
 
 /** Stream (4 bytes), kind (1), length of the payload (4), big endian. */
-export const HEADER_SIZE = 9;
+const HEADER_SIZE = 9;
 
 /** A frame's header. */
 export function header(id: number, kind: number, length: number): Buffer {

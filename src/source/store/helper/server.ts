@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { Readable, type Writable } from 'node:stream';
 import type { StoreFiles } from '../files/files.ts';
-import { storeError } from '../files/store-error.ts';
+import { storeError } from '../files/folder.ts';
 import { type Failure, HELLO, header, Kind, type Request } from './protocol.ts';
 
 /** Answers requests until the input ends. */
