@@ -1,6 +1,6 @@
 /** A registry with the repositories that an image goes to there: a blob is sent to it once, and mounted from then on. */
 
-import type { ReadableBlob } from '../blob/blob.ts';
+import type { ReadableBlob, SessionNote } from '../blob/blob.ts';
 import type { UploadSessions } from '../cache/upload-sessions.ts';
 import { now } from '../common/async.ts';
 import type { Reference } from '../oci/reference.ts';
@@ -26,6 +26,8 @@ export interface BlobUpload {
   readonly sessionKey: string | undefined;
   /** A repository of this registry that is known to have the blob. */
   readonly mountFrom?: string | undefined;
+  /** Whether the blob is likely to be there: no session is opened before the registry has been asked. */
+  readonly isLikelyThere: boolean;
   /** Whether it is sent there without believing that it is there (the registry denied it when the manifest came). */
   isForced(repository: TargetRepository): boolean;
   /** Bytes that this registry has confirmed. */
@@ -46,6 +48,8 @@ export class TargetRegistry {
   readonly #report: Report;
   readonly #stats: PushStats;
   readonly #sessions: UploadSessions | undefined;
+  /** Sessions of killed pushes, looked for before their blob is uploaded. */
+  readonly #taken = new Map<string, Promise<SessionNote | undefined>>();
 
   constructor(options: {
     registry: Registry;
@@ -116,7 +120,7 @@ export class TargetRegistry {
     size: number | undefined,
   ): Promise<Presence | undefined> {
     const { repository, signal } = target;
-    const head = await repository.headBlob(digest, signal);
+    const head = await target.headBlob(digest);
     if (head.state === 'present')
       return head.size === undefined ? { fate: 'exists' } : { fate: 'exists', size: head.size };
     for (const source of mountSources([...new Set(from)], repository.name, size)) {
@@ -129,6 +133,16 @@ export class TargetRegistry {
     }
     if (head.state === 'absent') target.noteAbsent(digest);
     return undefined;
+  }
+
+  /**
+   * Opens the upload of a blob that the registry has just denied, while its bytes are looked for: else what other blobs send next takes
+   * the connections, and this one's upload begins a round trip later.
+   */
+  async openAhead(digest: Digest, label: string): Promise<void> {
+    const [target] = this.active;
+    if (!target?.lacks(digest) || (await this.#sessionLeft(target.repository.name, digest))) return;
+    target.repository.openAhead(digest, { label, signal: target.signal });
   }
 
   /**
@@ -168,8 +182,8 @@ export class TargetRegistry {
       signal,
       label,
       mayExist: !isAbsent,
-      // What is uploaded is hardly ever there: the plan has asked for it, or its digest comes with its last byte.
-      openWhileAsking: true,
+      // Else it is hardly ever there: the plan has asked for it, or its digest comes with its last byte.
+      openWhileAsking: !upload.isLikelyThere,
       force: source === undefined && upload.isForced(target),
       ...(mountFrom === undefined || mountFrom === repository.name ? {} : { mountFrom }),
       ...(await this.#session(upload, repository.name)),
@@ -197,9 +211,20 @@ export class TargetRegistry {
   async #session({ sessionKey }: BlobUpload, repository: string): Promise<Pick<UploadOptions, 'resume' | 'onSession'>> {
     const sessions = this.#sessions;
     if (!sessions || sessionKey === undefined) return {};
+    const resume = await this.#sessionLeft(repository, sessionKey);
+    this.#taken.delete(`${repository} ${sessionKey}`);
     const name = `${this.host}/${repository}`;
-    const resume = await sessions.take(name, sessionKey);
     return { resume, onSession: (session) => sessions.note(name, sessionKey, session) };
+  }
+
+  /** The session that a killed push has left for a blob; looked for once, until it is used. */
+  #sessionLeft(repository: string, sessionKey: string): Promise<SessionNote | undefined> {
+    const key = `${repository} ${sessionKey}`;
+    const known = this.#taken.get(key);
+    if (known || !this.#sessions) return known ?? Promise.resolve(undefined);
+    const taken = this.#sessions.take(`${this.host}/${repository}`, sessionKey);
+    this.#taken.set(key, taken);
+    return taken;
   }
 
   #count(upload: BlobUpload, outcome: BlobOutcome, seconds: number, first: boolean): void {

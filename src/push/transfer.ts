@@ -9,7 +9,7 @@ import type { StoredBlob, StreamedBlob, StreamingBlob } from '../blob/blob.ts';
 import { layerMediaType } from '../blob/compress/compression.ts';
 import { cachedBlob, memoryBlob, readyBlob } from '../blob/ready.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
-import { type Digest, MediaType } from '../oci/types.ts';
+import { type Digest, isImageConfigType, MediaType } from '../oci/types.ts';
 import { decompress, isCompressed } from '../source/compression.ts';
 import type { StoreSource, StreamSource } from '../source/source.ts';
 import { activeRegistries, type PushContext } from './context.ts';
@@ -103,6 +103,7 @@ export class Transfer {
   async #take(blob: ImageBlob, place: Exclude<BlobPlace, { at: 'source' }>): Promise<void> {
     const { mediaType } = blob;
     if (place.at === 'registry') {
+      this.#queue.isPushedBefore ||= isImageConfigType(mediaType);
       if (blob.plain) this.#queue.note({ diffId: blob.key, descriptor: place.descriptor });
       else this.#queue.take(blob.key);
     } else if (place.at === 'memory') {
@@ -117,7 +118,7 @@ export class Transfer {
   }
 
   /**
-   * Moves what is missing out of a store: small blobs as soon as they are known to be missing, then the largest first. Nothing
+   * Moves what is missing out of a store: small blobs and plain layers as soon as they are known to be missing, then the largest first. Nothing
    * is read of what is there. `onRead` is called before the first blob is opened.
    */
   async fromStore(source: StoreSource, blobs: readonly ImageBlob[], onRead: () => void = () => {}): Promise<void> {
@@ -132,14 +133,13 @@ export class Transfer {
         await this.#fromStored(source, blob);
       });
     };
-    const isSmall = ({ size }: ImageBlob) => size !== undefined && size <= SMALL_BLOB;
-    const small = Promise.allSettled(blobs.filter(isSmall).map(send));
+    // Plain layers have no sizes: none is known to be the largest.
+    const goesAtOnce = ({ size }: ImageBlob) => size === undefined || size <= SMALL_BLOB;
+    const atOnce = Promise.allSettled(blobs.filter(goesAtOnce).map(send));
     // Of large blobs the largest goes first, and it must be known which that is.
     await Promise.allSettled(located.values());
-    const large = blobs
-      .filter((blob) => !isSmall(blob))
-      .sort((a, b) => (b.size ?? Infinity) - (a.size ?? Infinity) || 0);
-    const sent = [...(await Promise.allSettled(large.map(send))), ...(await small)];
+    const large = blobs.filter((blob) => !goesAtOnce(blob)).sort((a, b) => (b.size ?? 0) - (a.size ?? 0));
+    const sent = [...(await Promise.allSettled(large.map(send))), ...(await atOnce)];
     // Every reading has ended: the store can be closed.
     const failed = sent.find(({ status }) => status === 'rejected');
     if (failed?.status === 'rejected') throw failed.reason;
@@ -147,6 +147,9 @@ export class Transfer {
 
   async #fromStored(source: StoreSource, blob: ImageBlob): Promise<void> {
     const { key, plain, mediaType } = blob;
+    if (!plain && (blob.size ?? Infinity) <= SMALL_BLOB) {
+      for (const registry of activeRegistries(this.#job)) void registry.openAhead(key, this.#job.names.nameOf(blob));
+    }
     try {
       const stored = await source.open(blob.compressedAs ?? key);
       if (!stored) {
