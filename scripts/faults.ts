@@ -70,6 +70,7 @@ if (parts.has('matrix')) {
   for (const complaint of matrix.complaints) console.error(`NOT AS STATED: ${complaint}`);
   if (matrix.complaints.length > 0) process.exitCode = 1;
 }
-const text = documentOf(soFar());
-if (options.write) writeFileSync(fileURLToPath(new URL('../docs/faults.md', import.meta.url)), text);
+const document = fileURLToPath(new URL('../docs/faults.md', import.meta.url));
+const text = documentOf(soFar(), existsSync(document) ? readFileSync(document, 'utf8') : '');
+if (options.write) writeFileSync(document, text);
 else console.log(text);

@@ -4,7 +4,7 @@
  *
  *   node scripts/measure-compressors.ts [--rounds 3] [--sample layer.tar] [--only gzip]
  *
- * Without --sample it makes one of about 300 MB from this machine's own files: programs, libraries, Python, JavaScript, documents,
+ * Without --sample it makes one of about 250 MB from this machine's own files: programs, libraries, Python, JavaScript, documents,
  * and a share that is compressed already. Prints the Markdown table of docs/compressors.md.
  */
 import { execFileSync } from 'node:child_process';

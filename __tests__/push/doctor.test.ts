@@ -1,5 +1,8 @@
 /** What `doctor` finds out, at real registries and at profiles of the test registry; and that it leaves nothing behind. */
+import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { type Diagnosis, examine } from '../../src/push/doctor.ts';
@@ -142,4 +145,20 @@ it('an unknown certificate is named, with the input that follows; a known one is
   const known = await diagnose(registry.host, { 'ca-file': file });
   expect(known).toMatchObject({ scheme: 'https', mayPush: true, inputs: {}, problem: undefined });
   expect(known.certificate).toMatchObject({ protocol: 'TLSv1.3', problem: undefined });
+});
+
+it('a page that answers everything is no registry', async () => {
+  const server = createServer((_, response) => response.end('<html><title>welcome</title></html>'));
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  try {
+    const diagnosis = await diagnose(`127.0.0.1:${(server.address() as AddressInfo).port}`);
+    expect(diagnosis).toMatchObject({
+      mayPush: false,
+      referrers: false,
+      problem: expect.stringMatching(/no registry/),
+    });
+  } finally {
+    server.close();
+  }
 });

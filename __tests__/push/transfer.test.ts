@@ -208,6 +208,37 @@ describe('a stream', () => {
   });
 });
 
+describe.each([1, 2, 5])('with concurrency: %i', (concurrency) => {
+  it.each(['store', 'stream'] as const)('no more blobs of a %s are under way at once, and no fewer', async (kind) => {
+    let most = 0;
+    const full = Promise.withResolvers<void>();
+    const counting: Quirk = {
+      name: 'closes no upload before as many are open as there may be',
+      after: (given, { route }, { store }) => {
+        if (route.step === 'upload-post') most = Math.max(most, store.sessions.size);
+        if (most >= concurrency) full.resolve();
+        return given;
+      },
+      close: () => full.promise.then(() => undefined),
+    };
+    const registry = await registryForTest({ quirks: [counting] });
+    const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1`, concurrency: `${concurrency}` });
+    const of = [...layers(3, 200_000), ...layers(2, 3_000_000), ...layers(3, 200_000)];
+    const transfer = new Transfer(job, NOTHING_AGAIN);
+    const tree = composed(of);
+    // The config is tiny, and may go beside the layers: it comes later.
+    const plain = blobsOf(tree).filter((blob) => blob.plain);
+    if (kind === 'store') await transfer.fromStore(storeOf(of), plain);
+    else await transfer.fromStream(streamOf(of), everything);
+    await transfer.finished();
+    transfer.know(tree);
+    await transfer.locate(blobsOf(tree));
+    await transfer.finished();
+    for (const layer of of) expectLayer(registry, transfer, layer);
+    expect(most).toBe(concurrency);
+  });
+});
+
 describe('a store', () => {
   it('is never asked for what the registry has', async () => {
     const served = new Served();

@@ -5,12 +5,11 @@ import { createServer, type IncomingMessage, request, type ServerResponse } from
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type ImageRecipe, loadImage, writeDockerArchive } from '../../__tests__/support/images.ts';
-import { startDocker } from '../../__tests__/support/real/docker.ts';
-import { commandOf } from '../../__tests__/support/real/parts.ts';
+import { type ImageRecipe, writeDockerArchive } from '../../__tests__/support/images.ts';
+import { type Docker, docker, startDocker } from '../../__tests__/support/real/docker.ts';
 import { startDockerRegistry } from '../../__tests__/support/real/registry.ts';
 import { setupTools } from '../bench/tools.ts';
-import { NAME, type Tool, toolsFor } from './tools.ts';
+import { byAction, byEngine, bySkopeo, NAME, type Tool } from './tools.ts';
 
 /** One push of one tool. */
 export interface OutageRun {
@@ -20,9 +19,9 @@ export interface OutageRun {
   readonly failed?: string;
 }
 
-/** Bytes of the layer, and bytes a second that go through to the registry. */
-export const OUTAGE_LAYER = 80_000_000;
-const SPEED = 12_000_000;
+/** Bytes of the layer, and bytes a second that go through to the registry: a layer takes longer than a request may last. */
+export const OUTAGE_LAYER = 40_000_000;
+export const OUTAGE_SPEED = 6_000_000;
 
 /** The registry goes away when this much of the layer has come. */
 const AWAY_AT = 20_000_000;
@@ -87,7 +86,7 @@ class Front {
     asked.on('data', (piece: Buffer) => {
       forwarded.write(piece);
       asked.pause();
-      setTimeout(() => asked.resume(), (piece.length / SPEED) * 1000);
+      setTimeout(() => asked.resume(), (piece.length / OUTAGE_SPEED) * 1000);
       this.#count(piece.length);
     });
   }
@@ -120,18 +119,34 @@ async function measure(what: string, name: string, tool: Tool): Promise<OutageRu
   }
 }
 
+/** The engines whose `docker push` is measured: layers that are compressed while they are pushed, and layers that are ready. */
+const ENGINES = {
+  'docker push 20.10 (overlay2)': { version: 'debian', store: 'overlay2' },
+  'docker push 26.1 (containerd)': { version: 'trixie', store: 'containerd' },
+} as const;
+
 /** Pushes the same image by every tool through every trouble, with the defaults of each (skopeo: `--retry-times 3`). */
 export async function measureOutages(onRun: (run: OutageRun) => void): Promise<OutageRun[]> {
   await setupTools();
   const folder = mkdtempSync(join(tmpdir(), 'chunked-push-outages-'));
-  const engine = await startDocker({ version: 'debian', store: 'overlay2' });
+  const engines: Docker[] = [];
   const runs: OutageRun[] = [];
   try {
     const recipe: ImageRecipe = { seed: 'outages', layers: [{ bytes: OUTAGE_LAYER, content: 'random' }] };
     const archive = join(folder, 'image.tar');
     await writeDockerArchive(archive, NAME, recipe);
-    await loadImage({ command: commandOf('docker', 'docker'), env: engine.env }, NAME, recipe);
-    const { 'crane push': _, ...tools } = toolsFor(archive, engine, 'auto', 3);
+    const byDocker: Record<string, Tool> = {};
+    for (const [name, options] of Object.entries(ENGINES)) {
+      const engine = await startDocker(options);
+      engines.push(engine);
+      await docker(engine, 'load', '--quiet', '--input', archive);
+      byDocker[name] = byEngine(engine);
+    }
+    const tools = {
+      'chunked-push': byAction(archive, 'auto'),
+      ...byDocker,
+      'skopeo copy': bySkopeo(archive, 3),
+    };
     for (const what of Object.keys(TROUBLES)) {
       for (const [name, tool] of Object.entries(tools)) {
         const measured = await measure(what, name, tool);
@@ -141,7 +156,7 @@ export async function measureOutages(onRun: (run: OutageRun) => void): Promise<O
     }
     return runs;
   } finally {
-    await engine.stop();
+    for (const engine of engines) await engine.stop();
     rmSync(folder, { recursive: true, force: true });
   }
 }

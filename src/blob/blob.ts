@@ -3,6 +3,7 @@
  *
  *   in memory               memoryBlob     a config, a manifest, a small layer
  *   in an open store        seekableBlob   read where it lies, hashed beside the upload
+ *   in another registry     remoteBlob     read by ranges, hashed while it is sent
  *   in a file of the cache  cachedBlob     verified before it is handed over
  *   made while it is sent   StreamingBlob  compressed or copied into the spool (compressLayer, spoolBlob)
  */
@@ -85,6 +86,8 @@ export interface StoredBlob {
   readonly format: BlobFormat;
   /** Whether `read` takes any range; otherwise it returns all bytes from 0 on, each time anew. */
   readonly seekable: boolean;
+  /** Whether each reading costs requests to another host: its bytes are hashed while they are sent, not by a reading of their own. */
+  readonly isRemote?: boolean;
   /** All bytes, where the blob is so small that it was read to tell its format. */
   readonly bytes?: Buffer;
   /** The bytes [start, end), all of them without arguments. */

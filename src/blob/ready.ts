@@ -25,7 +25,8 @@ export function readyBlob(
 ): ReadyBlob | undefined {
   if (stored.bytes) return memoryBlob(stored.bytes, digest);
   if (!stored.seekable || stored.size === undefined) return undefined;
-  return seekableBlob({ size: stored.size, read: (start, end) => stored.read(start, end) }, digest, options);
+  const seekable = { size: stored.size, read: (start?: number, end?: number) => stored.read(start, end) };
+  return stored.isRemote ? remoteBlob(seekable, digest) : seekableBlob(seekable, digest, options);
 }
 
 /** Bytes in memory: a config, a manifest, a small layer. Rejects with LayerError for other bytes than the digest's, before any is sent. */
@@ -83,6 +84,70 @@ export function seekableBlob(
     },
     completed: checked,
     read: (start, end) => (end > start ? stored.read(start, end) : Readable.from([])),
+  };
+}
+
+/**
+ * A blob that is read from another host, without a copy: any chunk can be sent from the first moment on, and is read again when it
+ * has to be sent again. Its bytes are hashed as they are read in order; the last of them are returned only when the
+ * digest is right, so that no registry can commit others. `reach` and `completed` reject with LayerError once reading has failed.
+ */
+export function remoteBlob(stored: SeekableBlob, digest: Digest): ReadyBlob<Readable> {
+  const { size } = stored;
+  const identity = { digest, size };
+  const hash = createHash('sha256');
+  let hashed = 0;
+  let failure: unknown;
+  let isVerified = false;
+  const take = (bytes: Buffer, at: number): void => {
+    if (at > hashed || at + bytes.length <= hashed) return;
+    hash.update(bytes.subarray(hashed - at));
+    hashed = at + bytes.length;
+  };
+  const verify = async (): Promise<void> => {
+    if (isVerified) return;
+    // An upload that went on where an earlier process had come to has left out what came before.
+    for (let at = hashed; at < size; at = hashed)
+      for await (const bytes of stored.read(at, size) as AsyncIterable<Buffer>) take(bytes, hashed);
+    if (isVerified) return;
+    isVerified = true;
+    expectDigest(`sha256:${hash.digest('hex')}`, digest);
+  };
+  const next = async (pieces: AsyncIterator<Buffer>, at: number): Promise<Buffer | undefined> => {
+    try {
+      if (failure !== undefined) throw failure;
+      const { done, value } = await pieces.next();
+      if (done) return undefined;
+      take(value, at);
+      if (at + value.length >= size) await verify();
+      return value;
+    } catch (cause) {
+      failure ??= layerError(`reading the blob ${digest}`, cause);
+      throw failure;
+    }
+  };
+  async function* checked(start: number, end: number): AsyncGenerator<Buffer> {
+    const input = stored.read(start, end);
+    const pieces = (input as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
+    try {
+      // What is thrown in at the yield is the failure of the request that the bytes go to, not one of reading.
+      for (let at = start, bytes = await next(pieces, at); bytes; bytes = await next(pieces, at)) {
+        at += bytes.length;
+        yield bytes;
+      }
+    } finally {
+      input.destroy();
+    }
+  }
+  const unlessFailed = async <T>(value: T): Promise<T> => {
+    if (failure !== undefined) throw failure;
+    return value;
+  };
+  return {
+    identity,
+    reach: () => unlessFailed({ available: size, ended: true }),
+    completed: () => unlessFailed(identity),
+    read: (start, end) => Readable.from(end > start ? checked(start, end) : [], { objectMode: false }),
   };
 }
 

@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 import { LayerError, layerError } from '../oci/error.ts';
 import type { BlobIdentity, Reach } from './blob.ts';
-import { Gatherer, type Input, Times } from './input.ts';
+import { Gatherer, type Input, Times } from './blocks.ts';
 import type { SpoolFile } from './spool-file.ts';
 
 interface BlobWriterOptions {

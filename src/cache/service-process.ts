@@ -6,7 +6,7 @@
 
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { isFeatureAvailable, restoreCache, saveCache } from '@actions/cache';
-import { ENTRIES, type ServiceAnswer, type ServiceReady, type ServiceRequest } from './service-messages.ts';
+import { ENTRIES, type ServiceAnswer, type ServiceReady, type ServiceRequest } from './service.ts';
 
 // Layers hold source code and sometimes secrets: what tar unpacks here is for this user alone.
 process.umask(0o077);

@@ -8,7 +8,7 @@ import type { FoundImage } from '../source/source.ts';
 import { activeRepositories, type PushContext, type SharedContext } from './context.ts';
 import { explain, PushError, stepAndMessage } from './error.ts';
 import { blobsOf } from './image-blobs.ts';
-import { documentsOf } from './image-manifests.ts';
+import { type Document, documentsOf } from './image-manifests.ts';
 import { type Denied, type ManifestPut, putManifests } from './put-manifests.ts';
 import type { KeptLayer } from './queue.ts';
 import { tagsBefore } from './resolve.ts';
@@ -160,11 +160,11 @@ async function commitsOf(
 /** Without the manifests that repositories are known to have. */
 const withoutKnown = (commits: readonly RepositoryCommit[]): RepositoryCommit[] =>
   commits.map((one) => {
-    const { image, target, documents } = one;
-    return {
-      ...one,
-      documents: { ...documents, all: documents.all.filter(({ digest }) => !image.has?.(target, digest)) },
-    };
+    const { image, target, documents, tag } = one;
+    const { root } = documents;
+    // The root of a tag that moves with it is put in any case.
+    const isToPut = (document: Document) => (document === root && tag) || !image.has?.(target, document.digest);
+    return { ...one, documents: { ...documents, all: documents.all.filter(isToPut) } };
   });
 
 /** Transfers the blobs of an image again that its repositories deny. */

@@ -5,7 +5,7 @@ import { formatReference, type Reference } from '../oci/reference.ts';
 import { resolveCredentials } from '../registry/auth/credentials.ts';
 import { type Certificate, Examination, type Examined, type TrialUpload } from '../registry/examine.ts';
 import { RegistryError } from '../registry/http/error.ts';
-import { explainLine } from './error.ts';
+import { explainLine, PushError } from './error.ts';
 import type { Report } from './events.ts';
 import type { RequestOptions } from './options.ts';
 
@@ -118,7 +118,7 @@ async function ask(examination: Examination, findings: Findings, signal: AbortSi
   findings.referrers = await examination.referrers(signal).catch(() => undefined);
   const upload = await examination.open(signal);
   findings.mayPush = upload.location !== undefined;
-  if (!findings.mayPush) throw upload.opened.error ?? new Error(`POST of an upload: ${upload.opened.status}`);
+  if (!findings.mayPush) throw upload.opened.error ?? noRegistry(upload.opened);
   findings.announcedMin = lengthOf(upload.opened, 'oci-chunk-min-length');
   findings.announcedMax = lengthOf(upload.opened, 'oci-chunk-max-length');
   try {
@@ -128,6 +128,15 @@ async function ask(examination: Examination, findings: Findings, signal: AbortSi
   }
   await findLargest(examination, upload, findings, signal);
 }
+
+const noRegistry = ({ status }: Examined): PushError =>
+  new PushError(
+    'examining the registry',
+    `${status} to the opening of an upload, without a Location: this is no registry`,
+    {
+      remedy: 'check the host and port in the reference',
+    },
+  );
 
 /** The fastest of some answers over a connection that is open, milliseconds. */
 async function roundTrip(examination: Examination, signal: AbortSignal): Promise<number> {

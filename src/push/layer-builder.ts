@@ -1,8 +1,8 @@
 /** Makes the blobs of one transfer while they are sent: layers that are compressed, and blobs that pass through a file. */
 
 import type { StreamingBlob } from '../blob/blob.ts';
+import type { Input } from '../blob/blocks.ts';
 import type { CompressorPool } from '../blob/compress/pool.ts';
-import type { Input } from '../blob/input.ts';
 import type { Spool } from '../blob/spool.ts';
 import { compressLayer, spoolBlob } from '../blob/streaming.ts';
 import type { LayerCache } from '../cache/layer-cache.ts';

@@ -125,7 +125,7 @@ async function cleanUp(parts: MergeParts, job: PushContext): Promise<void> {
   }
 }
 
-/** Some registries delete an image with its last tag (ECR, Artifactory), though an index names it: it is put again by its digest. */
+/** ECR deletes an image with its last tag. Where a registry does so though an index names the image, it is put again by its digest. */
 async function keepManifests(
   repository: Repository,
   entries: Part['entries'],

@@ -25,6 +25,7 @@ import type { MergeRequest, PushRequest } from './options.ts';
 import { WORTH_ASKING_BYTES } from './plan.ts';
 import { compressionNotice, resolve } from './resolve.ts';
 import { type PushResult, resultOf } from './result.ts';
+import type { TargetRepository } from './target-repository.ts';
 import { transferImage } from './transfer-image.ts';
 
 /** A push that has run this long will not come to an end: a job on GitHub ends after 6 hours. Milliseconds. */
@@ -106,13 +107,15 @@ interface Pushed {
   readonly savePlan?: SavePlan | undefined;
 }
 
+const has = (target: TargetRepository, digest: Digest): boolean => target.holds(digest);
+
 /** The push itself: blobs move image by image, so that shared ones go once a registry; then all manifests, then all tags. */
 async function pushAll(shared: SharedContext<PushRequest>, images: readonly ResolvedImage[]): Promise<Pushed> {
   const { stats, report, request } = shared;
   const transferred: TransferredImage[] = [];
   for (const image of images) {
     const { job, found } = image;
-    transferred.push({ ...image, transferred: await stats.time('transfer', () => transferImage(job, found)) });
+    transferred.push({ ...image, transferred: await stats.time('transfer', () => transferImage(job, found)), has });
     if (images.length > 1) throwFirstFailure(images);
   }
   const unchanged = transferred.flatMap(

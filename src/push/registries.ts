@@ -120,6 +120,7 @@ export class TargetRegistry {
     size: number | undefined,
   ): Promise<Presence | undefined> {
     const { repository, signal } = target;
+    if (target.holds(digest)) return { fate: 'exists' };
     const head = await target.headBlob(digest);
     if (head.state === 'present')
       return head.size === undefined ? { fate: 'exists' } : { fate: 'exists', size: head.size };
@@ -135,14 +136,25 @@ export class TargetRegistry {
     return undefined;
   }
 
+  /** Keeps a place for small blobs that may still come, until the returned function is called. */
+  expectSmall(): () => void {
+    return this.#slots.expectSmall();
+  }
+
   /**
    * Opens the upload of a blob that the registry has just denied, while its bytes are looked for: else what other blobs send next takes
-   * the connections, and this one's upload begins a round trip later.
+   * the connections, and this one's upload begins a round trip later. For small blobs, as long as they would be sent at once.
    */
-  async openAhead(digest: Digest, label: string): Promise<void> {
+  async openAhead(digest: Digest, size: number, label: string): Promise<void> {
     const [target] = this.active;
-    if (!target?.lacks(digest) || (await this.#sessionLeft(target.repository.name, digest))) return;
+    if (!target?.lacks(digest) || !this.#slots.hasPlace(size)) return;
+    if (await this.#sessionLeft(target.repository.name, digest)) return;
     target.repository.openAhead(digest, { label, signal: target.signal });
+  }
+
+  /** Deletes what `openAhead` has opened for a blob whose bytes are not there. */
+  closeAhead(digest: Digest): void {
+    for (const { repository } of this.repositories) repository.closeAhead(digest);
   }
 
   /**

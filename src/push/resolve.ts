@@ -3,9 +3,11 @@
 import { readDiffIds } from '../oci/documents.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
 import { selectPlatforms } from '../oci/platforms.ts';
-import { compressionsOf, recompressed } from '../oci/recompress.ts';
+import type { Reference } from '../oci/reference.ts';
+import { compressionsOf, recompressed } from '../oci/rewrite.ts';
 import { type Descriptor, type Digest, type Index, isIndexType, isManifestType } from '../oci/types.ts';
 import { type FindOptions, findImage } from '../source/find/find.ts';
+import { registrySource } from '../source/registry/registry.ts';
 import type { FoundImage } from '../source/source.ts';
 import { openEngineStore } from '../source/store/open.ts';
 import { activeRepositories, type PushContext } from './context.ts';
@@ -19,7 +21,15 @@ export async function resolve(job: PushContext): Promise<FoundImage> {
   const { request, report, signal, earlier } = job;
   const { image } = job.image;
   const way = request.export === 'store' ? 'store' : 'auto';
+  const remote = registrySource(image);
+  const asksEarlier = earlier.areElsewhere || request.forceCompression;
   const source = new SourceRepository(job);
+  const openRepository = async (reference: Reference) => {
+    const repository = await source.open(reference);
+    // Beside the image's own first request, and after it; where earlier images under the tags are read, they tell it.
+    if (!asksEarlier) setImmediate(() => activeRepositories(job).map((target) => tagsBefore(job, target)));
+    return repository;
+  };
   const found = await findSource(source, {
     image,
     engine: request.engine,
@@ -29,14 +39,15 @@ export async function resolve(job: PushContext): Promise<FoundImage> {
     signal,
     debug: (text) => report({ type: 'debug', text }),
     notice: (text) => report({ type: 'info', text }),
-    openRepository: (reference) => source.open(reference),
+    openRepository,
     withConfigs: request.forceCompression,
+    withReferrers: !remote || !isRetag(job, remote),
     storeOpener: (engineImage, options) => openEngineStore(engineImage, { ...options, export: way, env: request.env }),
   });
   if (found.root === undefined && found.diffIds) job.names.learnLayers(found.diffIds);
   // An image with manifests of its own hardly ever has layers that are compressed here: earlier images only tell where to mount
   // its blobs from.
-  if (found.root === undefined || earlier.areElsewhere || request.forceCompression) {
+  if (found.root === undefined || asksEarlier) {
     if (found.root === undefined && found.diffIds) earlier.config = { digest: found.imageId, diffIds: found.diffIds };
     earlier.ask();
   }
@@ -47,6 +58,10 @@ export async function resolve(job: PushContext): Promise<FoundImage> {
   report({ type: 'info', text: `Image ${image}: ${found.imageId}${where}` });
   return found;
 }
+
+/** Whether an image goes nowhere but to other tags of its own repository, where all that refers to it is already. */
+const isRetag = ({ image: { destinations } }: PushContext, { apiHost, repository }: Reference): boolean =>
+  destinations.every((one) => one.apiHost === apiHost && one.repository === repository);
 
 /** Finds the image; one in a registry is followed by the repository that it is in. */
 async function findSource(source: SourceRepository, options: FindOptions): Promise<FoundImage> {

@@ -40,6 +40,12 @@ export class SourceRepository {
     const { hosts, known, signal } = this.#job;
     const tree = await found.documents?.(signal);
     const blobs = hosts.has(reference.apiHost) && tree ? blobsOf(tree) : [];
+    const held = new Set(tree?.kind === 'manifests' ? [...tree.documents.keys(), ...blobs.map(({ key }) => key)] : []);
+    for (const { host, repositories } of this.#job.registries) {
+      for (const target of repositories) {
+        if (host === reference.apiHost && target.repository.name === reference.repository) target.noteHeld(held);
+      }
+    }
     for (const { key } of blobs) known.addRepository(reference.apiHost, key, reference.repository);
     return { ...found, close: () => this.close() };
   }

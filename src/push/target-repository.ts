@@ -28,6 +28,7 @@ export class TargetRepository {
   readonly #absent = new Map<Digest, number>();
   readonly #asked = new Map<Digest, Promise<BlobState>>();
   readonly #mountsTried = new Set<string>();
+  #held: ReadonlySet<Digest> = new Set();
   #hasReceived = false;
   #failure: unknown;
 
@@ -60,6 +61,16 @@ export class TargetRepository {
 
   noteReceived(): void {
     this.#hasReceived = true;
+  }
+
+  /** Notes what this repository has: an image was read from here. It is neither asked for nor put again. */
+  noteHeld(digests: ReadonlySet<Digest>): void {
+    this.#held = digests;
+  }
+
+  /** Whether this repository is known to have a blob or manifest. */
+  holds(digest: Digest): boolean {
+    return this.#held.has(digest);
   }
 
   /** Notes that the registry has just said that it lacks a blob. */

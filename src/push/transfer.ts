@@ -33,6 +33,8 @@ export class Transfer {
   readonly #making = pLimit(MAKERS);
   /** For blobs of stores. A slot is held until its blob is in every registry, so that a slow one holds back reading too. */
   readonly #slots: UploadSlots;
+  /** Called when no more small blobs are expected: their places are free for large ones. */
+  readonly #expected: readonly (() => void)[];
   readonly #onFirstUpload: () => void;
   #hasBegun = false;
   #builder: Promise<LayerBuilder> | undefined;
@@ -44,6 +46,7 @@ export class Transfer {
     this.#plan = new Plan(job, again);
     this.#queue = new UploadQueue(job, again);
     this.#slots = new UploadSlots(job.request.concurrency);
+    this.#expected = job.registries.map((registry) => registry.expectSmall());
   }
 
   /** For each plain layer (by diffID) the compressed blob that stands for it. */
@@ -133,13 +136,15 @@ export class Transfer {
         await this.#fromStored(source, blob);
       });
     };
+    const isSmall = ({ size }: ImageBlob) => size !== undefined && size <= SMALL_BLOB;
+    const small = Promise.allSettled(blobs.filter(isSmall).map(send));
+    void small.then(() => this.#expectNoSmall());
     // Plain layers have no sizes: none is known to be the largest.
-    const goesAtOnce = ({ size }: ImageBlob) => size === undefined || size <= SMALL_BLOB;
-    const atOnce = Promise.allSettled(blobs.filter(goesAtOnce).map(send));
+    const unsized = Promise.allSettled(blobs.filter(({ size }) => size === undefined).map(send));
     // Of large blobs the largest goes first, and it must be known which that is.
     await Promise.allSettled(located.values());
-    const large = blobs.filter((blob) => !goesAtOnce(blob)).sort((a, b) => (b.size ?? 0) - (a.size ?? 0));
-    const sent = [...(await Promise.allSettled(large.map(send))), ...(await atOnce)];
+    const large = blobs.filter(({ size = 0 }) => size > SMALL_BLOB).sort((a, b) => (b.size ?? 0) - (a.size ?? 0));
+    const sent = [...(await Promise.allSettled(large.map(send))), ...(await small), ...(await unsized)];
     // Every reading has ended: the store can be closed.
     const failed = sent.find(({ status }) => status === 'rejected');
     if (failed?.status === 'rejected') throw failed.reason;
@@ -147,24 +152,40 @@ export class Transfer {
 
   async #fromStored(source: StoreSource, blob: ImageBlob): Promise<void> {
     const { key, plain, mediaType } = blob;
-    if (!plain && (blob.size ?? Infinity) <= SMALL_BLOB) {
-      for (const registry of activeRegistries(this.#job)) void registry.openAhead(key, this.#job.names.nameOf(blob));
-    }
+    const closeAhead = this.#openAhead(blob);
     try {
       const stored = await source.open(blob.compressedAs ?? key);
       if (!stored) {
         this.#queue.leave(key);
+        closeAhead();
         return;
       }
       assertAsDescribed(stored, blob);
-      const body = plain ? undefined : readyBlob(stored, key, this.#job);
+      // What several registries take is read once, for all of them.
+      const isReadOnce = stored.isRemote && activeRegistries(this.#job).length > 1;
+      const body = plain || isReadOnce ? undefined : readyBlob(stored, key, this.#job);
       if (body) await this.#add({ blob, body, mediaType, fromCache: false });
       else if (plain)
         await this.#sendWhileMade(blob, (builder) => builder.compress(plainBytes(stored.read(), stored), key));
       else await this.#sendWhileMade(blob, (builder) => builder.passThrough(stored.read(), key));
     } catch (error) {
       this.#queue.markUnreadable(key, error);
+      closeAhead();
     }
+  }
+
+  /** Opens the uploads of a small blob that is about to be read. The returned function deletes those that were not used. */
+  #openAhead(blob: ImageBlob): () => void {
+    const { key, plain, size = Number.POSITIVE_INFINITY } = blob;
+    if (plain || size > SMALL_BLOB) return () => {};
+    const label = this.#job.names.nameOf(blob);
+    const opening = activeRegistries(this.#job).map(async (registry) => {
+      await registry.openAhead(key, size, label);
+      return registry;
+    });
+    return () => {
+      for (const opened of opening) void opened.then((registry) => registry.closeAhead(key));
+    };
   }
 
   /** Sends a blob while it is made; the next one is begun when this one is made, sent or not. */
@@ -261,8 +282,13 @@ export class Transfer {
 
   /** Waits until every upload has ended, well or not. Throws when no registry is left. */
   async finished(): Promise<void> {
+    this.#expectNoSmall();
     await Promise.all(this.#naming);
     await this.#queue.finished();
+  }
+
+  #expectNoSmall(): void {
+    for (const end of this.#expected) end();
   }
 
   /** The blobs of a tree that neither a registry has nor an upload brings. */

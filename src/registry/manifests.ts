@@ -3,7 +3,7 @@ import { type Descriptor, type Digest, digestOf, isDigest, MediaType } from '../
 import { otherBytes } from './blobs.ts';
 import { answerOrTrouble, ask, type Place, transientError } from './host/context.ts';
 import { Patience } from './host/patience.ts';
-import { isPage, noRegistry } from './host/remedies.ts';
+import { isPage, noRegistry, noteRegistry } from './host/remedies.ts';
 import { errorOf, RegistryError } from './http/error.ts';
 import { type RegistryCode, registryCodes } from './http/error-body.ts';
 import type { RegistryResponse } from './http/response.ts';
@@ -85,6 +85,7 @@ export async function fetchManifest(
   const digest = digestOf(bytes);
   const named = isDigest(reference) ? reference : response.headers['docker-content-digest'];
   if (isDigest(named) && named !== digest) throw otherBytes(response, named, bytes, step);
+  if (isDigest(named)) noteRegistry(place.context);
   return { bytes, descriptor: { mediaType: mediaTypeOf(response, bytes), digest, size: bytes.length } };
 }
 

@@ -51,8 +51,7 @@ export class Repository {
   async mountBlob(digest: Digest, from: string, signal: AbortSignal): Promise<'mounted' | 'refused'> {
     const opened = await this.#open({ label: digest, signal }, { digest, from });
     if (opened === 'mounted') return 'mounted';
-    const cancel = (earlier: Session | 'mounted') => void (earlier === 'mounted' || this.#sessions.cancel(earlier));
-    this.#kept.get(digest)?.then(cancel, () => {});
+    this.closeAhead(digest);
     this.#kept.set(digest, Promise.resolve(opened));
     return 'refused';
   }
@@ -66,6 +65,13 @@ export class Repository {
     const opening = this.#open(task);
     opening.catch(() => {});
     this.#kept.set(digest, opening);
+  }
+
+  /** Deletes a session that was opened ahead and is not needed, in the background. */
+  closeAhead(digest: Digest): void {
+    const cancel = (session: Session | 'mounted') => void (session === 'mounted' || this.#sessions.cancel(session));
+    this.#kept.get(digest)?.then(cancel, () => {});
+    this.#kept.delete(digest);
   }
 
   /**

@@ -35,7 +35,10 @@ interface Thread {
 
 /** A thread that finishes a block finds the next one in its inbox, and does not wait for the main thread's turn. */
 const JOBS_PER_THREAD = 2;
-/** The one thread that reads, hashes and writes gets through about 550 MB/s, nine times what a thread compresses; and each takes about 25 MB. */
+/**
+ * The one thread that reads, hashes and writes gets through about 650 MB/s, four times what a thread compresses at gzip 1
+ * (docs/compressors.md); slower levels keep more threads busy. Each thread takes about 25 MB.
+ */
 const MOST_THREADS = 8;
 
 /** The bundler puts the thread's code beside the chunk that holds this file; in the source tree it is a file that Node runs as it is. */

@@ -63,6 +63,9 @@ export function noRegistry(response: RegistryResponse, place: Place, step: strin
 
 const trusted = new WeakMap<HostContext, Promise<boolean>>();
 
+/** The host has sent a manifest that has the digest it names: it is a registry, and its HEAD is believed. */
+export const noteRegistry = (context: HostContext): void => void trusted.set(context, Promise.resolve(true));
+
 /**
  * Whether a HEAD that says 200 means anything: a page or a proxy may say it to everything, and a blob that "exists"
  * would not be sent. `head` asks for a digest that no blob can have; asked once a host.

@@ -1,6 +1,7 @@
 /** Opening an upload session, or mounting the blob instead; and all sessions that are open, so that none is left behind. distribution-spec, sections "Pushing blobs" and "Mounting a blob from another repository". */
 import type { Digest } from '../../oci/types.ts';
 import { answerOrTrouble, type Place, retrying, type Task } from '../host/context.ts';
+import { Patience } from '../host/patience.ts';
 import { noRegistry, unknownPlace } from '../host/remedies.ts';
 import type { RegistryRequest } from '../host/request.ts';
 import { CookieJar } from '../http/cookies.ts';
@@ -46,19 +47,28 @@ async function tryMount(
   cookies: CookieJar,
 ): Promise<RegistryResponse | undefined> {
   const query = new URLSearchParams({ mount: mount.digest, from: mount.from });
-  const answer = await answerOrTrouble(place.context, () =>
-    send(place, task, {
-      url: place.url(`blobs/uploads/?${query}`),
-      // One token for both, as Docker Hub wants it.
-      scopes: [...place.scopes, `repository:${mount.from}:pull`],
-      cookies,
-      step: 'mounting a blob',
-    }),
-  ).catch((error: unknown) => {
-    // A token that includes the other repository may be refused.
-    if (error instanceof RegistryError && (error.kind === 'auth' || error.kind === 'denied')) return error;
-    throw error;
-  });
+  const step = 'mounting a blob';
+  const mountOnce = () =>
+    answerOrTrouble(place.context, () =>
+      send(place, task, {
+        url: place.url(`blobs/uploads/?${query}`),
+        // One token for both, as Docker Hub wants it.
+        scopes: [...place.scopes, `repository:${mount.from}:pull`],
+        cookies,
+        step,
+      }),
+    ).catch((error: unknown) => {
+      // A token that includes the other repository may be refused.
+      if (error instanceof RegistryError && (error.kind === 'auth' || error.kind === 'denied')) return error;
+      throw error;
+    });
+  const patience = new Patience(place.context, task);
+  let answer = await mountOnce();
+  // A rate limit says nothing of the blob.
+  while (!(answer instanceof RegistryError) && answer.status === 429) {
+    await patience.failed(await errorOf(answer, { method: 'POST', step }));
+    answer = await mountOnce();
+  }
   if (answer instanceof RegistryError) return undefined;
   if (answer.status === 201 || (answer.status === 202 && answer.headers.location !== undefined)) return answer;
   await answer.discard();

@@ -7,9 +7,8 @@ import type { ImageTree } from '../../oci/image-tree.ts';
 import { parseReference, type Reference, splitReference } from '../../oci/reference.ts';
 import { digestOf } from '../../oci/types.ts';
 import { isUncompressedLayer, walk } from '../../oci/walk.ts';
-import { ArchiveFile, type ArchiveOptions } from '../archive/archive-file.ts';
+import { ArchiveFile, type ArchiveOptions, openTarFile } from '../archive/archive-file.ts';
 import { openDockerArchive } from '../archive/docker-archive.ts';
-import { openTarFile } from '../archive/tar-file.ts';
 import { type EngineName, type NoImage, remedyFor } from '../engine/command.ts';
 import { inspectImage, isFound } from '../engine/inspect.ts';
 import { findManifestList } from '../engine/manifest-list.ts';
@@ -17,8 +16,7 @@ import { type Files, FolderFiles } from '../files.ts';
 import { layoutIndex, openLayout } from '../layout/layout.ts';
 import { findInRegistry, type RemoteRepository, registrySource } from '../registry/registry.ts';
 import type { FoundImage, OpenOptions, StoreSource } from '../source.ts';
-import { foundInEngine, type StoreOpener } from './engine-image.ts';
-import { foundList } from './manifest-list.ts';
+import { foundInEngine, foundList, type StoreOpener } from './engine-image.ts';
 
 export interface FindOptions {
   /** An image name or ID, or `docker-archive:FILE[:ref]`, `oci-archive:FILE[:ref]`, `oci:DIR[:ref]`. */
@@ -39,6 +37,8 @@ export interface FindOptions {
   readonly storeOpener?: StoreOpener;
   /** Reads the configs of an image in a registry too: they tell the diffIDs of its layers. */
   readonly withConfigs?: boolean;
+  /** Whether to look for what refers to an image in a registry; default true. */
+  readonly withReferrers?: boolean;
   /** Opens the repository of `docker://REFERENCE`; without it registries are no sources. */
   readonly openRepository?: (reference: Reference) => Promise<RemoteRepository>;
 }

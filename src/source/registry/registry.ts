@@ -42,6 +42,14 @@ export function registrySource(image: string): Reference | undefined {
   return reference.digest === undefined ? withDefaultTag(reference) : reference;
 }
 
+interface RemoteOptions {
+  readonly signal: AbortSignal;
+  /** Reads the configs too; default false. */
+  readonly withConfigs?: boolean;
+  /** Looks for what refers to the image; default true. */
+  readonly withReferrers?: boolean;
+}
+
 /**
  * Reads the documents of an image: its index with all platforms, attestations, and what refers to any of them, by the
  * referrers API or the tags in its place. Throws ImageError, and what the registry's client throws.
@@ -49,11 +57,12 @@ export function registrySource(image: string): Reference | undefined {
 export async function findInRegistry(
   name: string,
   remote: RemoteRepository,
-  { signal, withConfigs = false }: { readonly signal: AbortSignal; readonly withConfigs?: boolean },
+  options: RemoteOptions,
 ): Promise<FoundImage> {
   const reference = registrySource(name) ?? parseReference(name);
   const text = formatReference(reference);
-  const reader = new RemoteReader(remote, signal);
+  const { withConfigs = false } = options;
+  const reader = new RemoteReader(remote, options);
   const root = await reader.read(reference.digest ?? reference.tag!);
   if (!root) {
     throw new ImageError('Resolve', `${text} is not in its registry`, {
@@ -90,15 +99,17 @@ class RemoteReader {
   readonly documents = new Map<Digest, Buffer>();
   readonly #remote: RemoteRepository;
   readonly #signal: AbortSignal;
+  readonly #asksLists: boolean;
   readonly #referrers = new Map<Digest, Descriptor>();
   /** The lists of referrers that were asked for. */
   readonly #lists = new Map<Digest, Promise<void>>();
   #hasApi: boolean | undefined;
   #bytes = 0;
 
-  constructor(remote: RemoteRepository, signal: AbortSignal) {
+  constructor(remote: RemoteRepository, { signal, withReferrers: asksLists = true }: RemoteOptions) {
     this.#remote = remote;
     this.#signal = signal;
+    this.#asksLists = asksLists;
   }
 
   /** Reads a manifest with all below it, and asks for what refers to each of them. Undefined when it is not there. */
@@ -150,6 +161,7 @@ class RemoteReader {
   }
 
   #list(subject: Digest): Promise<void> {
+    if (!this.#asksLists) return Promise.resolve();
     const known = this.#lists.get(subject) ?? this.#listNow(subject);
     this.#lists.set(subject, known);
     // Waited for in `referrers`, unless reading the image fails first.
@@ -208,6 +220,7 @@ class RemoteStore implements StoreSource {
   readonly #repositoryOf: (blob: Digest) => Pick<RemoteRepository, 'readBlob'> | undefined;
   readonly #signal: AbortSignal;
   readonly #blobs: ReadonlyMap<Digest, Descriptor>;
+  readonly #opened: Ranges[] = [];
 
   constructor(
     name: string,
@@ -222,26 +235,119 @@ class RemoteStore implements StoreSource {
     this.#blobs = new Map(walk(tree).blobs.map((blob) => [blob.digest, blob]));
   }
 
-  /**
-   * A blob that is read in one go, from byte 0 on: what is read once is hashed and sent to every registry, and a
-   * connection that breaks goes on by ranges where it broke. A blob that is not there is noticed when it is read.
-   */
+  /** Sends the request for all of a blob: its answer tells whether there are ranges. Throws ImageError for a blob that is not there. */
   async open(digest: Digest): Promise<StoredBlob | undefined> {
     const blob = this.#blobs.get(digest);
     if (!blob) return undefined;
     const { size, mediaType } = blob;
-    const read = (start = 0, end = size) => Readable.from(this.#bytes(digest, start, end), { objectMode: false });
-    return { size, format: formatOf(mediaType), seekable: false, read };
+    const format = formatOf(mediaType);
+    if (size === 0) return { size, format, seekable: true, bytes: Buffer.alloc(0), read: () => Readable.from([]) };
+    const ranges = new Ranges(size, (start) => this.#read(digest, start, size));
+    this.#opened.push(ranges);
+    const seekable = await ranges.open();
+    return { size, format, seekable, isRemote: true, read: (start, end) => ranges.read(start, end) };
   }
 
-  async close(): Promise<void> {}
+  /** Ends what was opened and is not read. */
+  async close(): Promise<void> {
+    for (const ranges of this.#opened) ranges.close();
+  }
 
-  async *#bytes(digest: Digest, start: number, end: number): AsyncGenerator<Buffer> {
-    if (start >= end) return;
+  async #read(digest: Digest, start: number, end: number): Promise<{ stream: Readable; ranges: boolean }> {
     const found = await this.#repositoryOf(digest)?.readBlob(digest, { start, end, signal: this.#signal });
-    if (!found)
-      throw new ImageError('Export', `${this.description} has the image's manifest, and not its blob ${digest}`);
-    yield* found.stream as AsyncIterable<Buffer>;
+    if (found) return found;
+    throw new ImageError('Export', `${this.description} has the image's manifest, and not its blob ${digest}`);
+  }
+}
+
+/** An answer of the registry that is read on: its next byte is the blob's at `position`. */
+interface OpenAnswer {
+  position: number;
+  readonly stream: Readable;
+  readonly chunks: AsyncIterator<Buffer>;
+  /** What came of the answer and is not read yet. */
+  rest: Buffer | undefined;
+}
+
+function openAnswer(position: number, stream: Readable): OpenAnswer {
+  // One that breaks while no range is read tells the next reader.
+  stream.on('error', () => {});
+  const chunks = stream.iterator({ destroyOnReturn: false })[Symbol.asyncIterator]();
+  return { position, stream, chunks, rest: undefined };
+}
+
+/**
+ * A blob's ranges out of as few answers as can be: each request asks for all bytes to the end, and where one range
+ * follows the other the same answer goes on. Only what is read again needs another request.
+ */
+class Ranges {
+  readonly #size: number;
+  readonly #request: (start: number) => Promise<{ stream: Readable; ranges: boolean }>;
+  /** What no reader has taken. */
+  #waiting: OpenAnswer | undefined;
+  #isClosed = false;
+
+  constructor(size: number, request: (start: number) => Promise<{ stream: Readable; ranges: boolean }>) {
+    this.#size = size;
+    this.#request = request;
+  }
+
+  /** Resolves to whether the registry answers ranges. */
+  async open(): Promise<boolean> {
+    const { stream, ranges } = await this.#request(0);
+    this.#leave(openAnswer(0, stream));
+    return ranges;
+  }
+
+  /** The bytes [start, end), all of them without arguments. */
+  read(start = 0, end = this.#size): Readable {
+    return Readable.from(this.#bytes(start, end), { objectMode: false });
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#waiting?.stream.destroy();
+  }
+
+  async *#bytes(start: number, end: number): AsyncGenerator<Buffer> {
+    if (start >= end) return;
+    const answer = await this.#answerAt(start);
+    try {
+      while (answer.position < end) {
+        const bytes = answer.rest ?? (await this.#next(answer));
+        const wanted = bytes.subarray(0, end - answer.position);
+        answer.rest = wanted.length < bytes.length ? bytes.subarray(wanted.length) : undefined;
+        answer.position += wanted.length;
+        yield wanted;
+      }
+    } finally {
+      this.#leave(answer);
+    }
+  }
+
+  async #next({ chunks, position }: OpenAnswer): Promise<Buffer> {
+    const { done, value } = await chunks.next();
+    if (done) throw new ImageError('Export', `the blob ends at byte ${position}, not at ${this.#size}`);
+    return value;
+  }
+
+  async #answerAt(start: number): Promise<OpenAnswer> {
+    const waiting = this.#waiting;
+    this.#waiting = undefined;
+    if (waiting?.position === start) return waiting;
+    waiting?.stream.destroy();
+    const { stream } = await this.#request(start);
+    return openAnswer(start, stream);
+  }
+
+  /** An answer that no one reads now: the next range may follow it. */
+  #leave(answer: OpenAnswer): void {
+    if (answer.position >= this.#size || this.#isClosed) {
+      answer.stream.destroy();
+      return;
+    }
+    this.#waiting?.stream.destroy();
+    this.#waiting = answer;
   }
 }
 

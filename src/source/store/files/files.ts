@@ -5,9 +5,8 @@ import { isAbsolute, relative } from 'node:path';
 import { pipeline, type Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { blockStream, blocksOfFile, bytesOfFile } from '../../../blob/blocks.ts';
-import { assemble } from './assemble.ts';
+import { assemble, segmentsOf } from './assemble.ts';
 import { Folder, type OpenedFile, StoreError, storeError } from './folder.ts';
-import { segmentsOf } from './tar-split.ts';
 
 /** Bytes of a tar-split file at once: compressed text, which takes a multiple of this when it is unpacked. */
 const DOCUMENT_CHUNK = 64 * 1024;
