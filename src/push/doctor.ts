@@ -2,7 +2,7 @@
 
 import { DEFAULT_CHUNK_SIZE } from '../blob/blob.ts';
 import { formatReference, type Reference } from '../oci/reference.ts';
-import { resolveCredentials } from '../registry/auth/credentials.ts';
+import { resolveCredentials } from '../registry/auth/stored-credentials.ts';
 import { type Certificate, Examination, type Examined, type TrialUpload } from '../registry/examine.ts';
 import { RegistryError } from '../registry/http/error.ts';
 import { explainLine, PushError } from './error.ts';
@@ -124,7 +124,7 @@ async function ask(examination: Examination, findings: Findings, signal: AbortSi
   try {
     await sendChunk(examination, upload, findings, signal);
   } finally {
-    await examination.remove(upload, signal);
+    await examination.remove(upload);
   }
   await findLargest(examination, upload, findings, signal);
 }

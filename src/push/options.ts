@@ -129,7 +129,10 @@ export function parseRequest(raw: RawInputs, surroundings: Surroundings): PushRe
       throw new InputError('push-by-digest', 'a merge always writes tags', 'leave it out, or leave merge out');
     if (fallback === 'engine') throw new InputError('fallback', 'no engine can do a merge', 'write fallback: none');
     const { destinations, parts } = mergeOf(listOf(text('merge')), text('tags'));
-    const options = optionsOf(raw, destinations, [], surroundings);
+    const unused = booleanOf('force-compression', text('force-compression'), false)
+      ? ['force-compression: a merge takes its images byte for byte; not used']
+      : [];
+    const options = optionsOf(raw, destinations, unused, surroundings);
     expectIndexAnnotations(options.annotations);
     return { kind: 'merge', parts, cleanup, ...options };
   }

@@ -3,17 +3,14 @@
 import type { ReadableBlob, SessionNote } from '../blob/blob.ts';
 import type { UploadSessions } from '../cache/upload-sessions.ts';
 import { now } from '../common/async.ts';
-import type { Reference } from '../oci/reference.ts';
 import type { Digest } from '../oci/types.ts';
-import { resolveCredentials } from '../registry/auth/credentials.ts';
-import { Registry } from '../registry/registry.ts';
+import type { Registry } from '../registry/registry.ts';
 import type { BlobOutcome, UploadOptions } from '../registry/upload/blob-upload.ts';
 import type { BlobFate, Report } from './events.ts';
 import { type KnownLayers, mountSources } from './known-layers.ts';
-import type { ImageRequest, RequestOptions } from './options.ts';
-import { SMALL_BLOB, UploadSlots } from './slots.ts';
+import { SMALL_BLOB, type UploadSlots } from './slots.ts';
 import type { PushStats } from './stats.ts';
-import { TargetRepository } from './target-repository.ts';
+import type { TargetRepository } from './target-repository.ts';
 
 /** One blob's upload to one registry: its bytes, and what the log and the statistics say of it. */
 export interface BlobUpload {
@@ -278,97 +275,3 @@ const isUnreadable = (body: ReadableBlob): Promise<boolean> =>
     ),
     new Promise<boolean>((resolve) => setImmediate(resolve, false)),
   ]);
-
-/** A registry that the push goes to, shared by all images of it. */
-export interface RegistryHost {
-  readonly registry: Registry;
-  /** Whether there are credentials for it. */
-  readonly hasCredentials: boolean;
-  /** The uploads to it, of all images together. */
-  readonly slots: UploadSlots;
-}
-
-interface Surroundings {
-  readonly report: Report;
-  readonly signal: AbortSignal;
-}
-
-/** The registries of all destinations, by API host. Nothing is sent yet. Throws for unusable credentials. */
-export async function openRegistries(
-  request: RequestOptions,
-  surroundings: Surroundings,
-): Promise<ReadonlyMap<string, RegistryHost>> {
-  const byHost = Map.groupBy(request.destinations, ({ apiHost }) => apiHost);
-  const opened = await Promise.all(
-    [...byHost].map(async ([host, references]) => [host, await openRegistry(request, host, references, surroundings)]),
-  );
-  return new Map(opened as [string, RegistryHost][]);
-}
-
-/** One registry. Nothing is sent yet. Throws for unusable credentials. */
-export async function openRegistry(
-  request: RequestOptions,
-  host: string,
-  references: readonly Reference[],
-  { report }: Surroundings,
-): Promise<RegistryHost> {
-  const { credentials, insecure, ca, tlsVerify, chunkSize, maxRetries, maxWait, env, concurrency } = request;
-  // A secret has one owner: the other registries' credentials are found in files.
-  const isOwner = host === request.destinations[0]?.apiHost;
-  const repositories = [...new Set(references.map(({ repository }) => repository))];
-  const found = await resolveCredentials({
-    registry: host,
-    ...(isOwner ? credentials : undefined),
-    env,
-    repositories,
-    onSecret: (value) => report({ type: 'secret', value }),
-  });
-  if (credentials !== undefined && !isOwner) {
-    const source = found.credentials === undefined ? 'none were found' : `${found.credentials.source} is used`;
-    const owner = request.destinations[0]?.registry;
-    const text = `The inputs username and password are for ${owner} alone; for ${references[0]?.registry} ${source}`;
-    report({ type: 'info', text });
-  }
-  const registry = new Registry({
-    host,
-    insecure,
-    ...(ca === undefined ? {} : { ca }),
-    credentials: found.credentials,
-    credentialProblems: found.problems,
-    env,
-    chunkSize,
-    concurrency,
-    maxRetries,
-    maxWait,
-    tlsVerify,
-    onEvent: (event) => report(event),
-  });
-  // One token for all of them: see Registry.connect.
-  for (const name of repositories) registry.repository(name);
-  return { registry, hasCredentials: found !== undefined, slots: new UploadSlots(concurrency) };
-}
-
-/** The registries and repositories of one image, in the order of its destinations. */
-export function targetsOf(
-  { destinations }: Pick<ImageRequest, 'destinations'>,
-  hosts: ReadonlyMap<string, RegistryHost>,
-  {
-    signal,
-    report,
-    stats,
-    sessions,
-  }: Surroundings & { readonly stats: PushStats; readonly sessions?: UploadSessions | undefined },
-): TargetRegistry[] {
-  return [...Map.groupBy(destinations, ({ apiHost }) => apiHost)].map(([host, references]) => {
-    const { registry, slots } = hosts.get(host)!;
-    const repositories = [...Map.groupBy(references, ({ repository }) => repository)].map(
-      ([name, group]) => new TargetRepository(registry.repository(name), group, signal),
-    );
-    return new TargetRegistry({ report, stats, sessions, registry, repositories, slots });
-  });
-}
-
-/** Ends the open upload sessions and the connections of every registry. */
-export async function closeRegistries(hosts: ReadonlyMap<string, RegistryHost>): Promise<void> {
-  await Promise.all([...hosts.values()].map(({ registry }) => registry.close()));
-}

@@ -9,7 +9,7 @@ import { speaksTls } from '../http/network-error.ts';
 import type { RegistryResponse } from '../http/response.ts';
 import { isLoopback } from '../http/url-policy.ts';
 
-export interface RegistryOriginOptions {
+interface RegistryOriginOptions {
   /** `host[:port]` of an image reference. */
   readonly host: string;
   readonly insecure: boolean;

@@ -3,20 +3,25 @@
  * the callers.
  */
 import { type Authorization, Authorizer, type Wanted } from '../auth/authorizer.ts';
-import { trustOf } from '../http/certs-d.ts';
+import { Secrets } from '../auth/credentials.ts';
 import { Connections } from '../http/connections.ts';
 import { defaultTimeouts } from '../http/deadline.ts';
 import { RegistryError } from '../http/error.ts';
 import { cancelledError } from '../http/network-error.ts';
 import { Proxies } from '../http/proxies.ts';
-import { redirected, redirectOf, unsafeRedirect } from '../http/redirect.ts';
 import type { RegistryResponse } from '../http/response.ts';
-import { Secrets } from '../http/secrets.ts';
+import { trustOf } from '../http/trust.ts';
 import { sameOrigin } from '../http/url-policy.ts';
 import { Backoff } from './backoff.ts';
 import { RegistryOrigin } from './origin.ts';
-import type { RegistryRequest, TransportOptions } from './request.ts';
-import { Sender } from './sender.ts';
+import {
+  type RegistryRequest,
+  redirected,
+  redirectOf,
+  Sender,
+  type TransportOptions,
+  unsafeRedirect,
+} from './sender.ts';
 
 /** GET and HEAD of blobs lead to a storage or CDN in one or two steps; more is a circle. */
 const MOST_REDIRECTS = 5;
@@ -111,9 +116,9 @@ export class Transport {
   }
 
   /**
-   * Opens `concurrency` + 1 connections to the registry, which requests then find ready, and names the scopes that the push
-   * will need, so that one token serves all its requests. Sends nothing; a registry that can't be reached is reported
-   * by the first request.
+   * Opens `concurrency` + 1 connections to the registry, which requests then find ready, and names the scopes that the
+   * push will need, so that one token serves all its requests. Sends nothing; a registry that can't be reached is
+   * reported by the first request.
    */
   connect(scopes: readonly string[]): void {
     this.#authorizer.expect(scopes);
@@ -155,7 +160,7 @@ export class Transport {
       used = await this.#authorizer.authorize(wanted());
       const answer = await this.#follow(current(), used);
       // Before any other request goes on.
-      if (isChallenge(answer, this.#origin.url)) this.#authorizer.learn(answer.getAll('www-authenticate'));
+      if (isChallenge(answer, this.#origin.url)) this.#authorizer.noteChallenges(answer.getAll('www-authenticate'));
       return answer;
     }, signal);
     return used === undefined ? response : await this.#answered(response, used, wanted, current);
