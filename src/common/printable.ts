@@ -1,13 +1,14 @@
 /**
- * Text from outside (answers of registries, headers, archives' names, annotations, output of helpers and engines) on its way to a
- * terminal, a log or an error: it must not move the cursor, reverse the reading direction, or hide a part of itself.
+ * Text from outside (answers of registries, headers, archives' names, annotations, output of helpers and engines) on
+ * its way to a terminal, a log or an error: it must not move the cursor, reverse the reading direction, or hide a part
+ * of itself.
  */
 
 import { stripVTControlCharacters } from 'node:util';
 
 /**
- * Control characters, the separators that break lines, and what takes no place (bidi controls, zero-width characters, tags). The
- * Actions runner compares by culture, which ignores the latter: to it `#<soft hyphen>#[` begins with `##[`.
+ * Control characters, the separators that break lines, and what takes no place (bidi controls, zero-width characters,
+ * tags). The Actions runner compares by culture, which ignores the latter: to it `#<soft hyphen>#[` begins with `##[`.
  */
 const INVISIBLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu;
 
@@ -27,7 +28,9 @@ export function oneLine(text: string, limit = LINE_CHARACTERS): string {
   return line.length > limit ? `${line.slice(0, limit - 1)}…` : line;
 }
 
-/** JSON in one line whose invisible characters are escaped: they stay what they are, and a terminal does not obey them. */
+/**
+ * JSON in one line whose invisible characters are escaped: they stay what they are, and a terminal does not obey them.
+ */
 export const printableJson = (value: unknown): string =>
   JSON.stringify(value).replace(INVISIBLE, (character) =>
     [...Array(character.length).keys()]

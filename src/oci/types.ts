@@ -93,7 +93,9 @@ export const isImageConfigType = (mediaType: string): boolean => CONFIG_TYPES.ha
 /** Whether a media type is that of a container image's uncompressed layer. */
 export const isPlainLayerType = (mediaType: string): boolean => PLAIN_LAYER_TYPES.has(mediaType);
 
-/** How a container image's layer is compressed, by its media type; undefined for plain ones, and for what is no layer. */
+/**
+ * How a container image's layer is compressed, by its media type; undefined for plain ones, and for what is no layer.
+ */
 export function layerCompression(mediaType: string): 'gzip' | 'zstd' | undefined {
   const match = /^application\/vnd\.(?:oci\.image\.layer\.v1|docker\.image\.rootfs\.diff)\.tar[+.](gzip|zstd)$/;
   return match.exec(mediaType)?.[1] as 'gzip' | 'zstd' | undefined;

@@ -7,7 +7,7 @@ import { formatReference } from '../oci/reference.ts';
 import type { Digest } from '../oci/types.ts';
 import { walk } from '../oci/walk.ts';
 import type { Repository } from '../registry/repository.ts';
-import { blobsInRegistry } from '../source/registry/registry.ts';
+import { blobsInRegistry } from '../source/registry/blobs.ts';
 import type { FoundImage } from '../source/source.ts';
 import { commit, throwFirstFailure } from './commit.ts';
 import { activeRepositories, contextOf, type PushContext, type SharedContext } from './context.ts';

@@ -2,7 +2,7 @@
 
 import { isCompressedLayerType } from '../cache/known-layers.ts';
 import type { RecordedLayer } from '../cache/layer-cache.ts';
-import { publicCacheNotice, type SavePlan } from '../cache/save.ts';
+import type { SavePlan } from '../cache/save.ts';
 import { formatReference } from '../oci/reference.ts';
 import type { Digest } from '../oci/types.ts';
 import type { FoundImage } from '../source/source.ts';
@@ -149,22 +149,14 @@ function knownNow({ job, transferred: { kept, tree } }: TransferredImage): Recor
 }
 
 /** Records in the cache what the push knows of layers now. */
-async function record(
-  { cache, hosts, request, report }: SharedContext,
-  known: readonly RecordedLayer[],
-): Promise<SavePlan | undefined> {
+async function record({ cache }: SharedContext, known: readonly RecordedLayer[]): Promise<SavePlan | undefined> {
   const layers = new Map<Digest, RecordedLayer>();
   for (const layer of known) {
     const { repositories = [] } = layers.get(layer.diffId) ?? {};
     const all = [...new Set([...repositories, ...(layer.repositories ?? [])])];
     layers.set(layer.diffId, { ...layers.get(layer.diffId), ...layer, repositories: all });
   }
-  const plan = layers.size > 0 ? await (await cache?.get())?.record([...layers.values()]) : undefined;
-  const mayBePrivate =
-    plan && plan.layers.length > 0 && [...hosts.values()].some(({ hasCredentials }) => hasCredentials);
-  const text = mayBePrivate ? publicCacheNotice(request.env) : undefined;
-  if (text) report({ type: 'info', text });
-  return plan;
+  return layers.size > 0 ? (await cache?.get())?.record([...layers.values()]) : undefined;
 }
 
 /** A failure of the export ends the push, unless the engine may do what is left. Registries keep their own failures. */

@@ -251,8 +251,6 @@ const isUnreadable = (body: ReadableBlob): Promise<boolean> =>
 /** A registry that the push goes to, shared by all images of it. */
 export interface RegistryHost {
   readonly registry: Registry;
-  /** Whether there are credentials for it. */
-  readonly hasCredentials: boolean;
   /** The uploads to it, of all images together. */
   readonly slots: UploadSlots;
 }
@@ -314,7 +312,7 @@ export async function openRegistry(
   });
   // One token for all of them: see Registry.connect.
   for (const name of repositories) registry.repository(name);
-  return { registry, hasCredentials: found !== undefined, slots: new UploadSlots(concurrency) };
+  return { registry, slots: new UploadSlots(concurrency) };
 }
 
 /** The registries and repositories of one image, in the order of its destinations. */

@@ -1,6 +1,7 @@
 /**
- * Questions to a registry and what is in front of it, each by one request and without a second try: how it answers, which bodies it
- * takes, how far it says that an upload has come. Nothing is closed, so nothing is stored; what was opened is deleted.
+ * Questions to a registry and what is in front of it, each by one request and without a second try: how it answers,
+ * which bodies it takes, how far it says that an upload has come. Nothing is closed, so nothing is stored; what was
+ * opened is deleted.
  */
 
 import { Readable } from 'node:stream';
@@ -41,7 +42,7 @@ export interface Certificate {
   readonly subject: string;
   readonly issuer: string;
   readonly validTo: string;
-  /** Why it is not trusted, in OpenSSL's words; undefined when it is. */
+  /** Why it is not trusted, as OpenSSL reports it; undefined when it is. */
   readonly problem: string | undefined;
 }
 
@@ -54,8 +55,8 @@ export interface TrialUpload {
 }
 
 /**
- * After a cancellation: how long the opening of an upload or its chunk goes on, and then how long its deletion may take. The runner
- * leaves a cancelled step a few seconds (action/run.ts). Milliseconds.
+ * After a cancellation: how long the opening of an upload or its chunk goes on, and then how long its deletion may
+ * take. The runner leaves a cancelled step a few seconds (action/run.ts). Milliseconds.
  */
 const CLEAN_UP_MS = 2000;
 
@@ -98,8 +99,8 @@ export class Examination {
   }
 
   /**
-   * Opens an upload in the repository; the caller removes it. A cancellation in the middle waits for the answer: without its
-   * Location the upload could not be deleted.
+   * Opens an upload in the repository; the caller removes it. A cancellation in the middle waits for the answer:
+   * without its Location the upload could not be deleted.
    */
   async open(cancel: AbortSignal): Promise<TrialUpload> {
     const cookies = new CookieJar();
@@ -110,8 +111,8 @@ export class Examination {
   }
 
   /**
-   * Sends a body of zeros as the first chunk of an upload. It is short, and a cancellation lets it end: docker-registry 2.8 does not
-   * delete an upload whose chunk broke off.
+   * Sends a body of zeros as the first chunk of an upload. It is short, and a cancellation lets it end: docker-registry
+   * 2.8 does not delete an upload whose chunk broke off.
    */
   send(upload: TrialUpload, bytes: number, cancel: AbortSignal): Promise<Examined> {
     const request = { headers: chunkHeaders(bytes), body: new Uint8Array(bytes) };
@@ -124,9 +125,10 @@ export class Examination {
   }
 
   /**
-   * Whether a chunk of this size would be refused for it: announces it at an upload that was deleted before, with its first byte, and looks
-   * what is answered. Limits refuse a request by its headers; who takes them says that the upload is unknown, or reads on. (At an open
-   * upload the broken chunk would stay behind: docker-registry 2.8 can't delete it any more.) Returns the refusal.
+   * Whether a chunk of this size would be refused for it: announces it at an upload that was deleted before, with its
+   * first byte, and looks what is answered. Limits refuse a request by its headers; who takes them says that the upload
+   * is unknown, or reads on. (At an open upload the broken chunk would stay behind: docker-registry 2.8 can't delete it
+   * any more.) Returns the refusal.
    */
   async refusal(
     deleted: TrialUpload,
@@ -150,7 +152,9 @@ export class Examination {
     }
   }
 
-  /** Deletes an upload, also after a cancellation. Never rejects: registries clear away forgotten ones by themselves. */
+  /**
+   * Deletes an upload, also after a cancellation. Never rejects: registries clear away forgotten ones by themselves.
+   */
   async remove(upload: TrialUpload): Promise<void> {
     if (upload.location === undefined) return;
     const signal = AbortSignal.timeout(CLEAN_UP_MS);
@@ -161,7 +165,9 @@ export class Examination {
     }
   }
 
-  /** The certificate that a server of TLS shows to a connection of its own; undefined when there is no such connection. */
+  /**
+   * The certificate that a server of TLS shows to a connection of its own; undefined when there is no such connection.
+   */
   certificate(signal: AbortSignal): Promise<Certificate | undefined> {
     const { hostname, port } = this.origin;
     const { ca } = this.#options;
@@ -235,7 +241,10 @@ export class Examination {
   }
 }
 
-/** Runs `work` with a signal that is aborted CLEAN_UP_MS after `cancel`. Throws the reason of a `cancel` that came before. */
+/**
+ * Runs `work` with a signal that is aborted CLEAN_UP_MS after `cancel`. Throws the reason of a `cancel` that came
+ * before.
+ */
 async function patiently<T>(cancel: AbortSignal, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   cancel.throwIfAborted();
   const ended = new AbortController();

@@ -63,7 +63,10 @@ function described(response: RegistryResponse): Descriptor | undefined {
     : undefined;
 }
 
-/** A manifest whose bytes hash to the digest that was asked for, or else to the one that the registry names; undefined for 404. */
+/**
+ * A manifest whose bytes hash to the digest that was asked for, or else to the one that the registry names; undefined
+ * for 404.
+ */
 export async function fetchManifest(
   place: Place,
   reference: string,
@@ -113,16 +116,16 @@ export interface ManifestPut {
 export interface ConfirmedManifest {
   readonly digest: Digest;
   /**
-   * The subject under which the registry lists it (OCI-Subject); undefined when it did not say so: it has no referrers API, or
-   * the manifest has no subject. distribution-spec, "Pushing Manifests with Subject".
+   * The subject under which the registry lists it (OCI-Subject); undefined when it did not say so: it has no referrers
+   * API, or the manifest has no subject. distribution-spec, "Pushing Manifests with Subject".
    */
   readonly subject: string | undefined;
 }
 
 /**
- * Puts a manifest until the registry confirms it; may be repeated, so no answer needs to be understood before the next try.
- * Resolves once the registry has named the same digest, or served these bytes. Throws BlobUnknownError, RegistryError,
- * UploadError.
+ * Puts a manifest until the registry confirms it; may be repeated, so no answer needs to be understood before the next
+ * try. Resolves once the registry has named the same digest, or served these bytes. Throws BlobUnknownError,
+ * RegistryError, UploadError.
  */
 export async function putManifest(place: Place, put: ManifestPut): Promise<ConfirmedManifest> {
   const digest = digestOf(put.bytes);
@@ -207,8 +210,8 @@ async function isThere(place: Place, put: ManifestPut, digest: Digest): Promise<
 }
 
 /**
- * Deletes a manifest by tag or digest. distribution-spec, "Content Management": a registry that implements it answers 202; one
- * that does not, 400 or 405 (distribution deletes no tags, and by digest only with `delete: enabled`).
+ * Deletes a manifest by tag or digest. distribution-spec, "Content Management": a registry that implements it answers
+ * 202; one that does not, 400 or 405 (distribution deletes no tags, and by digest only with `delete: enabled`).
  */
 export async function deleteManifest(
   place: Place,

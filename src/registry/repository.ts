@@ -44,12 +44,18 @@ export class Repository {
     };
   }
 
-  /** Whether the registry has a blob, and how large it says it is (a mounted one on serverless-registry: wrongly). Throws RegistryError. */
+  /**
+   * Whether the registry has a blob, and how large it says it is (a mounted one on serverless-registry: wrongly).
+   * Throws RegistryError.
+   */
   headBlob(digest: Digest, signal: AbortSignal): Promise<BlobState> {
     return headBlob(this.#place, digest, signal);
   }
 
-  /** Tries to mount a blob from another repository of this registry. A refusal costs nothing: its session waits for `uploadBlob`. */
+  /**
+   * Tries to mount a blob from another repository of this registry. A refusal costs nothing: its session waits for
+   * `uploadBlob`.
+   */
   async mountBlob(digest: Digest, from: string, signal: AbortSignal): Promise<'mounted' | 'refused'> {
     const opened = await this.#open({ label: digest, signal }, { digest, from });
     if (opened === 'mounted') return 'mounted';
@@ -60,9 +66,9 @@ export class Repository {
   }
 
   /**
-   * Brings a blob here: by a HEAD that finds it, a mount, or an upload in chunks that starts while the blob is still being made.
-   * Throws RegistryError (an answer that ends it), UploadError (limits, tries used up), what the body rejects with, or the
-   * signal's reason.
+   * Brings a blob here: by a HEAD that finds it, a mount, or an upload in chunks that starts while the blob is still
+   * being made. Throws RegistryError (an answer that ends it), UploadError (limits, tries used up), what the body
+   * rejects with, or the signal's reason.
    */
   uploadBlob(body: ReadableBlob, options: UploadOptions): Promise<BlobOutcome> {
     return run(new BlobUpload(this.#place.context, this.#target(body), body, options));
@@ -84,8 +90,8 @@ export class Repository {
   }
 
   /**
-   * Reads a range of a blob of any size, and goes on where a read breaks; undefined when there is none. The bytes are not
-   * verified. Throws RegistryError; the stream fails with RegistryError or UploadError.
+   * Reads a range of a blob of any size, and goes on where a read breaks; undefined when there is none. The bytes are
+   * not verified. Throws RegistryError; the stream fails with RegistryError or UploadError.
    */
   readBlob(digest: Digest, options: BlobRange & { signal: AbortSignal }): Promise<BlobStream | undefined> {
     return readBlob(this.#place, digest, options, options.signal);
@@ -96,14 +102,17 @@ export class Repository {
     return listReferrers(this.#place, subject, signal);
   }
 
-  /** The repository's tags, page by page as the registry lists them; empty for an unknown repository. Throws RegistryError. */
+  /**
+   * The repository's tags, page by page as the registry lists them; empty for an unknown repository. Throws
+   * RegistryError.
+   */
   tags(signal: AbortSignal): Promise<string[]> {
     return listTags(this.#place, signal);
   }
 
   /**
-   * Deletes a tag, or a manifest by its digest with all its tags. 'unsupported': this registry deletes no tags (or nothing).
-   * Throws RegistryError.
+   * Deletes a tag, or a manifest by its digest with all its tags. 'unsupported': this registry deletes no tags (or
+   * nothing). Throws RegistryError.
    */
   deleteManifest(reference: string, signal: AbortSignal): Promise<'deleted' | 'absent' | 'unsupported'> {
     return deleteManifest(this.#place, reference, signal);
@@ -156,8 +165,8 @@ export class Repository {
 const MOST_PAGES = 1_000;
 
 /**
- * The manifests that name `subject`; undefined where the registry has no referrers API: it answers 404, or something that is no
- * list of referrers. Throws RegistryError, and ImageError for a list with entries that can't be used.
+ * The manifests that name `subject`; undefined where the registry has no referrers API: it answers 404, or something
+ * that is no list of referrers. Throws RegistryError, and ImageError for a list with entries that can't be used.
  */
 export async function listReferrers(
   place: Place,

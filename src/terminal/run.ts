@@ -12,16 +12,14 @@ import { push } from '../push/push.ts';
 import type { PushResult } from '../push/result.ts';
 import { diagnosisLines } from '../report/doctor.ts';
 import { EventLines } from '../report/lines.ts';
-import { Bars } from './bars.ts';
-import { completionOf } from './completion.ts';
+import { Bars, paint } from './bars.ts';
 import { type Command, parseFlags, UsageError } from './flags.ts';
-import { USAGE } from './help.ts';
-import { paint } from './paint.ts';
+import { completionOf, USAGE } from './help.ts';
 
 const EXIT = { done: 0, failed: 1, usage: 2, cancelled: 130 } as const;
 
 /** The version of this build, out of package.json. */
-export const VERSION: string = manifest.version;
+const VERSION: string = manifest.version;
 
 /** Runs the command. Returns the exit code; throws nothing. */
 export async function runTerminal(args: readonly string[], process: NodeJS.Process): Promise<number> {
@@ -91,7 +89,10 @@ async function examineAndReport(
   return diagnosis.problem === undefined ? EXIT.done : EXIT.failed;
 }
 
-/** What names the pushed image is printed only when every destination has confirmed it; `metadata` says which of them did. */
+/**
+ * What names the pushed image is printed only when every destination has confirmed it; `metadata` says which of them
+ * did.
+ */
 function writeResult(result: PushResult, { json }: Command, { stdout, stderr }: NodeJS.Process): void {
   const { digest, digests, changed, imageId, image, metadata, failures } = result;
   const isDone = failures.length === 0;

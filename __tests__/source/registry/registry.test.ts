@@ -5,7 +5,7 @@ import { selectPlatforms } from '../../../src/oci/platforms.ts';
 import { type Descriptor, type Digest, digestOf, MediaType } from '../../../src/oci/types.ts';
 import { isUncompressedLayer, walk } from '../../../src/oci/walk.ts';
 import { findImage } from '../../../src/source/find/find.ts';
-import type { RemoteRepository } from '../../../src/source/registry/registry.ts';
+import type { RemoteRepository } from '../../../src/source/registry/blobs.ts';
 import type { StoreSource } from '../../../src/source/source.ts';
 
 const signal = new AbortController().signal;

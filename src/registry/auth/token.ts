@@ -134,8 +134,8 @@ function parse(text: string): Record<string, unknown> | undefined {
 }
 
 /**
- * `expires_in` counts from `issued_at`, which lies in the past when the server hands out a token that it had at hand.
- * Both times are the server's, so its own Date header tells the age whatever our clock says.
+ * `expires_in` counts from `issued_at`, which lies in the past when the server hands out a token out of its cache.
+ * Both times are the server's, so its own Date header shows the age whatever our clock says.
  */
 function lifetimeOf(answer: Record<string, unknown>, date: string | undefined): number {
   const seconds = Number(answer.expires_in ?? DEFAULT_LIFETIME_S);

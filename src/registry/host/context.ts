@@ -18,7 +18,10 @@ export interface HostContext {
   readonly bodies: BodyScheduler;
   /** Failed tries in a row of one request, without progress, before the push fails: `max-retries`. */
   readonly maxRetries: number;
-  /** How long the host may be away, or ask to be left alone, without progress, before the push fails: `max-wait`. Milliseconds. */
+  /**
+   * How long the host may be away, or ask to be left alone, without progress, before the push fails: `max-wait`.
+   * Milliseconds.
+   */
   readonly maxWait: number;
   readonly onEvent: (event: RegistryEvent) => void;
 }
@@ -60,7 +63,7 @@ export async function answerOrTrouble<T extends { readonly status: number }>(
   }
 }
 
-/** Statuses that are never a limit: registries send TOOMANYREQUESTS (and GitHub its words) under any other. */
+/** Statuses that are never a limit: registries send TOOMANYREQUESTS (and GitHub its message) under any other. */
 const NO_LIMITS: ReadonlySet<number> = new Set([401, 404, 405, 413, 416]);
 
 /** The error of an answer that may be another one later; undefined for any other. The answer can still be read. */
@@ -72,8 +75,8 @@ export async function transientError(response: RegistryResponse, step: string): 
 }
 
 /**
- * Sends a request that may be repeated as it is (HEAD, GET, opening POST, manifest PUT), until its answer is not a transient
- * one or the task's patience is used up. Throws RegistryError or UploadError.
+ * Sends a request that may be repeated as it is (HEAD, GET, opening POST, manifest PUT), until its answer is not a
+ * transient one or the task's patience is used up. Throws RegistryError or UploadError.
  */
 export async function retrying(
   context: HostContext,
@@ -90,7 +93,10 @@ export async function retrying(
   }
 }
 
-/** A request about something in the repository that may be repeated, until its answer is not a transient one. Throws as `retrying`. */
+/**
+ * A request about something in the repository that may be repeated, until its answer is not a transient one. Throws as
+ * `retrying`.
+ */
 export function ask(
   place: Place,
   method: 'GET' | 'HEAD' | 'DELETE',
@@ -105,7 +111,9 @@ export function ask(
   );
 }
 
-/** What the registry room tells while it works. Texts hold no secrets; only `secret` does, so that it can be masked. */
+/**
+ * What the registry room reports while it works. Texts hold no secrets; only `secret` does, so that it can be masked.
+ */
 export type RegistryEvent =
   /** A request failed and will be tried again in `waitMs`. `attempt` counts failures in a row, from 1. */
   | {
@@ -129,8 +137,8 @@ export type RegistryEvent =
   /** The host answers again. */
   | { readonly type: 'resumed'; readonly host: string; readonly waitedMs: number }
   /**
-   * The largest request body (bytes) that this host was found to take, or announced. `by`: what showed it, its refusal of larger
-   * ones, or that larger ones break or take too long. Once for each value that holds.
+   * The largest request body (bytes) that this host was found to take, or announced. `by`: what showed it, its refusal
+   * of larger ones, or that larger ones break or take too long. Once for each value that holds.
    */
   | {
       readonly type: 'limit';

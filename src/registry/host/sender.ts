@@ -1,4 +1,6 @@
-/** Sends one request to exactly one place: the registry, or another host that it has named, and treats them differently. */
+/**
+ * Sends one request to exactly one place: the registry, or another host that it has named, and treats them differently.
+ */
 
 import { now } from '../../common/async.ts';
 import type { Authorization } from '../auth/authorizer.ts';

@@ -115,9 +115,9 @@ export class Transport {
   }
 
   /**
-   * Opens `concurrency` + 1 connections to the registry, which requests then find ready, and names the scopes that the push
-   * will need, so that one token serves all its requests. Sends nothing; a registry that can't be reached is reported
-   * by the first request.
+   * Opens `concurrency` + 1 connections to the registry, which requests then find ready, and names the scopes that the
+   * push will need, so that one token serves all its requests. Sends nothing; a registry that can't be reached is
+   * reported by the first request.
    */
   connect(scopes: readonly string[]): void {
     this.#authorizer.expect(scopes);
@@ -159,7 +159,7 @@ export class Transport {
       used = await this.#authorizer.authorize(wanted());
       const answer = await this.#follow(current(), used);
       // Before any other request goes on.
-      if (isChallenge(answer, this.#origin.url)) this.#authorizer.learn(answer.getAll('www-authenticate'));
+      if (isChallenge(answer, this.#origin.url)) this.#authorizer.noteChallenges(answer.getAll('www-authenticate'));
       return answer;
     }, signal);
     return used === undefined ? response : await this.#answered(response, used, wanted, current);

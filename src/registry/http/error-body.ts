@@ -92,14 +92,14 @@ export function firstLine(body: string): string {
   if (!/<[a-z!/]/i.test(body)) return oneLine(body.trim().split(/[\r\n]/, 1)[0] ?? '');
   const page = body.replace(/<(script|style)\b[\s\S]*?(<\/\1\s*>|$)/gi, ' ');
   const marked = /<title\b[^>]*>(\s*[^<\s][^<]*)/i.exec(page) ?? /<h[1-3]\b[^>]*>(\s*[^<\s][^<]*)/i.exec(page);
-  const words =
+  const text =
     marked?.[1] ??
     page
       .replace(/<[^>]*(>|$)/g, '\n')
       .trim()
       .split('\n', 1)[0] ??
     '';
-  return oneLine(words.replace(/&(#?\w+);/g, (whole, name: string) => ENTITIES[name] ?? whole));
+  return oneLine(text.replace(/&(#?\w+);/g, (entity, name: string) => ENTITIES[name] ?? entity));
 }
 
 /** "413 Request Entity Too Large: DENIED: requested access…": the status, then what the body adds to it. */
@@ -113,10 +113,10 @@ export function readableReason(status: number, codes: readonly RegistryCode[], b
 }
 
 function readableCode({ code, message, detail }: RegistryCode): string {
-  const words = [code, message].filter((part) => part !== '').join(': ');
-  if (detail === undefined || detail === null) return words;
+  const text = [code, message].filter((part) => part !== '').join(': ');
+  if (detail === undefined || detail === null) return text;
   const more = oneLine(typeof detail === 'string' ? detail : JSON.stringify(detail));
-  return more === '' || more === '{}' || more === '[]' ? words : `${words} (${more})`;
+  return more === '' || more === '{}' || more === '[]' ? text : `${text} (${more})`;
 }
 
 // Answers that say "slow down", in every form that registries have for it, and for how long.

@@ -57,7 +57,7 @@ export class RegistryError extends Error {
   readonly status: number | undefined;
   /** The registry's own codes and messages. distribution-spec, section Error Codes. */
   readonly codes: readonly RegistryCode[];
-  /** What the push was doing, in the user's words. */
+  /** What the push was doing, as the log names it. */
   readonly step: string | undefined;
   readonly remedy: string | undefined;
   /** Whether the same request may succeed later. */
@@ -129,7 +129,7 @@ const LIMIT_REMEDY = 'the registry limits how many requests it takes: push less 
 const STATUS_KINDS: Readonly<Record<number, ErrorKind>> = { 401: 'auth', 403: 'denied', 407: 'proxy' };
 
 /**
- * Converts an answer into an error with the registry's own words; reads (the first 2 KiB of) its body. Never rejects.
+ * Converts an answer into an error with the registry's own message; reads (the first 2 KiB of) its body. Never rejects.
  */
 export async function errorOf(response: FailedResponse, context: ErrorContext): Promise<RegistryError> {
   const body = await response.excerpt(EXCERPT_BYTES);

@@ -8,7 +8,7 @@ import { type Attempt, abortedOf, bodyError, brokenOff, cancelledError } from '.
 import { AnswerBody } from './response.ts';
 
 /** The bytes of a body. A stream that uses its buffers again hears when the connection has taken a buffer. */
-type BodySource = Readable & { recycle?(piece: Buffer): void };
+type BodySource = Readable & { recycle?(chunk: Buffer): void };
 
 /** Bytes in memory, or as many bytes as `size` from what is opened anew for each try. */
 export type RequestBody = Uint8Array | { readonly size: number; open(): BodySource | Buffer };
@@ -102,9 +102,9 @@ class SentStream {
    */
   async *[Symbol.asyncIterator](): AsyncGenerator<Buffer> {
     const source = this.#source;
-    for await (const piece of source as AsyncIterable<Buffer>) {
-      yield piece;
-      if (piece.length >= SOCKET_BUFFER) source.recycle?.(piece);
+    for await (const chunk of source as AsyncIterable<Buffer>) {
+      yield chunk;
+      if (chunk.length >= SOCKET_BUFFER) source.recycle?.(chunk);
     }
   }
 
@@ -165,7 +165,7 @@ class AnswerHandler implements Dispatcher.DispatchHandler {
   }
 
   /**
-   * Ends the request at once. undici can't be told before there is a connection: then it hears of it in
+   * Ends the request at once. undici can't abort it before there is a connection: then it is aborted in
    * `onRequestStart`.
    */
   abort(reason: unknown): void {
@@ -213,9 +213,9 @@ class AnswerHandler implements Dispatcher.DispatchHandler {
   }
 
   /** Without a body when the answer was a proxy's 407, which undici turned into an error. */
-  onResponseData(_: Dispatcher.DispatchController, piece: Buffer): void {
+  onResponseData(_: Dispatcher.DispatchController, chunk: Buffer): void {
     this.#deadline.enter('idle');
-    this.#body?.take(piece);
+    this.#body?.take(chunk);
   }
 
   onResponseEnd(): void {

@@ -78,9 +78,9 @@ export class RegistryResponse {
   /** The next bytes of a body of any length; undefined at its end. Throws RegistryError when it breaks off. */
   async read(): Promise<Buffer | undefined> {
     const { body, signals } = this.#init;
-    const piece = await body.next();
-    if (piece === undefined && body.failure !== undefined) throw brokenOff(body.failure, this.#init, signals);
-    return piece;
+    const chunk = await body.next();
+    if (chunk === undefined && body.failure !== undefined) throw brokenOff(body.failure, this.#init, signals);
+    return chunk;
   }
 
   /** Ends the answer, and its connection where more of the body is to come. */
@@ -138,7 +138,7 @@ type Flow = Pick<Dispatcher.DispatchController, 'pause' | 'resume' | 'abort'>;
 /** The bytes that have come. `take`, `end` and `fail` are for the connection, all else is for the reader. */
 export class AnswerBody {
   readonly #flow: Flow;
-  readonly #pieces: Buffer[] = [];
+  readonly #chunks: Buffer[] = [];
   #length = 0;
   /** With more than this the body is held back. */
   #wanted = UNREAD_BYTES;
@@ -178,12 +178,12 @@ export class AnswerBody {
     await this.until(0);
     if (this.#length === 0) return undefined;
     this.#length = 0;
-    return Buffer.concat(this.#pieces.splice(0));
+    return Buffer.concat(this.#chunks.splice(0));
   }
 
   /** The first `bytes` of the bytes that have come. */
   first(bytes: number): Buffer {
-    return Buffer.concat(this.#pieces, Math.min(bytes, this.#length));
+    return Buffer.concat(this.#chunks, Math.min(bytes, this.#length));
   }
 
   /** Ends a body of which more is to come, and its connection. */
@@ -192,9 +192,9 @@ export class AnswerBody {
   }
 
   /** A part of the body has come. */
-  take(piece: Buffer): void {
-    this.#pieces.push(piece);
-    this.#length += piece.length;
+  take(chunk: Buffer): void {
+    this.#chunks.push(chunk);
+    this.#length += chunk.length;
     if (this.#length <= this.#wanted) return;
     this.#flow.pause();
     this.#wake();

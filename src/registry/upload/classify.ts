@@ -1,6 +1,7 @@
 /**
- * What an answer means to an upload: pure functions from the answer to one of a few verdicts. This is where registries differ;
- * the steps that follow from a verdict are the same for all. Each rule names the registry that made it necessary.
+ * What an answer means to an upload: pure functions from the answer to one of a few verdicts. This is where registries
+ * differ; the steps that follow from a verdict are the same for all. Each rule names the registry that made it
+ * necessary.
  */
 import type { ByteRange } from '../../blob/blob.ts';
 import { isTransientStatus, type RegistryError } from '../http/error.ts';
@@ -141,7 +142,10 @@ export function parseRange(header: string | undefined): StoredRange | undefined 
   return { end: Number(match[2]), prefixed: match[1] !== undefined };
 }
 
-/** What we know when a `Range` comes: it lies between the bytes known to be stored and the bytes that were sent, if all is well. */
+/**
+ * What we know when a `Range` comes: it lies between the bytes known to be stored and the bytes that were sent, if all
+ * is well.
+ */
 interface Expected {
   readonly confirmed: number;
   readonly sent: number;

@@ -1,6 +1,7 @@
 /**
- * After a failure in the middle of a chunk it is not known what was stored, and to send it again may double it: the registry is asked,
- * and the upload goes on there. Failures that come from the size of the request, or from its duration, make the next ones smaller.
+ * After a failure in the middle of a chunk it is not known what was stored, and to send it again may double it: the
+ * registry is asked, and the upload goes on there. Failures that come from the size of the request, or from its
+ * duration, make the next ones smaller.
  */
 import type { ByteRange } from '../../blob/blob.ts';
 import { isTransientStatus, RegistryError } from '../http/error.ts';
@@ -12,12 +13,14 @@ import type { QueryingStatus, State } from './upload.ts';
 const MOST_INTERNAL_ERRORS = 2;
 
 /**
- * A session that refuses every chunk before it has read it may lose the refusal with the connection, and then looks like a reset.
- * Random cuts hit one chunk twice now and then, and a new session costs all that was sent: so not two.
+ * A session that refuses every chunk before it has read it may lose the refusal with the connection, and then looks
+ * like a reset. Random cuts hit one chunk twice now and then, and a new session costs all that was sent: so not two.
  */
 const MOST_SETBACKS = 3;
 
-/** A refused chunk is never read: more of it than kernels and proxies hold in their buffers was not refused, but cut. */
+/**
+ * A refused chunk is never read: more of it than kernels and proxies hold in their buffers was not refused, but cut.
+ */
 const MOST_UNREAD_BYTES = 8 * 2 ** 20;
 
 /** Waits, asks how far the upload has come, and goes on there; with a new session when this one is gone. */
@@ -63,8 +66,8 @@ async function afterStatus(upload: BlobUpload, answer: Answer, error: RegistryEr
 }
 
 /**
- * ECR's Range stands still, so it does not tell whether a chunk behind the first was stored. To send it again would store it
- * twice and cost the complete blob at the close. After 429 and 503 it was not stored.
+ * ECR's Range stands still, so it does not tell whether a chunk behind the first was stored. To send it again would
+ * store it twice and cost the complete blob at the close. After 429 and 503 it was not stored.
  */
 function mayBeStale({ session, host }: BlobUpload, bytes: number | undefined, error: RegistryError): boolean {
   const wasRefused = error.kind === 'limited' || error.status === 503;
@@ -72,15 +75,17 @@ function mayBeStale({ session, host }: BlobUpload, bytes: number | undefined, er
 }
 
 /**
- * That there are no chunks here, by the status that the first chunk of a session gets: this number of fresh sessions in a row must
- * refuse it. A 404 may be a lost session, a 416 passing trouble; the others are about PATCH itself.
+ * That there are no chunks here, by the status that the first chunk of a session gets: this number of fresh sessions in
+ * a row must refuse it. A 404 may be a lost session, a 416 passing trouble; the others are about PATCH itself.
  */
 const REFUSALS_THAT_PROVE: Readonly<Record<number, number>> = { 404: 3, 416: 2 };
 
 /** A refusal of the right offset may come from an old Location; a second one does not. */
 const MOST_REFUSALS = 2;
 
-/** An offset that contradicts us may be a stale answer; a second one means that the session holds other bytes than ours. */
+/**
+ * An offset that contradicts us may be a stale answer; a second one means that the session holds other bytes than ours.
+ */
 const MOST_CONTRADICTIONS = 2;
 
 /** What led to a question where the upload stands. */
@@ -114,12 +119,14 @@ export async function goOnAt(upload: BlobUpload, bytes: number | undefined, doub
   return { at: 'send' };
 }
 
-/** Whether a refused chunk may mean that there are no chunks here: it is a blob's first, and no chunk was taken before. */
+/**
+ * Whether a refused chunk may mean that there are no chunks here: it is a blob's first, and no chunk was taken before.
+ */
 export const mayTakeNone = ({ host, session }: BlobUpload): boolean => !host.takesChunks && session.offset === 0;
 
 /**
- * No chunk was taken: one PUT from now on when that is proven, else another session is tried. A refusal that was already counted as a failed try
- * leaves one try less to prove it with.
+ * No chunk was taken: one PUT from now on when that is proven, else another session is tried. A refusal that was
+ * already counted as a failed try leaves one try less to prove it with.
  */
 export function refusedAtStart(upload: BlobUpload, { error, counted }: Pick<Doubt, 'error' | 'counted'>): State {
   upload.refusalsAtStart += 1;
@@ -129,14 +136,15 @@ export function refusedAtStart(upload: BlobUpload, { error, counted }: Pick<Doub
 }
 
 /**
- * Two resets count as one place when they came within this number of bytes of each other: what the kernels and a proxy hold in
- * their buffers makes the exact byte unknowable.
+ * Two resets count as one place when they came within this number of bytes of each other: what the kernels and a proxy
+ * hold in their buffers makes the exact byte unknowable.
  */
 const SAME_PLACE_BYTES = 2 ** 20;
 
 /**
- * Whether a connection broke at one place for the second time, under a body larger than any that was taken yet: an nginx or
- * a middlebox that resets instead of 413. Not where a blob goes in one request whatever its size: a suspicion would change nothing.
+ * Whether a connection broke at one place for the second time, under a body larger than any that was taken yet: an
+ * nginx or a middlebox that resets instead of 413. Not where a blob goes in one request whatever its size: a suspicion
+ * would change nothing.
  */
 export function looksLikeLimit(upload: BlobUpload, range: ByteRange, error: RegistryError): boolean {
   if (error.kind !== 'reset' || upload.monolithic) return false;
@@ -157,8 +165,9 @@ const LEAST_LIMIT_MS = 1_000;
 const BREAKS_THAT_SHOW = 2;
 
 /**
- * Notes that a request with a body broke or was ended by time, and makes the next ones smaller where that may help: a time limit has
- * answered, or it was the second one (in a row, where the session goes on after it). Whether the session cannot go on with smaller chunks, where all must be equal.
+ * Notes that a request with a body broke or was ended by time, and makes the next ones smaller where that may help: a
+ * time limit has answered, or it was the second one (in a row, where the session goes on after it). Whether the session
+ * cannot go on with smaller chunks, where all must be equal.
  */
 export function noteBreak(upload: BlobUpload, range: ByteRange, error: RegistryError): boolean {
   const { host, metrics, session } = upload;
@@ -173,7 +182,10 @@ export function noteBreak(upload: BlobUpload, range: ByteRange, error: RegistryE
   return host.needsEqualChunks && session.chunkSize !== undefined;
 }
 
-/** The request was refused for its size: half of it, for the rest of the push. A session has one chunk size, so this one is given up. */
+/**
+ * The request was refused for its size: half of it, for the rest of the push. A session has one chunk size, so this one
+ * is given up.
+ */
 export function shrink(upload: BlobUpload, range: ByteRange, error: RegistryError): State {
   upload.host.refused(range.end - range.start, error);
   upload.abandon();

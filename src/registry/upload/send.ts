@@ -78,7 +78,10 @@ function stalled(upload: BlobUpload, range: ByteRange, error: RegistryError): St
   return { at: 'queryStatus', error };
 }
 
-/** A chunk that got 201 without moving the Range, and is refused with 416 when it is sent again: it was stored the first time. */
+/**
+ * A chunk that got 201 without moving the Range, and is refused with 416 when it is sent again: it was stored the first
+ * time.
+ */
 function stalledBefore(upload: BlobUpload, range: ByteRange, answer: Answer): boolean {
   if (answer.status !== 416 || upload.session.stalledAt !== range.end) return false;
   upload.host.stalled();
@@ -124,7 +127,9 @@ type Next =
   /** The closing PUT, with the bytes that go in its body (perhaps none). */
   | { readonly is: 'close'; readonly range: ByteRange; readonly identity: BlobIdentity };
 
-/** Waits for the bytes of the next request and says which one it is. Throws UploadError when the limits leave no way. */
+/**
+ * Waits for the bytes of the next request and says which one it is. Throws UploadError when the limits leave no way.
+ */
 async function plan(upload: BlobUpload): Promise<Next> {
   const { session, host, body } = upload;
   if (upload.monolithic && session.chunkSize === undefined) return inOnePut(upload);
@@ -149,7 +154,8 @@ async function ending(upload: BlobUpload, size: number): Promise<Next | undefine
   const endsNow = left === 0 || fitsInOne || (host.lastChunkInPut && left <= size);
   if (!upload.asked && (endsNow || left > size)) return { is: 'check-exists' };
   if (!endsNow) return undefined;
-  // Chunks need no more than the length: a blob out of a store is still being verified while they go. What is closed is verified.
+  // Chunks need no more than the length: a blob out of a store is still being verified while they go. What is closed is
+  // verified.
   return { is: 'close', range: { start: session.offset, end: total }, identity: await upload.completed() };
 }
 
