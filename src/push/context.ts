@@ -13,7 +13,8 @@ import { RegistryDocuments } from './documents.ts';
 import type { Report } from './events.ts';
 import { EarlierImages, KnownLayers } from './known-layers.ts';
 import type { ImageRequest, RequestOptions } from './options.ts';
-import { closeRegistries, openRegistries, type RegistryHost, type TargetRegistry, targetsOf } from './registries.ts';
+import type { TargetRegistry } from './registries.ts';
+import { closeRegistries, openRegistries, type RegistryHost, targetsOf } from './registry-hosts.ts';
 import { PushStats } from './stats.ts';
 
 /** What all images of a push (or a merge) share. */

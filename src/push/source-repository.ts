@@ -6,7 +6,7 @@ import type { Repository } from '../registry/repository.ts';
 import type { FoundImage } from '../source/source.ts';
 import type { PushContext } from './context.ts';
 import { blobsOf } from './image-blobs.ts';
-import { openRegistry } from './registries.ts';
+import { openRegistry } from './registry-hosts.ts';
 
 export class SourceRepository {
   readonly #job: PushContext;
