@@ -1,4 +1,6 @@
-/** A registry with the repositories that an image goes to there: a blob is sent to it once, and mounted from then on. */
+/**
+ * A registry with the repositories that an image goes to there: a blob is sent to it once, and mounted from then on.
+ */
 
 import type { ReadableBlob } from '../blob/blob.ts';
 import type { UploadSessions } from '../cache/upload-sessions.ts';
@@ -8,11 +10,10 @@ import type { Digest } from '../oci/types.ts';
 import { resolveCredentials } from '../registry/auth/stored-credentials.ts';
 import { Registry } from '../registry/registry.ts';
 import type { BlobOutcome, UploadOptions } from '../registry/upload/blob-upload.ts';
-import type { BlobFate, Report } from './events.ts';
+import type { BlobFate, PushStats, Report } from './events.ts';
 import { type KnownLayers, mountSources } from './known-layers.ts';
 import type { ImageRequest, RequestOptions } from './options.ts';
 import { SMALL_BLOB, UploadSlots } from './slots.ts';
-import type { PushStats } from './stats.ts';
 import { TargetRepository } from './target-repository.ts';
 
 /** One blob's upload to one registry: its bytes, and what the log and the statistics say of it. */
@@ -32,8 +33,8 @@ export interface BlobUpload {
   onConfirmed(bytes: number): void;
 }
 
-/** A blob that is there: what that took, and its size (bytes) where the registry told it. */
-export interface Presence {
+/** A blob that is there: what that took, and its size (bytes) where the registry reported it. */
+interface Presence {
   readonly fate: BlobFate;
   readonly size?: number;
 }
@@ -77,7 +78,7 @@ export class TargetRegistry {
     return this.repositories.find(({ isActive }) => !isActive)?.failure;
   }
 
-  /** Gives up every repository that has not confirmed all of its tags. */
+  /** Fails every repository that has not confirmed all of its tags. */
   fail(reason: unknown): void {
     for (const repository of this.active) if (repository.unpushed.length > 0) repository.fail(reason);
   }
@@ -138,8 +139,8 @@ export class TargetRegistry {
   }
 
   /**
-   * Brings a blob into every active repository: sent to the first, mounted (else sent) into the others. Never rejects: a
-   * repository that does not take it has failed. At most `concurrency` uploads at once.
+   * Brings a blob into every active repository: sent to the first, mounted (else sent) into the others. Never rejects:
+   * a repository that does not take it has failed. At most `concurrency` uploads at once.
    */
   async upload(upload: BlobUpload): Promise<void> {
     await this.#slots.run(await sizeKnown(upload.body), async () => {
@@ -228,8 +229,9 @@ export class TargetRegistry {
 }
 
 /**
- * The size of a blob, as far as it tells whether the blob is small: one that is being made is waited for until it is complete or
- * too large for that, which is before its first chunk is sent. Undefined for a large one whose end is not known. Never rejects.
+ * The size of a blob, as far as it tells whether the blob is small: one that is being made is waited for until it is
+ * complete or too large for that, which is before its first chunk is sent. Undefined for a large one whose end is not
+ * known. Never rejects.
  */
 async function sizeKnown(body: ReadableBlob): Promise<number | undefined> {
   if (body.identity) return body.identity.size;
