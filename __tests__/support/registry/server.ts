@@ -52,7 +52,8 @@ export interface Registry {
   readonly fallback: Map<string, Buffer>;
   /** Forgets requests, counts, blobs, manifests and sessions. */
   reset(): Promise<void>;
-  openSessions(): number;
+  /** Of one repository, or of all. */
+  openSessions(repository?: string): number;
   /** Everything that it keeps, to be compared: blobs, manifests and tags by repository, upload sessions, files. */
   contents(): unknown;
   blobPath(digest: string): string;
@@ -159,7 +160,8 @@ function windows({ store, fallback }: Desk, requests: RequestRecord[], counts: A
       fallback.clear();
       await store.clear();
     },
-    openSessions: () => store.sessions.size,
+    openSessions: (repository?: string) =>
+      [...store.sessions.values()].filter((one) => repository === undefined || one.repository === repository).length,
     contents: () => store.contents(),
     blobPath: (digest: string) => store.blobPath(digest),
     blobs: (repository: string) => [...(store.repositories.get(repository)?.blobs ?? [])],
