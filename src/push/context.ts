@@ -16,7 +16,8 @@ import { PushStats, type Report } from './events.ts';
 import { BlobNames } from './image-blobs.ts';
 import { EarlierImages, KnownLayers } from './known-layers.ts';
 import type { ImageRequest, RequestOptions } from './options.ts';
-import { closeRegistries, openRegistries, type RegistryHost, type TargetRegistry, targetsOf } from './registries.ts';
+import type { TargetRegistry } from './registries.ts';
+import { closeRegistries, openRegistries, type RegistryHost, targetsOf } from './registry-hosts.ts';
 
 /** What all images of a push (or a merge) share. */
 export interface SharedContext<Request extends RequestOptions = RequestOptions> {

@@ -21,6 +21,7 @@ import type { Repository } from '../registry/repository.ts';
 import type { SharedContext } from './context.ts';
 import { explain } from './error.ts';
 import type { TargetRegistry } from './registries.ts';
+import type { TargetRepository } from './target-repository.ts';
 
 export class KnownLayers {
   readonly #byDiffId = new Map<Digest, Descriptor[]>();
@@ -80,6 +81,8 @@ interface EarlierImage {
   /** A tag or a digest. */
   readonly reference: string;
   readonly signal: AbortSignal;
+  /** The repository as one that the push goes to, if it is one. */
+  readonly target?: TargetRepository;
 }
 
 /** What an earlier image says. */
@@ -105,6 +108,7 @@ export class EarlierImages {
   readonly #registries: readonly TargetRegistry[];
   #reading: Promise<EarlierLayers>[] | undefined;
   #read: Promise<void> | undefined;
+  #hasAsked = false;
   /** Of the image that is pushed: an earlier image with this config need not be asked for its diffIDs. */
   config: KnownConfig | undefined;
 
@@ -148,9 +152,10 @@ export class EarlierImages {
     const { request, report, signal } = this.#shared;
     return this.#registries.flatMap(({ host, registry, repositories }) => {
       if (request.cacheFrom === undefined) {
-        return repositories.flatMap(({ references, repository, signal }) => {
+        return repositories.flatMap((target) => {
+          const { references, repository, signal } = target;
           const tags = [...references.map(({ tag }) => tag ?? 'latest'), 'latest'];
-          return [...new Set(tags)].map((reference) => ({ host, repository, reference, signal }));
+          return [...new Set(tags)].map((reference) => ({ host, repository, reference, signal, target }));
         });
       }
       const here = request.cacheFrom.filter((reference) => reference.apiHost === host);
@@ -201,6 +206,7 @@ export class EarlierImages {
   async #addLayers(image: EarlierImage, { config, layers }: Manifest, found: EarlierLayers): Promise<void> {
     found.blobs.push(...layers.map(({ digest }) => digest).filter(isDigest));
     if (!isImageConfigType(config.mediaType)) return;
+    if (config.digest !== this.config?.digest) this.#askAhead(image, layers);
     const diffIds = await this.#diffIdsOf(image, config.digest);
     // Not one to one: the config is not that of these layers, and nothing can be said of any of them.
     if (diffIds?.length !== layers.length) return;
@@ -208,6 +214,17 @@ export class EarlierImages {
       const diffId = diffIds[position];
       if (diffId && isLayer(layer)) found.layers.push([diffId, layer]);
     }
+  }
+
+  /**
+   * Asks for the lowest layers, which most of two images have in common, while the config is read that tells whose they are: on the
+   * connections that are free then.
+   */
+  #askAhead({ target }: EarlierImage, layers: readonly Descriptor[]): void {
+    if (!target || this.areElsewhere || this.#hasAsked) return;
+    this.#hasAsked = true;
+    const lowest = layers.filter((layer) => isLayer(layer) && isDigest(layer.digest) && !isForeignLayer(layer));
+    for (const { digest } of lowest.slice(0, this.#shared.request.concurrency - 1)) target.askAhead(digest);
   }
 
   async #diffIdsOf({ repository, signal }: EarlierImage, config: Digest): Promise<readonly Digest[] | undefined> {

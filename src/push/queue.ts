@@ -38,6 +38,8 @@ export class UploadQueue {
   readonly #compressed = new Map<Digest, Descriptor>();
   readonly #kept = new Map<Digest, KeptLayer>();
   readonly #abandoned = Promise.withResolvers<void>();
+  /** Whether the registries have the image's config: this very image was pushed before, and its layers are likely to be there. */
+  isPushedBefore = false;
 
   constructor(job: PushContext, again: UploadAgain) {
     this.#job = job;
@@ -140,6 +142,7 @@ export class UploadQueue {
       fromCache,
       sessionKey: this.#sessionKey(blob, body),
       isForced: (repository) => this.#again.blobs.has(blob.key) && this.#again.repositories.has(repository),
+      isLikelyThere: this.isPushedBefore && blob.plain,
       // What the caches say of a layer that is compressed again may be of other bytes: its digest is not known yet.
       mountFrom: body.identity && this.#job.known.repositories(registry.host, body.identity.digest)[0],
       onConfirmed: (bytes) => onConfirmed(registry, bytes),

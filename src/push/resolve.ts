@@ -15,7 +15,7 @@ import { openEngineStore } from '../source/store/open.ts';
 import { activeRepositories, type PushContext } from './context.ts';
 import { explain, PushError } from './error.ts';
 import { blobsOf, type ImageBlob, uncompressedLayer } from './image-blobs.ts';
-import { openRegistry } from './registries.ts';
+import { openRegistry } from './registry-hosts.ts';
 import type { TargetRepository } from './target-repository.ts';
 
 /** Finds the image, and asks the registries what its tags name now. Throws ImageError. */

@@ -52,6 +52,14 @@ export class UploadSlots {
     }
   }
 
+  /** Whether a blob of `size` bytes that is no large one would start at once. */
+  hasPlace(size: number): boolean {
+    const placed = this.#running.small + this.#running.large;
+    const all = placed + this.#running.tiny;
+    if (this.#count === 1) return all === 0;
+    return all < this.#count * WITH_TINY && (kindOf(size) === 'tiny' || placed < this.#count);
+  }
+
   /**
    * Keeps the small blobs' place though none of them waits: some may still come. Until the returned function is called,
    * which may be called more than once.

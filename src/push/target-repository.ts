@@ -2,6 +2,7 @@
 import { now } from '../common/async.ts';
 import { formatReference, type Reference } from '../oci/reference.ts';
 import type { Digest } from '../oci/types.ts';
+import type { BlobState } from '../registry/blobs.ts';
 import type { Repository } from '../registry/repository.ts';
 
 /** A repository or a tag that was not pushed. */
@@ -27,6 +28,7 @@ export class TargetRepository {
   readonly #committed = new Map<Reference, Digest>();
   readonly #refused = new Map<Reference, unknown>();
   readonly #absent = new Map<Digest, number>();
+  readonly #asked = new Map<Digest, Promise<BlobState>>();
   readonly #mountsTried = new Set<string>();
   #held: ReadonlySet<Digest> = new Set();
   #hasReceived = false;
@@ -81,6 +83,21 @@ export class TargetRepository {
   /** Whether the registry has said just now that it lacks a blob. */
   lacks(digest: Digest): boolean {
     return now() - (this.#absent.get(digest) ?? Number.NEGATIVE_INFINITY) < JUST_NOW_MS;
+  }
+
+  /** Asks for a blob that the next step is likely to ask for, which then finds the answer. */
+  askAhead(digest: Digest): void {
+    if (this.#asked.has(digest)) return;
+    const asking = this.repository.headBlob(digest, this.signal);
+    asking.catch(() => {});
+    this.#asked.set(digest, asking);
+  }
+
+  /** Whether the registry has a blob: as `askAhead` has asked, once, else asked now. Throws RegistryError. */
+  headBlob(digest: Digest): Promise<BlobState> {
+    const asked = this.#asked.get(digest);
+    this.#asked.delete(digest);
+    return asked ?? this.repository.headBlob(digest, this.signal);
   }
 
   /** Whether a mount of a blob from a repository was tried before. */

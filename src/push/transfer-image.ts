@@ -14,7 +14,8 @@ import type { Report } from './events.ts';
 import { blobsOf, documentsInMemory, type ImageBlob, NOTHING_AGAIN, type UploadAgain } from './image-blobs.ts';
 import type { KeptLayer } from './queue.ts';
 import { knownBlobs, knownTree, selected } from './resolve.ts';
-import { blobOfEntry, isRecompressible, Transfer } from './transfer.ts';
+import { blobOfEntry, isRecompressible } from './stream-entries.ts';
+import { Transfer } from './transfer.ts';
 
 /**
  * What a transfer came to: the image's tree, the blobs that stand for its plain layers, and where the bytes came from.

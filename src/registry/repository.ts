@@ -28,8 +28,8 @@ export class Repository {
   readonly scopes: readonly string[];
   readonly #place: Place;
   readonly #sessions: OpenSessions;
-  /** Sessions that a refused mount opened: they wait for the upload of that blob. */
-  readonly #kept = new Map<Digest, Session>();
+  /** Sessions that a refused mount or `openAhead` has opened: they wait for the upload of that blob. */
+  readonly #kept = new Map<Digest, Promise<Session | 'mounted'>>();
 
   /** `access`: what its tokens ask for; token servers may refuse `push` to users who may only read. */
   constructor(name: string, context: HostContext, sessions: OpenSessions, access: 'pull' | 'pull,push' = 'pull,push') {
@@ -59,10 +59,27 @@ export class Repository {
   async mountBlob(digest: Digest, from: string, signal: AbortSignal): Promise<'mounted' | 'refused'> {
     const opened = await this.#open({ label: digest, signal }, { digest, from });
     if (opened === 'mounted') return 'mounted';
-    const earlier = this.#kept.get(digest);
-    if (earlier !== undefined) this.#sessions.cancel(earlier);
-    this.#kept.set(digest, opened);
+    this.closeAhead(digest);
+    this.#kept.set(digest, Promise.resolve(opened));
     return 'refused';
+  }
+
+  /**
+   * Opens the session of a blob that the registry lacks while its bytes are still looked for: `uploadBlob` finds it, and
+   * `Registry.close` deletes what was not used. A failure is reported by `uploadBlob`.
+   */
+  openAhead(digest: Digest, task: Task): void {
+    if (this.#kept.has(digest)) return;
+    const opening = this.#open(task);
+    opening.catch(() => {});
+    this.#kept.set(digest, opening);
+  }
+
+  /** Deletes a session that was opened ahead and is not needed, in the background. */
+  closeAhead(digest: Digest): void {
+    const cancel = (session: Session | 'mounted') => void (session === 'mounted' || this.#sessions.cancel(session));
+    this.#kept.get(digest)?.then(cancel, () => {});
+    this.#kept.delete(digest);
   }
 
   /**

@@ -58,7 +58,7 @@ export class Transport {
     this.#origin = new RegistryOrigin({
       host: options.host,
       insecure: options.insecure,
-      expectsTls: options.ca !== undefined || options.tlsVerify === false,
+      expectsTls: options.ca !== undefined || options.tlsVerify === false || Boolean(options.env?.NODE_EXTRA_CA_CERTS),
       oneFirst: options.credentials !== undefined,
       onChange: (from, to) => this.#reopen(from, to),
     });
@@ -105,6 +105,7 @@ export class Transport {
   async send(request: RegistryRequest): Promise<RegistryResponse> {
     try {
       await this.backoff.ready(request.signal);
+      await this.#origin.schemeTold(request.signal);
       if (request.body !== undefined && this.#origin.needsFirst) await this.#ping(request.signal);
       return await this.#authorised(request);
     } catch (error) {
@@ -122,7 +123,7 @@ export class Transport {
   connect(scopes: readonly string[]): void {
     this.#authorizer.expect(scopes);
     this.#opened = this.#origin.likely;
-    this.#connections.open(this.#opened);
+    this.#origin.opening(this.#opened, this.#connections.open(this.#opened));
   }
 
   /** Where connections were opened ahead. */
@@ -130,7 +131,7 @@ export class Transport {
 
   #reopen(from: URL, to: URL): void {
     this.#connections.closeUnused(from);
-    if (this.#opened !== undefined && this.#opened.origin !== to.origin) this.#connections.open(to);
+    if (this.#opened !== undefined && this.#opened.origin !== to.origin) void this.#connections.open(to);
   }
 
   /** Ends every connection; requests that are under way are cancelled. */

@@ -77,11 +77,12 @@ export class Connections {
 
   /**
    * Opens all the connections to the registry that there may be, before requests need them: one that is opened later
-   * costs a request two round trips, more than to wait for a free one. Through a proxy nothing is opened ahead.
+   * costs a request two round trips, more than to wait for a free one. Through a proxy nothing is opened ahead. Resolves to
+   * whether one of them could be opened.
    */
-  open(origin: URL): void {
+  async open(origin: URL): Promise<boolean> {
     const { proxies, perOrigin } = this.#options;
-    if (proxies.for(origin) === undefined) this.#early.open(origin, perOrigin);
+    return proxies.for(origin) === undefined && (await this.#early.open(origin, perOrigin));
   }
 
   /** Closes what `open` has opened to an origin and no request has used. */
