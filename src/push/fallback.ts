@@ -19,7 +19,10 @@ export function mayFallBack(job: PushContext, found: FoundImage, failure: unknow
   );
 }
 
-/** Pushes by the engine what failed for a reason that allows it, and says why. A tag that fails again keeps its first failure. */
+/**
+ * Pushes by the engine what failed for a reason that allows it, and says why. A tag that fails again keeps its first
+ * failure.
+ */
 export async function pushByEngine(job: PushContext, found: FoundImage): Promise<void> {
   for (const target of job.registries.flatMap(({ repositories }) => repositories)) {
     const failed = target.unpushed.filter((reference) => {

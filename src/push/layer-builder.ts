@@ -1,4 +1,6 @@
-/** Makes the blobs of one transfer while they are sent: layers that are compressed, and blobs that pass through a file. */
+/**
+ * Makes the blobs of one transfer while they are sent: layers that are compressed, and blobs that pass through a file.
+ */
 
 import type { StreamingBlob } from '../blob/blob.ts';
 import type { Input } from '../blob/blocks.ts';

@@ -72,7 +72,7 @@ export class Transfer {
 
   /** The tree is known now: its documents need no source. */
   know(tree: ImageTree): void {
-    this.#job.names.learnTree(tree);
+    this.#job.names.addTree(tree);
     this.#plan.know(tree);
   }
 
