@@ -38,7 +38,10 @@ export class UploadQueue {
   readonly #compressed = new Map<Digest, Descriptor>();
   readonly #kept = new Map<Digest, KeptLayer>();
   readonly #abandoned = Promise.withResolvers<void>();
-  /** Whether the registries have the image's config: this very image was pushed before, and its layers are likely to be there. */
+  /**
+   * Whether the registries have the image's config: this very image was pushed before, and its layers are likely to be
+   * there.
+   */
   isPushedBefore = false;
 
   constructor(job: PushContext, again: UploadAgain) {
