@@ -138,7 +138,7 @@ describe('inputs that can be used', () => {
     expect(request).toMatchObject({
       engine: 'podman',
       chunkSize: 10_000_000,
-      credentials: { username: 'me', password: ' p w\n' },
+      credentials: { username: 'me', password: ' p w' },
     });
   });
 
