@@ -46,7 +46,10 @@ function isBroken({ session, metrics }: BlobUpload, error: RegistryError): boole
 async function cameMeanwhile(upload: BlobUpload): Promise<boolean> {
   const { identity } = upload.body;
   return (
-    upload.session.offset === 0 && identity !== undefined && upload.options.force !== true && upload.exists(identity)
+    upload.session.offset === 0 &&
+    identity !== undefined &&
+    upload.options.uploadAgain !== true &&
+    upload.exists(identity)
   );
 }
 
