@@ -1,9 +1,8 @@
-/**
- * What a push reports while it runs. The action writes it as log lines, the terminal as bars; neither is known here.
- */
+/** What a push reports while it runs (the action writes log lines of it, the terminal bars), and the statistics of it. */
 
 import { now } from '../common/async.ts';
 import type { Digest } from '../oci/types.ts';
+import type { RegistryEvent } from '../registry/host/context.ts';
 
 /** The phases of a push, in order; each is one group of the action's log. */
 type Phase = 'Resolve' | 'Export' | 'Upload' | 'Manifest';
@@ -12,9 +11,10 @@ type Phase = 'Resolve' | 'Export' | 'Upload' | 'Manifest';
 export type BlobFate = 'uploaded' | 'exists' | 'mounted';
 
 export type PushEvent =
+  /** Secrets, retries, waits and limits of a registry. */
+  | RegistryEvent
   | { readonly type: 'phase'; readonly phase: Phase }
   | { readonly type: 'info' | 'notice' | 'warning' | 'debug'; readonly text: string }
-  | { readonly type: 'secret'; readonly value: string }
   /** A blob begins to move to a registry. `label` names it until its `blob-end`. */
   | { readonly type: 'blob-start'; readonly label: string; readonly host: string; readonly size: number | undefined }
   /**
@@ -39,37 +39,6 @@ export type PushEvent =
       readonly seconds: number;
       readonly retries: number;
       readonly fromCache: boolean;
-    }
-  | {
-      readonly type: 'retry';
-      readonly label: string;
-      readonly host: string;
-      readonly reason: string;
-      readonly attempt: number;
-      readonly waitMs: number;
-      /** Part of a wait that the log has (`waiting`). */
-      readonly waiting?: boolean;
-    }
-  /** A registry is away, or asks for fewer requests: it is waited for, `maxWaitMs` at most. Once, until `resumed`. */
-  | {
-      readonly type: 'waiting';
-      readonly host: string;
-      readonly reason: string;
-      readonly limited: boolean;
-      readonly maxWaitMs: number;
-    }
-  /** A registry answers again. */
-  | { readonly type: 'resumed'; readonly host: string; readonly waitedMs: number }
-  /**
-   * The largest request body that a host was found (or announced) to take, bytes; `time`: since larger ones break or
-   * take too long.
-   */
-  | {
-      readonly type: 'limit';
-      readonly host: string;
-      readonly bytes: number;
-      readonly announced: boolean;
-      readonly by?: 'size' | 'time';
     }
   /** Plain bytes of layers read and compressed bytes made so far, in all. */
   | { readonly type: 'made'; readonly read: number; readonly written: number };

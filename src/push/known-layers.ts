@@ -217,8 +217,8 @@ export class EarlierImages {
   }
 
   /**
-   * Asks for the lowest layers, which most of two images have in common, while the config is read that tells whose they are: on the
-   * connections that are free then.
+   * Asks for the lowest layers, which most of two images have in common, while the config is read that tells whose they
+   * are: on the connections that are free then.
    */
   #askAhead({ target }: EarlierImage, layers: readonly Descriptor[]): void {
     if (!target || this.areElsewhere || this.#hasAsked) return;

@@ -1,4 +1,7 @@
-/** Puts the manifests of images by digest, from the leaves up, in every repository; only then tags move, with several images all of them, or none. */
+/**
+ * Puts the manifests of images by digest, from the leaves up, in every repository; only then tags move, with several
+ * images all of them, or none.
+ */
 
 import { formatReference, type Reference } from '../oci/reference.ts';
 import { type Digest, type Index, isIndexType } from '../oci/types.ts';

@@ -38,7 +38,10 @@ export class UploadQueue {
   readonly #compressed = new Map<Digest, Descriptor>();
   readonly #kept = new Map<Digest, KeptLayer>();
   readonly #abandoned = Promise.withResolvers<void>();
-  /** Whether the registries have the image's config: this very image was pushed before, and its layers are likely to be there. */
+  /**
+   * Whether the registries have the image's config: this very image was pushed before, and its layers are likely to be
+   * there.
+   */
   isPushedBefore = false;
 
   constructor(job: PushContext, again: UploadAgain) {
@@ -141,7 +144,7 @@ export class UploadQueue {
       diffId: blob.diffId,
       fromCache,
       sessionKey: this.#sessionKey(blob, body),
-      isForced: (repository) => this.#again.blobs.has(blob.key) && this.#again.repositories.has(repository),
+      isUploadedAgain: (repository) => this.#again.blobs.has(blob.key) && this.#again.repositories.has(repository),
       isLikelyThere: this.isPushedBefore && blob.plain,
       // What the caches say of a layer that is compressed again may be of other bytes: its digest is not known yet.
       mountFrom: body.identity && this.#job.known.repositories(registry.host, body.identity.digest)[0],
@@ -161,7 +164,7 @@ export class UploadQueue {
   }
 
   /**
-   * A layer in the old form of `docker save` is uploaded before its diffID is known, under another name than it then
+   * A layer in the old format of `docker save` is uploaded before its diffID is known, under another name than it then
    * has.
    */
   #reportName(blob: ImageBlob, diffId: Digest): void {

@@ -27,7 +27,7 @@ export interface BlobUpload {
   /** Whether the blob is likely to be there: no session is opened before the registry has been asked. */
   readonly isLikelyThere: boolean;
   /** Whether it is sent there without believing that it is there (the registry denied it when the manifest came). */
-  isForced(repository: TargetRepository): boolean;
+  isUploadedAgain(repository: TargetRepository): boolean;
   /** Bytes that this registry has confirmed. */
   onConfirmed(bytes: number): void;
 }
@@ -140,8 +140,9 @@ export class TargetRegistry {
   }
 
   /**
-   * Opens the upload of a blob that the registry has just denied, while its bytes are looked for: else what other blobs send next takes
-   * the connections, and this one's upload begins a round trip later. For small blobs, as long as they would be sent at once.
+   * Opens the upload of a blob that the registry has just denied, while its bytes are looked for: else what other blobs
+   * send next takes the connections, and this one's upload begins a round trip later. For small blobs, as long as they
+   * would be sent at once.
    */
   async openAhead(digest: Digest, size: number, label: string): Promise<void> {
     const [target] = this.active;
@@ -156,8 +157,8 @@ export class TargetRegistry {
   }
 
   /**
-   * Brings a blob into every active repository: sent to the first, mounted (else sent) into the others. Never rejects: a
-   * repository that does not take it has failed. At most `concurrency` uploads at once.
+   * Brings a blob into every active repository: sent to the first, mounted (else sent) into the others. Never rejects:
+   * a repository that does not take it has failed. At most `concurrency` uploads at once.
    */
   async upload(upload: BlobUpload): Promise<void> {
     await this.#slots.run(await sizeKnown(upload.body), async () => {
@@ -194,7 +195,7 @@ export class TargetRegistry {
       mayExist: !isAbsent,
       // Else it is hardly ever there: the plan has asked for it, or its digest comes with its last byte.
       openWhileAsking: !upload.isLikelyThere,
-      force: source === undefined && upload.isForced(target),
+      uploadAgain: source === undefined && upload.isUploadedAgain(target),
       ...(mountFrom === undefined || mountFrom === repository.name ? {} : { mountFrom }),
       ...(await this.#session(upload, repository.name)),
       onSent: (end) => {

@@ -12,9 +12,9 @@ import type { PushContext } from './context.ts';
 import { explain, PushError } from './error.ts';
 import type { Report } from './events.ts';
 import { blobsOf, documentsInMemory, type ImageBlob, NOTHING_AGAIN, type UploadAgain } from './image-blobs.ts';
+import { blobOfEntry, isRecompressible } from './layer-builder.ts';
 import type { KeptLayer } from './queue.ts';
 import { knownBlobs, knownTree, selected } from './resolve.ts';
-import { blobOfEntry, isRecompressible } from './stream-entries.ts';
 import { Transfer } from './transfer.ts';
 
 /**
