@@ -1,5 +1,5 @@
 /**
- * `npm run faults [-- --only matrix,beside,cuts,token] [--layer BYTES] [--cuts 4,12] [--write]`: measures what faults cost, beside what users
+ * `npm run faults [-- --only matrix,beside,cuts,token,outages] [--layer BYTES] [--cuts 4,12] [--write]`: measures what faults cost, beside what users
  * would run instead, and prints Markdown. Results are kept, so that parts measured one by one make one document; `--write` puts it
  * into docs/faults.md. The cuts need Linux with root or passwordless sudo, for the engine.
  */
@@ -14,12 +14,13 @@ import { measureBeside } from './faults/beside.ts';
 import { measureCuts } from './faults/cuts.ts';
 import { documentOf, type Measured } from './faults/document.ts';
 import { measureMatrix } from './faults/matrix.ts';
+import { measureOutages } from './faults/outages.ts';
 import { measureToken } from './faults/token.ts';
 import { setup } from './setup/parts.ts';
 
 const { values: options } = parseArgs({
   options: {
-    only: { type: 'string', default: 'matrix,beside,cuts,token' },
+    only: { type: 'string', default: 'matrix,beside,cuts,token,outages' },
     layer: { type: 'string', default: '500000000' },
     chunk: { type: 'string', default: '20000000' },
     cuts: { type: 'string', default: '4,12' },
@@ -56,6 +57,12 @@ if (parts.has('beside')) {
   const runs = await measureBeside(({ step, fault, tool, end }) => console.log(`${step}, ${fault}, ${tool}: ${end}`));
   keep({ beside: runs });
 }
+if (parts.has('outages')) {
+  const runs = await measureOutages(({ what, tool, seconds, failed }) =>
+    console.log(`${what}, ${tool}: ${failed ?? 'pushed'} after ${Math.round(seconds)} s`),
+  );
+  keep({ outages: runs });
+}
 if (parts.has('token')) keep({ token: await measureToken() });
 if (parts.has('matrix')) {
   const matrix = await measureMatrix((name) => console.log(`The matrix on ${name} ...`));
@@ -63,6 +70,7 @@ if (parts.has('matrix')) {
   for (const complaint of matrix.complaints) console.error(`NOT AS STATED: ${complaint}`);
   if (matrix.complaints.length > 0) process.exitCode = 1;
 }
-const text = documentOf(soFar());
-if (options.write) writeFileSync(fileURLToPath(new URL('../docs/faults.md', import.meta.url)), text);
+const document = fileURLToPath(new URL('../docs/faults.md', import.meta.url));
+const text = documentOf(soFar(), existsSync(document) ? readFileSync(document, 'utf8') : '');
+if (options.write) writeFileSync(document, text);
 else console.log(text);

@@ -4,7 +4,7 @@
  *
  *   node scripts/measure-compressors.ts [--rounds 3] [--sample layer.tar] [--only gzip]
  *
- * Without --sample it makes one of about 300 MB from this machine's own files: programs, libraries, Python, JavaScript, documents,
+ * Without --sample it makes one of about 250 MB from this machine's own files: programs, libraries, Python, JavaScript, documents,
  * and a share that is compressed already. Prints the Markdown table of docs/compressors.md.
  */
 import { execFileSync } from 'node:child_process';
@@ -15,8 +15,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import * as zlib from 'node:zlib';
-import { codecFor } from '../src/blob/compress/codec.ts';
-import { type Compression, grownBytes } from '../src/blob/compress/compression.ts';
+import { type Compression, codecFor, grownBytes } from '../src/blob/compress/compression.ts';
 import { CompressorPool } from '../src/blob/compress/pool.ts';
 import { Spool } from '../src/blob/spool.ts';
 import { compressLayer } from '../src/blob/streaming.ts';

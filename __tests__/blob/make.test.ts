@@ -5,9 +5,9 @@ import { buffer } from 'node:stream/consumers';
 import { setImmediate as turn } from 'node:timers/promises';
 import { gunzipSync, zstdDecompressSync } from 'node:zlib';
 import { expect, it, onTestFinished, vi } from 'vitest';
-import { LayerError } from '../../src/blob/compress/error.ts';
 import { Spool } from '../../src/blob/spool.ts';
 import { compressLayer, spoolBlob } from '../../src/blob/streaming.ts';
+import { LayerError } from '../../src/oci/error.ts';
 import { type Digest, digestOf } from '../../src/oci/types.ts';
 import { bytesOf, contentsOf, MIB, never, newFolder, newPool, newSpool, streamOf, stuckAfter } from './layers.ts';
 

@@ -3,10 +3,10 @@ import { dirname, join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { expect, it, onTestFinished } from 'vitest';
 import type { StreamingBlob } from '../../src/blob/blob.ts';
-import { LayerError } from '../../src/blob/compress/error.ts';
 import { Spool } from '../../src/blob/spool.ts';
 import { SpoolShortError } from '../../src/blob/spool-file.ts';
 import { compressLayer, spoolBlob } from '../../src/blob/streaming.ts';
+import { LayerError } from '../../src/oci/error.ts';
 import { digestOf } from '../../src/oci/types.ts';
 import { bytesOf, MIB, never, newFolder, newPool, newSpool, streamOf } from './layers.ts';
 

@@ -8,8 +8,7 @@ import { zstdCompressSync } from 'node:zlib';
 import tar, { type Header } from 'tar-stream';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { layerEntry, pointerPrefix } from '../../src/cache/known-layers.ts';
-import type { SavePlan } from '../../src/cache/save.ts';
-import { savePlan } from '../../src/cache/save.ts';
+import { type SavePlan, savePlan } from '../../src/cache/save.ts';
 import {
   freshRunner,
   makeRunner,

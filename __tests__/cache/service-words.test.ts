@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { isOutage, isTaken, problemIn, readable } from '../../src/cache/service-messages.ts';
+import { isOutage, isTaken, problemIn, readable } from '../../src/cache/service.ts';
 
 it('signatures, masks and debug lines never reach the log', () => {
   expect(readable('::add-mask::abc')).toBe('');

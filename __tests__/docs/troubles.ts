@@ -17,6 +17,7 @@ import { type RegistryOptions, startRegistry } from '../support/registry/server.
 import type { Step } from '../support/registry/steps.ts';
 import { type ActionRun, runAction } from '../support/runner.ts';
 import { CACHE_TROUBLES } from './cache-troubles.ts';
+import { MERGE_TROUBLES } from './merge-troubles.ts';
 import { REGISTRY_TROUBLES } from './registry-troubles.ts';
 
 /** What all of them share. */
@@ -104,6 +105,7 @@ const layout = (bench: Bench, name: string): LayoutFolder => new LayoutFolder(jo
 /** By a name for the test; each resolves to the line of the log. */
 export const TROUBLES: Readonly<Record<string, (bench: Bench) => Promise<string>>> = {
   ...CACHE_TROUBLES,
+  ...MERGE_TROUBLES,
   ...REGISTRY_TROUBLES,
   'a wrong password': async (bench) => {
     const registry = await startDockerRegistry({ auth: true });

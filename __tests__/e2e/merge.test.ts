@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { type Descriptor, digestOf, type Index, MediaType } from '../../src/oci/types.ts';
+import { type Descriptor, digestOf, type Index, type Manifest, MediaType } from '../../src/oci/types.ts';
 import { buildImage } from '../support/images.ts';
 import { LayoutFolder, tarOf } from '../support/layout.ts';
 import { type DockerAddress, docker } from '../support/real/docker.ts';
@@ -12,8 +12,53 @@ import { type Podman, startPodman } from '../support/real/podman.ts';
 import { run } from '../support/real/processes.ts';
 import { type DockerRegistry, startDockerRegistry } from '../support/real/registry.ts';
 import { describeWith, sharedDocker } from '../support/real/suite.ts';
+import { hangUp } from '../support/registry/answer.ts';
+import type { Quirk } from '../support/registry/quirk.ts';
+import { startRegistry } from '../support/registry/server.ts';
 import { type ActionRun, runAction } from '../support/runner.ts';
 import { runCommand } from '../support/terminal.ts';
+
+it('a merge that was killed between two tags is completed by the next one', async () => {
+  let kill: (() => void) | undefined;
+  const kills: Quirk = {
+    name: 'kills the sender of the second tag',
+    before: ({ method, path }) => {
+      if (method !== 'PUT' || !path.endsWith('/manifests/latest') || !kill) return undefined;
+      kill();
+      return hangUp;
+    },
+  };
+  const registry = await startRegistry({ quirks: [kills] });
+  const folder = mkdtempSync(join(tmpdir(), 'chunked-push-merge-'));
+  try {
+    const app = `${registry.host}/team/app`;
+    for (const architecture of ['amd64', 'arm64']) {
+      const layout = new LayoutFolder(join(folder, architecture));
+      layout.close(await layout.image(architecture, { bytes: 1000 }));
+      const { errors } = await runAction({
+        inputs: { image: `oci:${layout.path}`, tags: `${app}:part-${architecture}` },
+      });
+      expect(errors).toEqual([]);
+    }
+    const inputs = { merge: `${app}:part-*`, tags: `${app}:1\n${app}:latest` };
+    const killed = await runAction({
+      inputs,
+      onOutput: (_, signal) => {
+        kill = () => signal('SIGKILL');
+      },
+    });
+    kill = undefined;
+    expect(killed).toMatchObject({ signal: 'SIGKILL', outputs: {} });
+    expect(registry.tags('team/app').sort()).toEqual(['1', 'part-amd64', 'part-arm64']);
+    const again = await runAction({ inputs });
+    expect(again.errors).toEqual([]);
+    expect(again.outputs).toMatchObject({ digest: registry.manifest('team/app', '1')?.digest, changed: 'true' });
+    expect(registry.manifest('team/app', 'latest')?.digest).toBe(again.outputs.digest);
+  } finally {
+    await registry.close();
+    rmSync(folder, { recursive: true });
+  }
+}, 60_000);
 
 describeWith(['docker', 'docker-trixie', 'podman', 'docker-registry', 'skopeo'], 'a merge of real legs', () => {
   let folder: string;
@@ -145,6 +190,52 @@ describeWith(['docker', 'docker-trixie', 'podman', 'docker-registry', 'skopeo'],
     const command = await runCommand(['--merge', ...parts, '--to', `${app}:terminal`], { env: { HOME: folder } });
     expect(command).toMatchObject({ exitCode: 0, stdout: `${app}@${merged.outputs.digest}\n` });
     expect(digestOf(Buffer.from(await raw(`${app}:terminal`)))).toBe(merged.outputs.digest);
+  });
+
+  it('is made of digests that no tag names, and that jobs hand on', async () => {
+    const repository = `${registry.host}/digests/app`;
+    const artifacts = join(folder, 'digests');
+    writeFileSync(artifacts, '');
+    const legs: ActionRun[] = [];
+    for (const [image, env] of [
+      [`${app}:part-7-amd64`, classic.env],
+      [`${app}:part-7-arm64`, podman.env],
+    ] as const) {
+      const inputs = {
+        image,
+        tags: `${repository}:ignored`,
+        'push-by-digest': 'true',
+        annotations: 'org.example/leg=yes',
+      };
+      legs.push(
+        await push(
+          { ...inputs, engine: env === classic.env ? 'docker' : 'podman' },
+          { ...env, GITHUB_ARTIFACTS: artifacts },
+        ),
+      );
+    }
+    for (const { outputs, notices } of legs) {
+      expect(outputs).toMatchObject({ image: `${repository}@${outputs.digest}`, changed: 'false' });
+      expect(JSON.parse(outputs.digests!)).toEqual({ [repository]: outputs.digest });
+      expect(notices.join()).toContain(`push-by-digest: no tag is written; ignored: ${repository}:ignored`);
+      expect((JSON.parse(await raw(outputs.image!)) as Manifest).annotations).toEqual({ 'org.example/leg': 'yes' });
+    }
+    expect(readFileSync(artifacts, 'utf8')).toBe(legs.map(({ outputs }) => `oci://${outputs.image}\n`).join(''));
+    const list = await (await fetch(`http://${registry.host}/v2/digests/app/tags/list`)).json();
+    expect((list as { tags?: string[] | null }).tags ?? []).toEqual([]);
+    const result = await merge({ merge: legs.map(({ outputs }) => outputs.image).join('\n'), tags: `${repository}:1` });
+    expect(result.errors).toEqual([]);
+    const { manifests } = JSON.parse(await raw(`${repository}:1`)) as Index;
+    expect(manifests.map(({ digest }) => digest)).toEqual(legs.map(({ outputs }) => outputs.digest));
+  });
+
+  it('has no annotations on manifests that an engine keeps byte for byte', async () => {
+    const inputs = { image: `${app}:part-7-ppc64le`, tags: `${app}:annotated`, annotations: 'a=b' };
+    const { errors } = await runAction({ inputs, env: containerd.env });
+    expect(errors[0]).toMatch(
+      /^Input: annotations: the image has a manifest of its own, which is pushed byte for byte: set /,
+    );
+    expect(await tags(app)).not.toContain('annotated');
   });
 
   it('moves no tag when a leg is missing', async () => {

@@ -1,5 +1,6 @@
 /** Several images in one step, out of real engines: all tags move or none, also when the step is killed between two of them. */
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
+import { MediaType } from '../../src/oci/types.ts';
 import { describeWith } from '../support/real/suite.ts';
 import { refusal } from '../support/registry/answer.ts';
 import type { Quirk } from '../support/registry/quirk.ts';
@@ -9,6 +10,22 @@ import { ENGINES, type EngineWithImage } from './engine-images.ts';
 import { metadataOf } from './results.ts';
 
 const KB = 1000;
+
+/** Puts another image under the tag that a test pushes to. */
+async function moveElsewhere(registry: Registry, repository: string): Promise<string> {
+  const config = Buffer.from('{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}');
+  const descriptor = {
+    mediaType: MediaType.ociConfig,
+    digest: await registry.addBlob(repository, config),
+    size: config.length,
+  };
+  const manifest = { schemaVersion: 2, mediaType: MediaType.ociManifest, config: descriptor, layers: [] };
+  const headers = { 'content-type': MediaType.ociManifest };
+  const url = `${registry.url}/v2/${repository}/manifests/1`;
+  const { status } = await fetch(url, { method: 'PUT', headers, body: JSON.stringify(manifest) });
+  expect(status).toBe(201);
+  return registry.manifest(repository, '1')!.digest;
+}
 
 /** What a test does at a manifest's PUT. */
 let atManifest: (path: string) => 'refuse' | 'kill' | undefined = () => undefined;
@@ -83,6 +100,15 @@ for (const kind of ENGINES.filter(({ part }) => part !== 'podman')) {
       expect(run.exitCode).toBe(1);
       expect(run.errors[0]).toContain(`${names[2]}: `);
       expect(tags()).toEqual([[], [], []]);
+    });
+
+    it('are back where they were when the third is refused at its tag', async () => {
+      const [a, b] = [await moveElsewhere(one, 'team/a'), await moveElsewhere(two, 'team/b')];
+      atManifest = (path) => (path.endsWith('/team/c/manifests/1') ? 'refuse' : undefined);
+      const run = await push();
+      expect(run.errors[0]).toMatch(/not for you.*; no tag has moved/);
+      expect(run.outputs).not.toHaveProperty('digest');
+      expect([one.manifest('team/a', '1')?.digest, two.manifest('team/b', '1')?.digest]).toEqual([a, b]);
     });
 
     it('are complete after a step that was killed between two tags, and another one', async () => {

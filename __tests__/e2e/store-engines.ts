@@ -1,7 +1,6 @@
 /** Engines whose own files the tests look into: where an image's config, its layers and their records lie. */
 import { join } from 'node:path';
-import { chainIdsOf } from '../../src/oci/chain-id.ts';
-import type { Digest, Index, Manifest } from '../../src/oci/types.ts';
+import { chainIdsOf, type Digest, type Index, type Manifest } from '../../src/oci/types.ts';
 import { buildImage, type ImageRecipe } from '../support/images.ts';
 import { type DockerOptions, docker, imageIdOf, partOfDocker } from '../support/real/docker.ts';
 import { commandOf, type PartName } from '../support/real/parts.ts';

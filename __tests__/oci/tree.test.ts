@@ -1,7 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { buildTree, withoutManifests, withReferrers } from '../../src/oci/build.ts';
 import { ImageError } from '../../src/oci/error.ts';
-import type { ManifestTree } from '../../src/oci/image-tree.ts';
+import { buildTree, type ManifestTree, withoutManifests, withReferrers } from '../../src/oci/image-tree.ts';
 import { selectPlatforms } from '../../src/oci/platforms.ts';
 import { composeManifest, rewriteTree } from '../../src/oci/rewrite.ts';
 import {

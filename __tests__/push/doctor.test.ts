@@ -1,4 +1,9 @@
 /** What `doctor` finds out, at real registries and at profiles of the test registry; and that it leaves nothing behind. */
+import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { type Diagnosis, examine } from '../../src/push/doctor.ts';
 import type { RawInputs } from '../../src/push/input-values.ts';
@@ -7,8 +12,10 @@ import { startNginx } from '../support/real/nginx.ts';
 import { freePort } from '../support/real/processes.ts';
 import { REGISTRY_LOGIN, startDockerRegistry } from '../support/real/registry.ts';
 import { describeWith } from '../support/real/suite.ts';
+import { loopbackCertificate } from '../support/registry/certificate.ts';
 import { TEST_CREDENTIALS } from '../support/registry/profiles.ts';
-import { registryForTest, requestForTest } from './bench.ts';
+import type { Quirk } from '../support/registry/quirk.ts';
+import { folderForTest, registryForTest, requestForTest } from './bench.ts';
 
 const MIB = 2 ** 20;
 
@@ -113,6 +120,28 @@ it('a registry that takes no chunks says so', async () => {
   expect(diagnosisLines(diagnosis).join('\n')).toContain('not taken');
 });
 
+it.each(['upload-post', 'upload-patch', 'upload-get', 'upload-delete'] as const)(
+  'that is cancelled at its %s leaves no upload behind',
+  async (step) => {
+    const cancel = new AbortController();
+    const cancelling: Quirk = {
+      name: 'cancels the examination before the answer',
+      after: (given, { route }) => {
+        if (route.step === step) cancel.abort(new Error('SIGTERM'));
+        return given;
+      },
+    };
+    const registry = await registryForTest({ quirks: [cancelling] });
+    const before = registry.contents();
+    const tags = `${registry.host}/team/app:1`;
+    const request = await requestForTest({ tags, image: tags });
+    const examining = examine(request.destinations[0]!, request, () => {}, cancel.signal);
+    await expect(examining).rejects.toThrow('SIGTERM');
+    expect(registry.requests.map((asked) => asked.step)).toContain('upload-post');
+    expect(registry.contents()).toEqual(before);
+  },
+);
+
 it('bearer tokens', async () => {
   const registry = await registryForTest({ profile: 'gitlab' });
   const diagnosis = await diagnose(registry.host, TEST_CREDENTIALS);
@@ -125,4 +154,34 @@ it('a port where nothing listens is a diagnosis too', async () => {
   const lines = diagnosisLines(diagnosis);
   expect(lines.at(-1)).toMatch(/^ {2}problem .*ECONNREFUSED/);
   expect(lines.length).toBeLessThan(6);
+});
+
+it('an unknown certificate is named, with the input that follows; a known one is trusted', async () => {
+  const { key, cert } = loopbackCertificate();
+  const registry = await registryForTest({ tls: { key, cert } });
+  const unknown = await diagnose(registry.host);
+  expect(unknown).toMatchObject({ scheme: 'https', mayPush: false, problem: expect.stringMatching(/certificate/) });
+  expect(unknown.certificate?.problem).toMatch(/SELF_SIGNED|UNABLE_TO_VERIFY|DEPTH_ZERO/);
+  expect(unknown.inputs).toHaveProperty(['ca-file']);
+  const file = join(await folderForTest(), 'ca.pem');
+  writeFileSync(file, cert);
+  const known = await diagnose(registry.host, { 'ca-file': file });
+  expect(known).toMatchObject({ scheme: 'https', mayPush: true, inputs: {}, problem: undefined });
+  expect(known.certificate).toMatchObject({ protocol: 'TLSv1.3', problem: undefined });
+});
+
+it('a page that answers everything is no registry', async () => {
+  const server = createServer((_, response) => response.end('<html><title>welcome</title></html>'));
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  try {
+    const diagnosis = await diagnose(`127.0.0.1:${(server.address() as AddressInfo).port}`);
+    expect(diagnosis).toMatchObject({
+      mayPush: false,
+      referrers: false,
+      problem: expect.stringMatching(/no registry/),
+    });
+  } finally {
+    server.close();
+  }
 });

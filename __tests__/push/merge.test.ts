@@ -1,4 +1,5 @@
 /** Merges in embedded registries: which index comes out, and that nothing is tagged before everything is there. */
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { type Descriptor, type Digest, digestOf, type Index, MediaType, type Platform } from '../../src/oci/types.ts';
 import { closeContext, openContext } from '../../src/push/context.ts';
@@ -6,6 +7,7 @@ import type { RawInputs } from '../../src/push/input-values.ts';
 import { readParts } from '../../src/push/merge-parts.ts';
 import { type MergeRequest, parseRequest } from '../../src/push/options.ts';
 import { push } from '../../src/push/push.ts';
+import { writeDockerArchive } from '../support/images.ts';
 import { answer, refusal } from '../support/registry/answer.ts';
 import type { Quirk } from '../support/registry/quirk.ts';
 import type { Registry } from '../support/registry/server.ts';
@@ -131,6 +133,26 @@ describe('a merge', () => {
     expect((await merge([`${registry.host}/team/app:part-*`], [target])).digest).toBe(first.digest);
   });
 
+  it('reads each manifest once, however often indexes name it and each other', async () => {
+    const registry = await registryForTest();
+    let child: Descriptor = await image(registry, ['team/app', 'x'], LINUX('amd64'));
+    for (let depth = 0; depth < 10; depth += 1) {
+      const manifests = Array.from({ length: 8 }, () => child);
+      child = await put(registry, 'team/app', 'part', {
+        schemaVersion: 2,
+        mediaType: MediaType.ociIndex,
+        depth,
+        manifests,
+      });
+    }
+    const before = registry.requests.length;
+    await merge([`${registry.host}/team/app:part`], [`${registry.host}/team/app:1`]);
+    expect(indexOf(registry, 'team/app', '1').manifests).toHaveLength(1);
+    expect(
+      registry.requests.slice(before).filter(({ method, step }) => method === 'GET' && step === 'manifest-get'),
+    ).toHaveLength(12);
+  });
+
   it('puts annotations on the index, with the prefix or without', async () => {
     const registry = await registryForTest();
     await image(registry, ['team/app', 'a'], LINUX('amd64'));
@@ -217,6 +239,25 @@ describe('a merge tags nothing', () => {
       new RegExp(`${other.host}/team/app: .*no indexes here.*; no tag has moved`),
     );
     for (const { tags } of [registry, other]) expect(tags('team/app')).not.toContain('1');
+  });
+
+  it('when a tag is refused: what has moved goes back', async () => {
+    let refused = '';
+    const refuses: Quirk = {
+      name: 'refuses a tag',
+      before: ({ method, path }) =>
+        method === 'PUT' && refused !== '' && path.endsWith(refused)
+          ? refusal(403, 'DENIED', 'not for you')
+          : undefined,
+    };
+    const { registry, pattern, target } = await legs({ quirks: [refuses] });
+    const earlier = await image(registry, ['team/app', '1'], LINUX('s390x'));
+    refused = '/manifests/latest';
+    await expect(
+      merge([pattern], [target, `${registry.host}/team/app:new`, `${registry.host}/team/app:latest`]),
+    ).rejects.toThrow(/latest: .*not for you.*; no tag has moved/);
+    expect(registry.manifest('team/app', '1')?.digest).toBe(earlier.digest);
+    expect(registry.tags('team/app').sort()).toEqual(['1', 'part-amd', 'part-arm']);
   });
 
   it('when the registry does not serve the index that it has taken', async () => {
@@ -319,6 +360,7 @@ describe('merge-cleanup', () => {
   it('deletes the tags that a * matched, and no other', async () => {
     const { registry, events } = await cleanedUp([]);
     expect(registry.tags('team/app').sort()).toEqual(['1', 'kept']);
+    expect(events.texts('info')).toContain(`merge-cleanup: deleted ${registry.host}/team/app:part-arm`);
     expect(events.texts('notice')).toEqual([]);
   });
 
@@ -337,6 +379,27 @@ describe('merge-cleanup', () => {
     expect(notice).toContain(`merge-cleanup: ${registry.host}/team/app keeps part-amd, part-arm: `);
     expect(notice).toContain(text);
     expect(others).toEqual([]);
+  });
+
+  it('asks for the tokens that it takes to mount and to delete', async () => {
+    const credentials = { username: 'pusher', password: 'secret' };
+    const registry = await registryForTest({ auth: { bearer: credentials } });
+    const login = { ...credentials, cache: 'false' };
+    const file = join(await folderForTest(), 'image.tar');
+    await writeDockerArchive(file, 'app:1', { seed: 'tokens', layers: [{ bytes: 1000 }] });
+    const part = `${registry.host}/team/legs:part-1`;
+    const surroundings = { workDir: await folderForTest(), env: {}, remoteCache: false };
+    const request = parseRequest({ image: `docker-archive:${file}`, tags: part, ...login }, surroundings);
+    await push(request, new Events().report, new AbortController().signal);
+    const sent = registry.uploadedBytes();
+    const { events } = await merge([part.replace(/1$/, '*')], [`${registry.host}/team/app:1`], {
+      ...login,
+      'merge-cleanup': 'true',
+    });
+    expect(events.texts('notice')).toEqual([]);
+    expect(registry.tags('team/legs')).toEqual([]);
+    expect(registry.tags('team/app')).toEqual(['1']);
+    expect(registry.uploadedBytes()).toBe(sent);
   });
 
   it('puts an image again that a registry has deleted with its tag', async () => {

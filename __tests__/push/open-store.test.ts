@@ -56,7 +56,7 @@ function imageOf(layers: readonly Buffer[], options: { layerType?: string; store
     root: root.digest,
     engine: 'docker',
     documents: async () => tree,
-    atHand: async ({ notice }) => {
+    openStore: async ({ notice }) => {
       notice('the store is read');
       return store('the store at hand');
     },

@@ -1,14 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import type { PushEvent } from '../../src/push/events.ts';
-import { LineTeller } from '../../src/report/lines.ts';
+import { EventLines } from '../../src/report/lines.ts';
 
 const HOST = 'registry.example.com';
 
 function tellAll(events: readonly (PushEvent | number)[], showHost = false): string[] {
   let now = 0;
-  const teller = new LineTeller({ showHost, now: () => now });
+  const lines = new EventLines({ showHost, now: () => now });
   return events.flatMap((event) => {
-    if (typeof event !== 'number') return teller.tell(event).map(({ text }) => text);
+    if (typeof event !== 'number') return lines.of(event).map(({ text }) => text);
     now += event;
     return [];
   });
@@ -35,7 +35,7 @@ const end: PushEvent = {
   fromCache: false,
 };
 
-describe('LineTeller', () => {
+describe('EventLines', () => {
   it('tells when a blob starts and ends, with size, seconds and retries', () => {
     expect(tellAll([start, progress(1), progress(2), end])).toEqual([
       'aaaa: uploading 200 MB',

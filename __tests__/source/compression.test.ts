@@ -39,9 +39,12 @@ const PACKED: readonly [string, Compression, Buffer][] = [
 ];
 
 async function unpacked(bytes: Buffer, compression: Compression): Promise<Buffer> {
-  const read = (start = 0, end = bytes.length) => Readable.from([bytes.subarray(start, end)], { objectMode: false });
+  // Small pieces: a frame's end and its header lie in different ones.
+  const pieces = Array.from({ length: Math.ceil(bytes.length / 997) }, (_, at) =>
+    bytes.subarray(at * 997, (at + 1) * 997),
+  );
   const chunks: Buffer[] = [];
-  for await (const chunk of decompress({ size: bytes.length, read }, compression)) chunks.push(chunk);
+  for await (const chunk of decompress(Readable.from(pieces, { objectMode: false }), compression)) chunks.push(chunk);
   return Buffer.concat(chunks);
 }
 

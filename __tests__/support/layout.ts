@@ -1,6 +1,6 @@
 /** Writes OCI image layouts piece by piece: images, indexes, artifacts. image-spec image-layout.md. */
 import { createHash } from 'node:crypto';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { pack } from 'tar-stream';
@@ -23,6 +23,14 @@ export class LayoutFolder {
     const digest = digestOf(bytes);
     writeFileSync(join(this.path, 'blobs/sha256', digest.slice('sha256:'.length)), bytes);
     return { mediaType, digest, size: bytes.length, ...extra };
+  }
+
+  remove(): void {
+    rmSync(this.path, { recursive: true });
+  }
+
+  read(digest: Digest): Buffer {
+    return readFileSync(join(this.path, 'blobs/sha256', digest.slice('sha256:'.length)));
   }
 
   /** A document whose own media type is in it too. */

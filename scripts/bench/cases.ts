@@ -13,6 +13,7 @@ import {
   skopeoDaemon,
 } from './contestants.ts';
 import { type ImageRecipe, nameOf } from './images.ts';
+import { copyContestants } from './registry-copy.ts';
 import type { EngineName, World } from './world.ts';
 
 export interface Case {
@@ -132,6 +133,13 @@ export const CASES: readonly Case[] = [
       const push: Push = { world, recipe, engine: 'docker20' };
       return [dockerPush(push), ours(push, 'gzip', 'save'), ours(push, 'gzip', 'store')];
     },
+  },
+  {
+    name: 'registry-copy',
+    title: 'From one registry to another one',
+    reference: 'skopeo copy docker://',
+    setup: async (world, recipe) => void (await world.source(recipe)),
+    contestants: copyContestants,
   },
   {
     name: 'others',

@@ -33,7 +33,8 @@ export interface Push {
   readonly keepAs?: string;
 }
 
-const REPOSITORY = 'bench/app:latest';
+/** Where images go. */
+export const REPOSITORY = 'bench/app:latest';
 
 const referenceOf = ({ world, host }: Push): string => `${host ?? world.registry.host}/${REPOSITORY}`;
 

@@ -40,6 +40,7 @@ export class World {
   /** What was brought somewhere or is on its way, so that parts can be prepared side by side. */
   readonly #brought = new Map<string, Promise<void>>();
   #podman: Promise<Podman> | undefined;
+  #source: Promise<DockerRegistry> | undefined;
 
   private constructor(registry: DockerRegistry, limited: Nginx) {
     this.registry = registry;
@@ -121,6 +122,21 @@ export class World {
     return file;
   }
 
+  /** Another registry that has the image's first version, as `docker push` of 28.5 with overlay2 puts it. */
+  async source(recipe: ImageRecipe): Promise<{ readonly host: string; readonly repository: string }> {
+    this.#source ??= startDockerRegistry();
+    const { host } = await this.#source;
+    const repository = `source/${recipe.name}:v1`;
+    await this.#once(`${nameOf(recipe, 'v1')} in another registry`, async () => {
+      await this.have('overlay2', recipe, ['v1']);
+      const engine = await this.engine('overlay2');
+      await docker(engine, 'tag', nameOf(recipe, 'v1'), `${host}/${repository}`);
+      await docker(engine, 'push', '--quiet', `${host}/${repository}`);
+      await docker(engine, 'image', 'rm', `${host}/${repository}`);
+    });
+    return { host, repository };
+  }
+
   /** Podman's storage with the image's first version in it. */
   async podman(recipe: ImageRecipe): Promise<Podman> {
     this.#podman ??= startPodman();
@@ -138,6 +154,7 @@ export class World {
     await Promise.all(running.map((one) => (one.status === 'fulfilled' ? one.value?.stop() : undefined)));
     await this.limited.stop();
     await this.registry.stop();
+    await (await this.#source?.catch(() => undefined))?.stop();
     removeFolder(this.action);
     removeFolder(this.temp);
     if (keep) return;

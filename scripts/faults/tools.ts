@@ -1,5 +1,5 @@
 /** The tools that push one image under faults: ours, and those that users would run instead. */
-import type { Docker } from '../../__tests__/support/real/docker.ts';
+import { type Docker, partOfDocker } from '../../__tests__/support/real/docker.ts';
 import { commandOf } from '../../__tests__/support/real/parts.ts';
 import { runAction } from '../../__tests__/support/runner.ts';
 import { crane, runTool, skopeo } from '../bench/tools.ts';
@@ -7,49 +7,44 @@ import { crane, runTool, skopeo } from '../bench/tools.ts';
 /** Pushes the image to a reference. */
 export type Tool = (reference: string) => Promise<{ seconds: number; failed?: string | undefined }>;
 
-const byAction =
-  (image: string, chunkSize: string): Tool =>
+/** Our action, from an archive. */
+export const byAction =
+  (archive: string, chunkSize: string): Tool =>
   async (reference) => {
-    const pushed = await runAction({ inputs: { image, tags: reference, 'chunk-size': chunkSize }, timeout: 1_800_000 });
+    const inputs = { image: `docker-archive:${archive}`, tags: reference, 'chunk-size': chunkSize };
+    const pushed = await runAction({ inputs, timeout: 1_800_000 });
     return {
       seconds: pushed.seconds,
       ...(pushed.exitCode === 0 ? {} : { failed: pushed.errors[0] ?? 'no error line' }),
     };
   };
 
+/** The client that came with an engine, which has the image by NAME. */
+export const byEngine = (engine: Docker): Tool => {
+  const client = commandOf(partOfDocker(engine.version), 'docker');
+  const commands = (to: string) => [
+    [client, 'tag', NAME, to],
+    [client, 'push', '--quiet', to],
+  ];
+  return (to) => runTool(commands(to), engine.env);
+};
+
+/** skopeo, from an archive. It tries nothing again by default. */
+export const bySkopeo = (archive: string, retries: number): Tool => {
+  const options = ['--insecure-policy', 'copy', `--retry-times=${retries}`, '--dest-tls-verify=false'];
+  return (to) => runTool([[...skopeo(), ...options, `docker-archive:${archive}`, `docker://${to}`]], {});
+};
+
 /** The image's name in the engine and the archive. */
 export const NAME = 'faults.example/app:1';
 
 /** The tools by name, each with the image in the form that it takes. */
 export function toolsFor(archive: string, engine: Docker, chunkSize: string): Record<string, Tool> {
-  const docker = commandOf('docker', 'docker');
   const craneCommand = crane();
-  const image = `docker-archive:${archive}`;
   return {
-    'chunked-push': byAction(image, chunkSize),
-    'docker push': (to) =>
-      runTool(
-        [
-          [docker, 'tag', NAME, to],
-          [docker, 'push', '--quiet', to],
-        ],
-        engine.env,
-      ),
-    'skopeo copy': (to) =>
-      runTool(
-        [
-          [
-            ...skopeo(),
-            '--insecure-policy',
-            'copy',
-            '--retry-times=5',
-            '--dest-tls-verify=false',
-            image,
-            `docker://${to}`,
-          ],
-        ],
-        {},
-      ),
+    'chunked-push': byAction(archive, chunkSize),
+    'docker push': byEngine(engine),
+    'skopeo copy': bySkopeo(archive, 5),
     ...(craneCommand && {
       'crane push': (to: string) => runTool([[...craneCommand, 'push', '--insecure', archive, to]], {}),
     }),

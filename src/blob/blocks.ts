@@ -1,16 +1,18 @@
 /**
- * Buffers that files are read into, used again. A layer of a gigabyte is four thousand of them: left to the garbage collector, which does not
- * feel their size, dozens are in memory at once, each new one costs the system fresh pages, and V8 marks its whole heap for
- * every 20 MB of them: that was a sixth of the CPU time of a push by zstd.
+ * Buffers that files are read into, used again. A layer of a gigabyte is four thousand of them: left to the garbage
+ * collector, which does not feel their size, dozens are in memory at once, each new one costs the system fresh pages,
+ * and V8 marks its complete heap for every 20 MB of them: that was a sixth of the CPU time of a push by zstd.
  */
+
 import { close, open, read, readSync } from 'node:fs';
 import { Readable } from 'node:stream';
 import { promisify } from 'node:util';
+import { now } from '../common/async.ts';
 
 /** Bytes of a block: large reads for large files, hundreds of small files side by side. */
 export const BLOCK_SIZE = 256 * 1024;
 
-/** More than the streams of a push give back before they take again. */
+/** More than the streams of a push free before they take again. */
 const MOST_SPARE = 16;
 
 const spare: Buffer[] = [];
@@ -18,19 +20,22 @@ const spare: Buffer[] = [];
 /** A block with whatever was in it before. */
 export const takeBlock = (): Buffer => spare.pop() ?? Buffer.allocUnsafeSlow(BLOCK_SIZE);
 
-/** Takes a chunk's memory for the next block, if it is a block. Nobody may look at the chunk afterwards. */
-export function giveBack({ buffer }: Buffer): void {
+/** Takes a chunk's memory for the next block, if it is a block. The chunk must not be used afterwards. */
+export function recycleBlock({ buffer }: Buffer): void {
   if (buffer.byteLength === BLOCK_SIZE && spare.length < MOST_SPARE) spare.push(Buffer.from(buffer));
 }
 
 /** A byte stream that takes its chunks back; a reader that is through with one may say so, once. */
-export type BlockStream = Readable & { recycle(chunk: Buffer): void };
+type BlockStream = Readable & { recycle(chunk: Buffer): void };
 
-/** A byte stream out of blocks. One at a time: Node joins what waits in a stream into a new buffer for those who iterate over it. */
+/**
+ * A byte stream out of blocks. One at a time: Node joins what waits in a stream into a new buffer for those who iterate
+ * over it.
+ */
 export const blockStream = (blocks: AsyncIterable<Buffer>): BlockStream =>
-  Object.assign(Readable.from(blocks, { objectMode: false, highWaterMark: 1 }), { recycle: giveBack });
+  Object.assign(Readable.from(blocks, { objectMode: false, highWaterMark: 1 }), { recycle: recycleBlock });
 
-/** Reads the next bytes into a block and gives their number: less than fit in only at the end. */
+/** Reads the next bytes into a block and returns their number: less than fit in only at the end. */
 type Fill = (into: Uint8Array) => Promise<number>;
 
 /** A byte stream, or, in its place, bytes read straight into whatever the reader has. */
@@ -71,7 +76,10 @@ export function openFileStream(fd: number, start: number, end: number): FillStre
   return Object.assign(blockStream(blocksOfFile(fd, start, end)), { fill });
 }
 
-/** The bytes [start, end) of an open file, in blocks. Throws what the system says, and an Error when the file ends before. */
+/**
+ * The bytes [start, end) of an open file, in blocks. Throws what the system says, and an Error when the file ends
+ * before.
+ */
 export async function* blocksOfFile(fd: number, start: number, end: number): AsyncGenerator<Buffer> {
   for (let position = start; position < end; ) {
     const length = Math.min(BLOCK_SIZE, end - position);
@@ -122,3 +130,120 @@ function readSome(fd: number, into: Uint8Array, position: number): Promise<numbe
 }
 
 const endsAt = (bytes: number): Error => new Error(`it ends at ${bytes} bytes`);
+
+// The input of a layer in blocks: a stream's chunks put together, or a file's bytes read straight into their place.
+
+/**
+ * A layer's bytes. A stream that uses its buffers again learns when a chunk was copied; one of a file may fill complete
+ * blocks.
+ */
+export type Input = Readable & {
+  recycle?(chunk: Buffer): void;
+  /**
+   * Reads the next bytes into a block, without a copy, and returns their number: less than fit in only at the end.
+   * Instead of reading the stream.
+   */
+  fill?(block: Uint8Array): Promise<number>;
+};
+
+export class Gatherer {
+  readonly #input: Input;
+  readonly #times: Times;
+  readonly #chunks: AsyncIterator<Buffer> | undefined;
+  /** The chunk that the last block had no room for, and how much of it was taken. */
+  #chunk: Buffer | undefined;
+  #taken = 0;
+
+  /** `times` counts how long the input lets us wait. */
+  constructor(input: Input, times: Times) {
+    this.#input = input;
+    this.#times = times;
+    this.#chunks = input.fill ? undefined : (input as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
+  }
+
+  /**
+   * Fills a block and returns the number of bytes: less than fit in only at the end of the input. Rejects with the
+   * input's error.
+   */
+  async fill(block: Uint8Array): Promise<number> {
+    if (!this.#chunks) return this.#times.waitedForInput(this.#input.fill!(block));
+    let filled = 0;
+    while (filled < block.length && (await this.#hasChunk(this.#chunks))) filled += this.#take(block.subarray(filled));
+    return filled;
+  }
+
+  /** Nothing more is wanted. */
+  async end(): Promise<void> {
+    await this.#chunks?.return?.();
+  }
+
+  async #hasChunk(chunks: AsyncIterator<Buffer>): Promise<boolean> {
+    while (!this.#chunk) {
+      const { done, value } = await this.#times.waitedForInput(chunks.next());
+      if (done) return false;
+      if (value.length > 0) this.#chunk = value;
+    }
+    return true;
+  }
+
+  #take(room: Uint8Array): number {
+    const chunk = this.#chunk!;
+    const part = chunk.subarray(this.#taken, this.#taken + room.length);
+    room.set(part);
+    this.#taken += part.length;
+    if (this.#taken === chunk.length) {
+      this.#chunk = undefined;
+      this.#taken = 0;
+      this.#input.recycle?.(chunk);
+    }
+    return part.length;
+  }
+}
+
+/** Where the time of one blob in the making goes, so that a user sees what bounds a push. */
+export class Times {
+  readonly #start = now();
+  #end: number | undefined;
+  #waiting = 0;
+  #held = 0;
+
+  /** ms in which the input had no bytes. */
+  get waitingForInputMs(): number {
+    return this.#waiting;
+  }
+
+  /** ms in which the spool was at its bound: the wire is the slowest part. */
+  get heldBackMs(): number {
+    return this.#held;
+  }
+
+  /** All other ms: hashing, compressing, writing, and waiting for a turn at the threads. */
+  get compressingMs(): number {
+    return Math.max(0, (this.#end ?? now()) - this.#start - this.#waiting - this.#held);
+  }
+
+  /** The blob is complete or has failed. */
+  end(): void {
+    this.#end ??= now();
+  }
+
+  /** Passes a promise on and counts its time as held back. */
+  async heldBack<T>(promise: Promise<T>): Promise<T> {
+    const since = now();
+    try {
+      return await promise;
+    } finally {
+      this.#held += now() - since;
+    }
+  }
+
+  /** Passes a promise of the input's on and counts its time as waiting for it. */
+  async waitedForInput<T>(promise: Promise<T>): Promise<T> {
+    const since = now();
+    try {
+      return await promise;
+    } finally {
+      this.#waiting += now() - since;
+    }
+  }
+}

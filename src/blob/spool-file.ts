@@ -1,16 +1,17 @@
 /**
- * One blob on disk: appended to by its maker, read at any offset by its uploads. It is one file, which the cache may take over,
- * until the disk is short: from then on it goes on in segments, and those that every registry has confirmed are removed. What was
- * removed can't be sent again: a registry that loses its upload session then makes the blob fail, and it is made again from its source.
+ * One blob on disk: appended to by its maker, read at any offset by its uploads. It is one file, which the cache may
+ * take over, until the disk is short: from then on it goes on in segments, and those that every registry has confirmed
+ * are removed. What was removed can't be sent again: a registry that loses its upload session then makes the blob fail,
+ * and it is made again from its source.
  */
 
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Readable } from 'node:stream';
+import { LayerError, layerError } from '../oci/error.ts';
 import { blockStream, blocksOfPath } from './blocks.ts';
-import { LayerError, layerError } from './compress/error.ts';
 import { makePrivateFolder, PRIVATE_FILE } from './private-folder.ts';
-import type { SpoolSpace } from './spool-space.ts';
+import type { SpoolSpace } from './spool.ts';
 
 /** The bytes [start, end) of a blob in a file of their own. */
 interface Segment {
@@ -20,7 +21,7 @@ interface Segment {
 }
 
 export class SpoolFile {
-  /** Of the first segment; of all bytes while `isWhole`. */
+  /** Of the first segment; of all bytes while `isComplete`. */
   readonly path: string;
   readonly #space: SpoolSpace;
   /** Those that exist. The last one is written to, until `finish`. */
@@ -57,13 +58,14 @@ export class SpoolFile {
   }
 
   /** Whether all bytes are in the one file at `path`. */
-  get isWhole(): boolean {
+  get isComplete(): boolean {
     return this.#segmentCount <= 1 && this.firstByte === 0;
   }
 
   /**
-   * Resolves when the maker may go on. It waits while the spool is at its bound and this blob is far enough ahead of its upload,
-   * but never when the upload waits for bytes that do not exist yet, however large its chunks are: else each waits for the other.
+   * Resolves when the maker may go on. It waits while the spool is at its bound and this blob is far enough ahead of
+   * its upload, but never when the upload waits for bytes that do not exist yet, however large its chunks are: else
+   * each waits for the other.
    */
   room(): Promise<void> {
     return this.#space.room(() => this.#isAhead());
@@ -131,7 +133,7 @@ export class SpoolFile {
     return blockStream(this.#blocks(start, end));
   }
 
-  /** Leaves the file where it is, now and when the spool is closed. Only for one that `isWhole`. */
+  /** Leaves the file where it is, now and when the spool is closed. Only for one that `isComplete`. */
   keep(): void {
     this.#kept = true;
   }
@@ -188,7 +190,10 @@ export class SpoolFile {
   }
 }
 
-/** A registry lost its upload session, and bytes of the blob are gone that it had confirmed: the blob has to be made again. */
+/**
+ * A registry lost its upload session, and bytes of the blob are gone that it had confirmed: the blob has to be made
+ * again.
+ */
 export class SpoolShortError extends LayerError {
   constructor(name: string) {
     super(

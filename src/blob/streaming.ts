@@ -2,18 +2,17 @@
 
 import { createHash } from 'node:crypto';
 import type { Readable } from 'node:stream';
+import { LayerError } from '../oci/error.ts';
 import type { Digest } from '../oci/types.ts';
 import type { BlobIdentity, Reach, StreamingBlob } from './blob.ts';
-import { LayerError } from './compress/error.ts';
-import { OrderedCompressor } from './compress/ordered.ts';
-import type { CompressorPool } from './compress/pool.ts';
-import type { Input } from './input.ts';
+import type { Input } from './blocks.ts';
+import { type CompressorPool, OrderedCompressor } from './compress/pool.ts';
 import type { Spool } from './spool.ts';
 import { SpoolShortError } from './spool-file.ts';
 import { BlobWriter } from './writer.ts';
 
 /** A layer that is compressed here. */
-export interface StreamingLayer extends StreamingBlob {
+interface StreamingLayer extends StreamingBlob {
   readonly diffId: Promise<Digest>;
 }
 
@@ -29,13 +28,13 @@ interface CommonOptions {
   readonly onProgress?: ((read: number, written: number) => void) | undefined;
 }
 
-export interface CompressOptions extends CommonOptions {
+interface CompressOptions extends CommonOptions {
   readonly pool: CompressorPool;
   /** The plain bytes must have it. */
   readonly diffId?: Digest | undefined;
 }
 
-export interface SpoolOptions extends CommonOptions {
+interface SpoolOptions extends CommonOptions {
   /** The bytes must have it. */
   readonly digest?: Digest | undefined;
   /** Bytes; there must be as many. */
@@ -51,7 +50,7 @@ export function compressLayer(input: Input, options: CompressOptions): Streaming
     onProgress: options.onProgress,
   });
   const diffId = Promise.withResolvers<Digest>();
-  // Nobody has to ask for it.
+  // It need not be awaited.
   diffId.promise.catch(() => undefined);
   maker.growth.completed().catch(diffId.reject);
   void maker.run(async () => {
@@ -71,7 +70,10 @@ export function compressLayer(input: Input, options: CompressOptions): Streaming
   return Object.assign(new Made(maker), { diffId: diffId.promise });
 }
 
-/** Passes a blob through byte for byte (a layer that came compressed, an artifact). Returns at once, like `compressLayer`. */
+/**
+ * Passes a blob through byte for byte (a layer that came compressed, an artifact). Returns at once, like
+ * `compressLayer`.
+ */
 export function spoolBlob(input: Input, options: SpoolOptions): StreamingBlob {
   const maker = new BlobWriter(input, options.spool.file(options.path), {
     name: options.digest ? `the blob ${options.digest}` : 'the blob',
@@ -111,7 +113,7 @@ class Made implements StreamingBlob {
   }
 
   get file(): string | undefined {
-    return this.#maker.file.isWhole ? this.#maker.file.path : undefined;
+    return this.#maker.file.isComplete ? this.#maker.file.path : undefined;
   }
 
   get identity(): BlobIdentity | undefined {

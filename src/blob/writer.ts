@@ -1,13 +1,15 @@
-/** What compressing a layer and passing one through have in common: gathered input, a spool file, those who wait, and one way to fail. */
+/**
+ * What compressing a layer and passing one through have in common: gathered input, a spool file, those who wait, and
+ * one way to fail.
+ */
 
 import { createHash } from 'node:crypto';
-import { now } from '../common/async.ts';
+import { LayerError, layerError } from '../oci/error.ts';
 import type { BlobIdentity, Reach } from './blob.ts';
-import { LayerError, layerError } from './compress/error.ts';
-import { Gatherer, type Input } from './input.ts';
+import { Gatherer, type Input, Times } from './blocks.ts';
 import type { SpoolFile } from './spool-file.ts';
 
-export interface BlobWriterOptions {
+interface BlobWriterOptions {
   /** What messages call it: "layer sha256:…". */
   readonly name: string;
   readonly signal: AbortSignal;
@@ -29,7 +31,8 @@ export class BlobWriter {
     this.file = file;
     this.name = options.name;
     this.#options = options;
-    // A stream that breaks while nobody reads it (held back) tells the next reader; without a listener it would end the process.
+    // A stream that breaks while it is not read (held back) rejects the next read; without a listener it would end the
+    // process.
     input.on('error', () => undefined);
   }
 
@@ -38,7 +41,10 @@ export class BlobWriter {
     return this.#read;
   }
 
-  /** Runs the work to its end, whichever that is: the blob is complete and passed its check, or everybody who waits is rejected. */
+  /**
+   * Runs the work to its end, whichever that is: the blob is complete and passed its check, or all waiting readers are
+   * rejected.
+   */
   async run(work: () => Promise<void>, check: (made: BlobIdentity) => void = () => undefined): Promise<void> {
     const { signal } = this.#options;
     const cancel = () => this.stop(layerError(`${this.name} was cancelled`, signal.reason));
@@ -60,7 +66,7 @@ export class BlobWriter {
 
   /** Ends the making with an error (the first one counts) and the input with it. */
   stop(error: Error): void {
-    if (this.growth.settled) return;
+    if (this.growth.isOver) return;
     this.growth.fail(error);
     this.#input.destroy();
     // A maker that waits for room goes on, and finds that it is over.
@@ -73,7 +79,7 @@ export class BlobWriter {
     else this.stop(error);
   }
 
-  /** The input in blocks as long as those that `take` gives, but for the last one. No empty block. */
+  /** The input in blocks as long as those that `take` returns, but for the last one. No empty block. */
   async *blocks(take: () => Uint8Array<ArrayBuffer>): AsyncGenerator<Uint8Array<ArrayBuffer>> {
     const input = new Gatherer(this.#input, this.times);
     try {
@@ -91,7 +97,7 @@ export class BlobWriter {
   /** Resolves when the spool has room for more. */
   async room(): Promise<void> {
     await this.times.heldBack(this.file.room());
-    if (this.growth.settled) throw new LayerError(`${this.name} was given up`);
+    if (this.growth.isOver) throw new LayerError(`${this.name} was cancelled`);
   }
 
   /** The next bytes of the blob: to the file, to the digest, to those who wait. */
@@ -111,15 +117,14 @@ export class BlobWriter {
   }
 }
 
-/** How far a blob that is being made has come, for all who wait for it. */
-
 interface Waiter {
   readonly bytes: number;
   resolve(reach: Reach): void;
   reject(cause: unknown): void;
 }
 
-export class Growth {
+/** How far a blob that is being made has come, for all who wait for it. */
+class Growth {
   #available = 0;
   #identity: BlobIdentity | undefined;
   #failure: { readonly cause: unknown } | undefined;
@@ -127,7 +132,7 @@ export class Growth {
   readonly #completed = Promise.withResolvers<BlobIdentity>();
 
   constructor() {
-    // A failure that nobody asks for (the push ended for another reason) is not an unhandled rejection.
+    // A failure that is not awaited (the push ended for another reason) is not an unhandled rejection.
     this.#completed.promise.catch(() => undefined);
   }
 
@@ -137,27 +142,27 @@ export class Growth {
   }
 
   /** Whether it is complete or has failed. */
-  get settled(): boolean {
+  get isOver(): boolean {
     return this.#identity !== undefined || this.#failure !== undefined;
   }
 
   /** `available` bytes exist now. */
   grow(available: number): void {
     this.#available = available;
-    this.#tell();
+    this.#notify();
   }
 
   /** There will be no more. */
   end(identity: BlobIdentity): void {
-    if (this.settled) return;
+    if (this.isOver) return;
     this.#identity = identity;
     this.#completed.resolve(identity);
-    this.#tell();
+    this.#notify();
   }
 
-  /** Rejects everybody who waits or will wait. The first failure counts. */
+  /** Rejects all who wait or will wait. The first failure counts. */
   fail(cause: unknown): void {
-    if (this.settled) return;
+    if (this.isOver) return;
     this.#failure = { cause };
     this.#completed.reject(cause);
     for (const waiter of this.#waiters.splice(0)) waiter.reject(cause);
@@ -182,62 +187,13 @@ export class Growth {
     return this.#failure ? Promise.reject(this.#failure.cause) : this.#completed.promise;
   }
 
-  #tell(): void {
+  #notify(): void {
     const now = { available: this.#available, ended: this.#identity !== undefined };
     const waiting = this.#waiters;
     this.#waiters = [];
     for (const waiter of waiting) {
       if (now.ended || now.available >= waiter.bytes) waiter.resolve(now);
       else this.#waiters.push(waiter);
-    }
-  }
-}
-
-/** Where the time of one blob in the making goes, so that a user sees what bounds a push. */
-
-export class Times {
-  readonly #start = now();
-  #end: number | undefined;
-  #waiting = 0;
-  #held = 0;
-
-  /** ms in which the input gave nothing. */
-  get waitingForInputMs(): number {
-    return this.#waiting;
-  }
-
-  /** ms in which the spool was at its bound: the wire is the slowest part. */
-  get heldBackMs(): number {
-    return this.#held;
-  }
-
-  /** All other ms: hashing, compressing, writing, and waiting for a turn at the threads. */
-  get compressingMs(): number {
-    return Math.max(0, (this.#end ?? now()) - this.#start - this.#waiting - this.#held);
-  }
-
-  /** The blob is complete or has failed. */
-  end(): void {
-    this.#end ??= now();
-  }
-
-  /** Passes a promise on and counts its time as held back. */
-  async heldBack<T>(promise: Promise<T>): Promise<T> {
-    const since = now();
-    try {
-      return await promise;
-    } finally {
-      this.#held += now() - since;
-    }
-  }
-
-  /** Passes a promise of the input's on and counts its time as waiting for it. */
-  async waitedForInput<T>(promise: Promise<T>): Promise<T> {
-    const since = now();
-    try {
-      return await promise;
-    } finally {
-      this.#waiting += now() - since;
     }
   }
 }

@@ -1,4 +1,4 @@
-/** What the bytes of a compressed layer are, told by reading all of them. */
+/** What the bytes of a compressed layer are, found by reading all of them. */
 
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
@@ -11,7 +11,7 @@ import type { LayerFormat } from './known-layers.ts';
 /** Large enough that a layer of 1 GB is a thousand reads. */
 const READ_BYTES = 1024 * 1024;
 
-export interface BlobFacts {
+interface BlobFacts {
   readonly digest: Digest;
   /** Bytes. */
   readonly size: number;
@@ -21,16 +21,17 @@ export interface BlobFacts {
 export async function inspectBlob(path: string, signal?: AbortSignal): Promise<BlobFacts> {
   const hash = createHash('sha256');
   let size = 0;
-  for await (const piece of createReadStream(path, { highWaterMark: READ_BYTES, signal })) {
-    hash.update(piece);
-    size += piece.length;
+  for await (const chunk of createReadStream(path, { highWaterMark: READ_BYTES, signal })) {
+    hash.update(chunk);
+    size += chunk.length;
   }
   return { digest: `sha256:${hash.digest('hex')}`, size };
 }
 
 /**
- * Digest, size (bytes) and diffID of a compressed layer in a file: the diffID is computed, so nobody needs to be believed.
- * config.md, section Layer DiffID. Throws when the file can't be read or is not wholly of this compression.
+ * Digest, size (bytes) and diffID of a compressed layer in a file: the diffID is computed, so nothing has to be
+ * believed. config.md, section Layer DiffID. Throws when the file can't be read or is not completely of this
+ * compression.
  */
 export async function inspectLayer(
   path: string,
@@ -41,20 +42,22 @@ export async function inspectLayer(
   const tar = createHash('sha256');
   let size = 0;
   let member: Member | undefined;
-  for await (const piece of createReadStream(path, { highWaterMark: READ_BYTES, signal })) {
-    blob.update(piece);
-    size += piece.length;
-    member = await unpack(piece, member ?? new Member(compression, tar), () => new Member(compression, tar));
+  for await (const chunk of createReadStream(path, { highWaterMark: READ_BYTES, signal })) {
+    blob.update(chunk);
+    size += chunk.length;
+    member = await unpack(chunk, member ?? new Member(compression, tar), () => new Member(compression, tar));
   }
   if (!member) throw new Error('the file is empty');
   await member.end();
   return { digest: `sha256:${blob.digest('hex')}`, size, diffId: `sha256:${tar.digest('hex')}` };
 }
 
-/** Feeds a piece to a member and what the member leaves of it to new ones. Resolves to the member that is still open. */
-async function unpack(piece: Buffer, open: Member, next: () => Member): Promise<Member> {
+/**
+ * Feeds a chunk to a member and what the member leaves of it to new ones. Resolves to the member that is still open.
+ */
+async function unpack(chunk: Buffer, open: Member, next: () => Member): Promise<Member> {
   let member = open;
-  let rest = piece.subarray(await member.write(piece));
+  let rest = chunk.subarray(await member.write(chunk));
   while (rest.length > 0) {
     await member.end();
     member = next();
@@ -66,8 +69,8 @@ async function unpack(piece: Buffer, open: Member, next: () => Member): Promise<
 }
 
 /**
- * One run of a decompressor. Node's zstd stops after a frame when more follows in the same write, and its gunzip, which goes on to
- * the next member, at anything that is none: both leave the rest, and somebody has to look at it.
+ * One run of a decompressor. Node's zstd stops after a frame when more follows in the same write, and its gunzip, which
+ * goes on to the next member, at anything that is none: both leave the rest, which the caller has to look at.
  */
 class Member {
   readonly #stream: Transform & { readonly bytesWritten: number };
@@ -78,7 +81,7 @@ class Member {
   constructor(compression: LayerFormat['compression'], output: Hash) {
     const options = { chunkSize: READ_BYTES };
     this.#stream = compression === 'gzip' ? createGunzip(options) : createZstdDecompress(options);
-    this.#stream.on('data', (piece) => output.update(piece));
+    this.#stream.on('data', (chunk) => output.update(chunk));
     this.#ended = finished(this.#stream, { writable: false });
     this.#ended.catch(() => {});
   }

@@ -1,6 +1,7 @@
 /**
- * The part of the layer cache that is on this machine: a folder that any number of processes use at once. Files get their
- * final name by rename or link when they are whole, and a name always means the same bytes, so nobody locks.
+ * The part of the layer cache that is on this machine: a folder that any number of processes use at once. Files get
+ * their final name by rename or link when they are complete, and a name always means the same bytes, so nothing is
+ * locked.
  *
  *     v1/<compression>-<level>/known/<diffID>.json          which blob stands for a layer
  *     v1/<compression>-<level>/layers/<diffID>-<digest>     the blob
@@ -47,7 +48,10 @@ export class LocalStore {
     this.session = join(this.#sessions, ownName());
   }
 
-  /** Makes the folders, once, and removes what killed processes left. Throws LayerError for a folder that is not safe, and what the file system throws. */
+  /**
+   * Makes the folders, once, and removes what killed processes left. Throws LayerError for a folder that is not safe,
+   * and what the file system throws.
+   */
   make(): Promise<void> {
     this.#made ??= this.#make();
     return this.#made;
@@ -59,7 +63,10 @@ export class LocalStore {
     await removeAbandoned(this.#sessions);
   }
 
-  /** Every layer that a push from this machine has noted, the newest first. Throws LayerError for a folder that is not safe. */
+  /**
+   * Every layer that a push from this machine has noted, the newest first. Throws LayerError for a folder that is not
+   * safe.
+   */
   async known(): Promise<KnownLayer[]> {
     if (!(await stat(this.#dir).catch(() => undefined))) return [];
     await makePrivateFolder(this.#dir);
@@ -91,7 +98,7 @@ export class LocalStore {
     return join(this.#layers, `${hexOf(diffId)}-${hexOf(descriptor.digest)}`);
   }
 
-  /** Takes over a whole file as the blob of a layer; its old name is gone. Resolves to the new one. */
+  /** Takes over a complete file as the blob of a layer; its old name is gone. Resolves to the new one. */
   async adopt(file: string, layer: KnownLayer): Promise<string> {
     await this.make();
     const path = this.path(layer);
@@ -99,7 +106,10 @@ export class LocalStore {
     return path;
   }
 
-  /** A name of this process for a blob, which lasts whatever other processes remove; undefined when the blob is not there. */
+  /**
+   * A name of this process for a blob, which lasts whatever other processes remove; undefined when the blob is not
+   * there.
+   */
   async hold(layer: KnownLayer): Promise<string | undefined> {
     await this.make();
     const path = this.path(layer);
@@ -142,7 +152,7 @@ export class LocalStore {
   }
 }
 
-/** Gives a file a second name; where the file system has no links, a copy. */
+/** Links a file under a second name; where the file system has no links, a copy. */
 export async function linkOrCopy(from: string, to: string): Promise<void> {
   try {
     await link(from, to);

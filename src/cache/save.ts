@@ -1,8 +1,11 @@
-/** The post step of the layer cache: saves what the push left, and tells what became of it. Trouble is never an error. */
+/**
+ * The post step of the layer cache: saves what the push left, and reports what became of it. Trouble is never an error.
+ */
 
-import { mkdir, rm, stat } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import pLimit from 'p-limit';
+import { makePrivateFolder } from '../blob/private-folder.ts';
 import type { Digest } from '../oci/types.ts';
 import { linkOrCopy } from './local-store.ts';
 import { CacheService, type Deadlines, isServiceOffered, type Log } from './service.ts';
@@ -13,13 +16,13 @@ const SAVES_AT_ONCE = 2;
 /** After as many failures (@actions/cache has retried each for half a minute) the rest would fail alike. */
 const MAX_FAILURES = 2;
 
-export interface SavedEntry {
+interface SavedEntry {
   readonly key: string;
   /** Bytes. */
   readonly size: number;
 }
 
-export interface SaveReport {
+interface SaveReport {
   readonly saved: readonly SavedEntry[];
   /** The cache had them before, or another job saved them at the same time. */
   readonly existing: readonly SavedEntry[];
@@ -27,8 +30,8 @@ export interface SaveReport {
 }
 
 /**
- * Saves the planned entries that the Actions cache does not have, and removes their files. Never rejects: what could not be
- * saved, and why, is in the report and in one line of the log.
+ * Saves the planned entries that the Actions cache does not have, and removes their files. Never rejects: what could
+ * not be saved, and why, is in the report and in one line of the log.
  */
 export async function savePlan(
   plan: SavePlan,
@@ -42,8 +45,8 @@ export async function savePlan(
   } catch (error) {
     log.info(`layer cache: nothing more is saved: ${(error as Error).message}`);
   } finally {
-    // When the service was given up, its line has been written.
-    if (saving.service.down === undefined) tell(saving, log);
+    // When the service is down, its line has been written.
+    if (saving.service.down === undefined) report(saving, log);
     saving.service.close();
     const paths = [...entries.map(({ path }) => path), plan.workspace];
     await Promise.all(paths.map((path) => rm(path, { recursive: true, force: true }).catch(() => {})));
@@ -76,7 +79,7 @@ class Saving implements SaveReport {
     if (before.kind === 'trouble') return this.#fail(entry, before.why);
     // Another step of this job, saving the same layer, may have removed its file by now.
     if (!(await stat(path).catch(() => undefined))) return this.#fail(entry, 'its file is gone');
-    await mkdir(dirname(this.service.path(file)), { recursive: true });
+    await makePrivateFolder(dirname(this.service.path(file)));
     await linkOrCopy(path, this.service.path(file));
     const outcome = await this.service.save(key, file);
     await rm(this.service.path(file), { force: true });
@@ -90,7 +93,7 @@ class Saving implements SaveReport {
   }
 }
 
-function tell({ saved, existing, failed }: SaveReport, log: Log): void {
+function report({ saved, existing, failed }: SaveReport, log: Log): void {
   const bytes = saved.reduce((sum, { size }) => sum + size, 0);
   if (saved.length + existing.length > 0)
     log.info(`layer cache: saved ${saved.length} entries (${bytes} bytes), ${existing.length} were there already`);
@@ -99,7 +102,7 @@ function tell({ saved, existing, failed }: SaveReport, log: Log): void {
   for (const { key, why } of failed) log.debug(`layer cache: not saved: ${key}: ${why}`);
 }
 
-/** What the post step is to save, decided while the push still knows what each layer cost. */
+// What the post step is to save, decided while the push still knows what each layer cost.
 
 /** A file that is to become an entry of the Actions cache. */
 export interface PlannedEntry {
@@ -123,22 +126,25 @@ export interface SavePlan {
   readonly dropped: readonly { readonly diffId: Digest; readonly size: number; readonly why: string }[];
 }
 
-/** A layer that could be saved: its bytes, and the seconds that somebody who has them saves. */
-export interface Candidate {
+/** A layer that could be saved: its bytes, and the seconds that having them saves. */
+interface Candidate {
   readonly diffId: Digest;
   readonly size: number;
   readonly secondsToMake: number;
 }
 
-/** Restoring an entry costs a call, a download, tar and a process each: measured at 50 ms with a service on the same machine. */
+/**
+ * Restoring an entry costs a call, a download, tar and a process each: measured at 50 ms with a service on the same
+ * machine.
+ */
 const MIN_LAYER_BYTES = 32 * 1024;
 
 /** A repository may make 200 new entries a minute, for all of its jobs. */
 const MAX_LAYERS = 50;
 
 /**
- * Chooses what to save: at most `maxSize` bytes, and if that is less than there is, what saves the fewest seconds a byte is
- * dropped first. Small layers are not worth an entry.
+ * Chooses what to save: at most `maxSize` bytes, and if that is less than there is, what saves the fewest seconds a
+ * byte is dropped first. Small layers are not worth an entry.
  */
 export function choose<T extends Candidate>(layers: readonly T[], maxSize: number) {
   const dropped: { layer: T; why: string }[] = [];

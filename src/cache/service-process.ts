@@ -1,12 +1,12 @@
 /**
  * A process of its own for @actions/cache: started by service.ts, with a private folder as working folder and as
- * GITHUB_WORKSPACE. So paths in entries (and the entries' versions, which hash them) are the same on every machine, what
- * @actions/cache writes to the log is caught, and a call that hangs can be ended. Ends when its parent does.
+ * GITHUB_WORKSPACE. So paths in entries (and the entries' versions, which hash them) are the same on every machine,
+ * what @actions/cache writes to the log is caught, and a call that hangs can be ended. Ends when its parent does.
  */
 
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { isFeatureAvailable, restoreCache, saveCache } from '@actions/cache';
-import { ENTRIES, type ServiceAnswer, type ServiceReady, type ServiceRequest } from './service-messages.ts';
+import { ENTRIES, type ServiceAnswer, type ServiceReady, type ServiceRequest } from './service.ts';
 
 // Layers hold source code and sometimes secrets: what tar unpacks here is for this user alone.
 process.umask(0o077);

@@ -2,23 +2,40 @@
 
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, realpath } from 'node:fs/promises';
+import { realpath } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import {
-  ENTRIES,
-  isOutage,
-  isTaken,
-  problemIn,
-  readable,
-  type ServiceAnswer,
-  type ServiceReady,
-  type ServiceRequest,
-} from './service-messages.ts';
+import { makePrivateFolder } from '../blob/private-folder.ts';
+
+/** Restore or save `file` (a name in the process's `entries` folder), or look whether the key is there. */
+export interface ServiceRequest {
+  readonly id: number;
+  readonly action: 'restore' | 'lookup' | 'save';
+  readonly key: string;
+  readonly file: string;
+}
+
+/** The key that was found (restore, lookup) or saved; without one `lines` say why, if there was a problem. */
+export interface ServiceAnswer {
+  readonly id: number;
+  readonly key?: string;
+  /** What @actions/cache wrote to the log of the job meanwhile, workflow commands included. */
+  readonly lines: readonly string[];
+}
+
+/** The process is up and has loaded @actions/cache. */
+export interface ServiceReady {
+  readonly ready: true;
+  /** isFeatureAvailable() of @actions/cache. */
+  readonly available: boolean;
+}
+
+/** The folder that entries are packed from and unpacked into, relative to the process's working folder. */
+export const ENTRIES = 'entries';
 
 /** `hit`: found or saved, under this key. `miss`: not there. `trouble`: the service or the entry failed, and how. */
-export type Outcome =
+type Outcome =
   | { readonly kind: 'hit'; readonly key: string }
   | { readonly kind: 'miss' }
   | { readonly kind: 'taken' }
@@ -37,14 +54,17 @@ export interface Deadlines {
   readonly save: number;
 }
 
-export const DEADLINES: Deadlines = {
+const DEADLINES: Deadlines = {
   /** Loading @actions/cache takes about half a second on an idle machine. */
   start: 20_000,
-  /** One retry of @actions/cache (after 3 s), no more: pushing without the cache is quicker than waiting for the rest of its 30 s. */
+  /**
+   * One retry of @actions/cache (after 3 s), no more: pushing without the cache is quicker than waiting for the rest of
+   * its 30 s.
+   */
   lookup: 5_000,
   /** What takes longer is quicker made anew. */
   restore: 60_000,
-  /** Saving delays nobody: it happens after the job's steps. */
+  /** Saving delays no step: it happens after the job's steps. */
   save: 300_000,
 };
 
@@ -56,13 +76,15 @@ const PROGRAM = new URL(
 
 /**
  * GNU tar takes these before @actions/cache's own, which allow absolute names and links: whatever an archive says, each
- * member is unpacked as a file of that base name in the entries folder. https://www.gnu.org/software/tar/manual/html_section/transform.html
+ * member is unpacked as a file of that base name in the entries folder.
+ * https://www.gnu.org/software/tar/manual/html_section/transform.html
  */
 const TAR_OPTIONS = `--no-same-owner --no-same-permissions --transform=s,/*$,,;s,^.*/,,;s,^,${ENTRIES}/,`;
 
 /**
- * Whether a runner offers a cache service: the conditions of @actions/cache's isFeatureAvailable(), asked before 400 ms go into loading
- * it. A token is not among them: nektos/act has none by default. GitHub Enterprise Server has version 1 of the service alone.
+ * Whether a runner offers a cache service: the conditions of @actions/cache's isFeatureAvailable(), asked before 400 ms
+ * go into loading it. A token is not among them: nektos/act has none by default. GitHub Enterprise Server has version 1
+ * of the service alone.
  */
 export function isServiceOffered(env: NodeJS.ProcessEnv = process.env): boolean {
   const version2 = env.ACTIONS_CACHE_SERVICE_V2 && isGitHubHost(env.GITHUB_SERVER_URL || 'https://github.com');
@@ -73,7 +95,7 @@ const isGitHubHost = (url: string): boolean =>
   URL.canParse(url) && /^github\.com$|\.ghe\.com$|\.localhost$/i.test(new URL(url).hostname);
 
 interface Pending {
-  settle(outcome: Outcome): void;
+  resolve(outcome: Outcome): void;
 }
 
 export class CacheService {
@@ -138,7 +160,7 @@ export class CacheService {
     this.#down ??= why;
     this.#closed.abort();
     this.#child?.kill('SIGKILL');
-    for (const { settle } of this.#pending.values()) settle({ kind: 'trouble', why });
+    for (const { resolve } of this.#pending.values()) resolve({ kind: 'trouble', why });
   }
 
   async #ask(action: ServiceRequest['action'], key: string, file: string, deadline: number): Promise<Outcome> {
@@ -147,7 +169,7 @@ export class CacheService {
     const child = this.#child;
     if (this.#down !== undefined || !child) return { kind: 'trouble', why: this.#down ?? 'closed' };
     const id = ++this.#requests;
-    const answered = new Promise<Outcome>((settle) => this.#pending.set(id, { settle }));
+    const answered = new Promise<Outcome>((resolve) => this.#pending.set(id, { resolve }));
     const late = setTimeout(
       () => this.#giveUp(`the Actions cache did not answer within ${deadline / 1000} s`),
       deadline,
@@ -164,7 +186,7 @@ export class CacheService {
   /** Resolves to the reason why the process is of no use, if there is one. */
   async #start(): Promise<string | undefined> {
     if (this.#down !== undefined) return this.#down;
-    await mkdir(join(this.#dir, ENTRIES), { recursive: true });
+    for (const path of [this.#dir, join(this.#dir, ENTRIES)]) await makePrivateFolder(path);
     // @actions/cache computes paths from the working folder to the workspace: both must be spelt alike.
     const folder = await realpath(this.#dir);
     const { RUNNER_DEBUG: _, ...env } = process.env;
@@ -186,7 +208,7 @@ export class CacheService {
     const signal = AbortSignal.any([AbortSignal.timeout(this.#deadlines.start), this.#closed.signal]);
     try {
       const [message] = await once(child, 'message', { signal });
-      child.on('message', (answer: ServiceAnswer) => this.#settle(answer));
+      child.on('message', (answer: ServiceAnswer) => this.#answered(answer));
       if (!(message as ServiceReady).available) this.#giveUp('there is no Actions cache here');
     } catch (error) {
       this.#giveUp(`the process for the Actions cache did not start: ${(error as Error).message}`);
@@ -194,11 +216,11 @@ export class CacheService {
     return this.#down;
   }
 
-  #settle({ id, key, lines }: ServiceAnswer): void {
+  #answered({ id, key, lines }: ServiceAnswer): void {
     for (const line of lines.map(readable)) if (line) this.#log.debug(`@actions/cache: ${line}`);
     const outcome = outcomeOf(key, lines);
     if (outcome.kind === 'trouble' && isOutage(outcome.why)) this.#giveUp(outcome.why);
-    else this.#pending.get(id)?.settle(outcome);
+    else this.#pending.get(id)?.resolve(outcome);
   }
 
   #giveUp(why: string): void {
@@ -225,3 +247,45 @@ function hold(child: ChildProcess): void {
   child.ref();
   child.channel?.ref();
 }
+
+// What @actions/cache writes to a job's log, read as answers: it reports most failures there and nowhere else.
+
+/**
+ * `::warning::text`, `::error title=x::text`.
+ * https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands
+ */
+const COMMAND = /^::(\w[\w-]*)(?: [^:]*)?::(.*)$/s;
+
+/** How @actions/cache begins a line that says why a call came to nothing. */
+const FAILURE = /^(?:Failed|Cache save skipped)/;
+
+/** The commands whose text is meant to be read. Masks and debug lines carry signed URLs. */
+const SPEAKING: ReadonlySet<string | undefined> = new Set(['warning', 'error', 'notice']);
+
+/** A line of its log without command and signatures; empty when it is not for people. */
+export function readable(line: string): string {
+  const command = COMMAND.exec(line);
+  if (command && !SPEAKING.has(command[1])) return '';
+  const text = (command?.[2] ?? line).replaceAll('%0D', ' ').replaceAll('%0A', ' ').replaceAll('%25', '%');
+  return text.replaceAll(/(https?:\/\/[^\s?]*)\?\S*/g, '$1').trim();
+}
+
+/**
+ * The one debug line that is needed: the line for people says of any refusal that another job may be creating the
+ * entry.
+ */
+const REFUSAL = /^::debug::(Failed to reserve cache: .*)$/s;
+
+/** The last thing that went wrong in the log of one call; undefined when nothing did. */
+export function problemIn(lines: readonly string[]): string | undefined {
+  const refusal = lines.map((line) => REFUSAL.exec(line)?.[1]).find(Boolean);
+  if (refusal) return readable(refusal);
+  const problems = lines.filter((line) => /^::(?:warning|error)/.test(line) || FAILURE.test(line)).map(readable);
+  return problems.at(-1);
+}
+
+/** Whether a problem is that the key is taken: version 2 of the service answers 409, version 1 says so in words. */
+export const isTaken = (problem: string): boolean => /\(409\)|already exists/.test(problem);
+
+/** Whether a problem is that of the service, not of one entry: the call failed that every restore begins with. */
+export const isOutage = (problem: string): boolean => /\bgetCacheEntry/i.test(problem);

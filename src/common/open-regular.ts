@@ -15,7 +15,7 @@ const closeFile = promisify(close);
 const readFile = promisify(read);
 
 /** An open regular file and its size in bytes. The holder closes `fd`. */
-export interface RegularFile {
+interface RegularFile {
   readonly fd: number;
   readonly size: number;
 }

@@ -16,7 +16,7 @@ import {
 } from './types.ts';
 
 /** A document by what is in it: manifests may lack `mediaType`, and configs have none. */
-export type Document =
+type Document =
   | { readonly kind: 'index'; readonly index: Index }
   | { readonly kind: 'manifest'; readonly manifest: Manifest }
   | { readonly kind: 'config'; readonly config: ImageConfig }
@@ -80,7 +80,33 @@ export function readConfig(bytes: Uint8Array, what: string): ImageConfig {
   return document.config;
 }
 
-/** The descriptor of a manifest or index that is at hand, its media type as it says itself, else as its kind has it. */
+/** The diffIDs that an image's config names, from the base layer up (config.md, `rootfs`). Throws ImageError. */
+export const readDiffIds = (config: Uint8Array, what: string): readonly Digest[] =>
+  readConfig(config, what).rootfs.diff_ids;
+
+/**
+ * The manifest that a manifest or index is about (`subject`), from its bytes; undefined for all others. Throws
+ * ImageError.
+ */
+export function readSubject(bytes: Uint8Array, { digest, mediaType }: Descriptor): Digest | undefined {
+  const document = readDocument(bytes, `the manifest ${digest}`, mediaType);
+  if (document.kind === 'manifest') return document.manifest.subject?.digest;
+  return document.kind === 'index' ? document.index.subject?.digest : undefined;
+}
+
+/** Throws ImageError for a document that is too long to be kept in memory. `size`: bytes. */
+export function expectDocumentSize(size: number, what: string): void {
+  if (size <= MAX_DOCUMENT_BYTES) return;
+  throw new ImageError(
+    'Archive',
+    `${what} has ${size} bytes, more than the ${MAX_DOCUMENT_BYTES} of any real document`,
+  );
+}
+
+/**
+ * The descriptor of a manifest or index whose bytes are known, its media type as it says itself, else as its kind has
+ * it.
+ */
 export function describeDocument(bytes: Buffer, document: Document): Descriptor {
   const own = document.kind === 'index' ? document.index : document.kind === 'manifest' ? document.manifest : undefined;
   const mediaType = own?.mediaType ?? (document.kind === 'index' ? MediaType.ociIndex : MediaType.ociManifest);
@@ -212,7 +238,7 @@ function shown(value: unknown): string {
   return text.length > 100 ? `${text.slice(0, 100)}…` : text;
 }
 
-/** Limits on what an image may contain, for archives that are made to harm: each ends in one error. */
+// Limits on what an image may contain, for archives that are made to harm: each ends in one error.
 
 /**
  * The largest JSON document that is kept in memory, bytes. Registries refuse larger manifests (distribution-spec,

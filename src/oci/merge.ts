@@ -21,21 +21,27 @@ export interface PartOfIndex {
 export const isImageEntry = (entry: Descriptor): boolean =>
   entry.platform !== undefined && entry.platform.os !== 'unknown' && attestedBy(entry) === undefined;
 
+/** Each digest once, as its first descriptor has it. */
+export function uniqueEntries(entries: readonly Descriptor[]): Descriptor[] {
+  const unique = new Map<Digest, Descriptor>();
+  for (const entry of entries) if (!unique.has(entry.digest)) unique.set(entry.digest, entry);
+  return [...unique.values()];
+}
+
 /**
- * The entries of the merged index: images by platform, then what is about them in the order of their images. The same parts
- * have the same order, however they were listed. Throws ImageError where two parts have different images for one platform.
+ * The entries of the merged index: images by platform, then what is about them in the order of their images. The same
+ * parts have the same order, however they were listed. Throws ImageError where two parts have different images for one
+ * platform.
  */
 export function mergeEntries(parts: readonly PartOfIndex[]): Descriptor[] {
   const sorted = parts.toSorted((a, b) => compare(a.root, b.root));
   expectOneImageAPlatform(sorted);
-  const entries = new Map<Digest, Descriptor>();
-  for (const entry of sorted.flatMap((part) => part.entries))
-    if (!entries.has(entry.digest)) entries.set(entry.digest, entry);
+  const entries = uniqueEntries(sorted.flatMap((part) => part.entries));
   // Both sorts are stable: images of one platform stay in the order of their part, buildah's gzip before its zstd.
-  const images = [...entries.values()].filter(isImageEntry).sort((a, b) => compare(keyOf(a), keyOf(b)));
+  const images = entries.filter(isImageEntry).sort((a, b) => compare(keyOf(a), keyOf(b)));
   const positions = new Map(images.map(({ digest }, position) => [digest, position]));
   const position = (entry: Descriptor): number => positions.get(attestedBy(entry) ?? entry.digest) ?? images.length;
-  const others = [...entries.values()].filter((entry) => !isImageEntry(entry));
+  const others = entries.filter((entry) => !isImageEntry(entry));
   return [...images, ...others.sort((a, b) => position(a) - position(b))];
 }
 
@@ -48,7 +54,10 @@ function keyOf({ platform }: Descriptor): string {
   return [platformKey(platform), platform['os.version'] ?? '', ...features].join(' ');
 }
 
-/** One part may have several images for a platform (buildah writes one of gzip and one of zstd layers): then every part has the same. */
+/**
+ * One part may have several images for a platform (buildah writes one of gzip and one of zstd layers): then every part
+ * has the same.
+ */
 function expectOneImageAPlatform(parts: readonly PartOfIndex[]): void {
   const seen = new Map<string, { digests: string; text: string }>();
   for (const { text, entries } of parts) {
@@ -66,7 +75,10 @@ function expectOneImageAPlatform(parts: readonly PartOfIndex[]): void {
   }
 }
 
-/** The merged index above the parts' own manifests. Its keys are in the order of image-index.md: the same parts have the same digest. */
+/**
+ * The merged index above the parts' own manifests. Its keys are in the order of image-index.md: the same parts have the
+ * same digest.
+ */
 export function mergedTree(
   entries: readonly Descriptor[],
   documents: ReadonlyMap<Digest, Buffer>,

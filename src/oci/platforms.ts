@@ -1,11 +1,10 @@
-import { withReferrers } from './build.ts';
 import { readConfig, serialise } from './documents.ts';
 import { ImageError } from './error.ts';
-import type { ImageTree, ManifestTree } from './image-tree.ts';
+import { type ImageTree, type ManifestTree, withReferrers } from './image-tree.ts';
 import { type Descriptor, type Digest, digestOf, type Index, isIndexType, type Platform } from './types.ts';
 import { configPlatform, type TreeManifest, type TreeWalk, walk } from './walk.ts';
 
-export interface Selection<Tree extends ImageTree = ManifestTree> {
+interface Selection<Tree extends ImageTree = ManifestTree> {
   readonly tree: Tree;
   /** What was left out and what is pushed instead, a line each; empty when the tree is pushed as it is. */
   readonly warnings: readonly string[];
@@ -77,7 +76,10 @@ const ARCHITECTURES: Readonly<Record<string, readonly [string, string?]>> = {
 };
 const SILENT_VARIANTS: Readonly<Record<string, string>> = { arm64: 'v8', arm: 'v7', amd64: 'v1' };
 
-/** One text for all ways to write a platform: `linux/arm64` and `linux/aarch64/v8` have the same. The version of the system is not in it. */
+/**
+ * One text for all ways to write a platform: `linux/arm64` and `linux/aarch64/v8` have the same. The version of the
+ * system is not in it.
+ */
 export function platformKey(platform: Platform): string {
   const given = String(platform.architecture).toLowerCase();
   const [architecture, implied] = Object.hasOwn(ARCHITECTURES, given) ? ARCHITECTURES[given]! : [given];
@@ -149,7 +151,7 @@ function several(tree: ManifestTree, walked: TreeWalk, chosen: readonly TreeMani
 }
 
 /** The index with only the manifests to keep, and the indexes in it likewise; undefined when nothing is left in it. */
-function filterIndex(
+export function filterIndex(
   walked: TreeWalk,
   descriptor: Descriptor,
   keep: ReadonlySet<Digest>,

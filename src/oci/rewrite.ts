@@ -1,16 +1,23 @@
+/**
+ * Manifests and indexes when layers are compressed by a push: what is left out, and what of them becomes another one.
+ */
+
 import { readDocument, serialise } from './documents.ts';
-import type { ManifestTree } from './image-tree.ts';
+import { type ManifestTree, withReferrers } from './image-tree.ts';
+import { filterIndex } from './platforms.ts';
 import {
   type Descriptor,
   type Digest,
   digestOf,
   type Index,
+  isForeignLayer,
   isImageConfigType,
   isPlainLayerType,
+  layerCompression,
   type Manifest,
   MediaType,
 } from './types.ts';
-import { ATTESTS, attestedBy } from './walk.ts';
+import { ATTESTS, attestedBy, isRecompressedLayer, type TreeManifest, type TreeWalk, walk } from './walk.ts';
 
 type Plain = Pick<Descriptor, 'mediaType' | 'digest' | 'size' | 'urls'>;
 
@@ -35,14 +42,14 @@ export function composeManifest(
 }
 
 /**
- * Puts compressed layers in the place of uncompressed ones: `replacements` by the digest of the plain layer, which is
- * its diffID. Only manifests of container images change, and the indexes above them, digests and attestation marks
- * included; everything else stays byte for byte, and so does a tree in which nothing is replaced. A Docker schema 2
- * manifest that changes becomes an OCI one: its own types have no name for zstd.
- * What an attestation says inside (its in-toto subject) is signed by its maker and stays.
+ * Puts the layers that were compressed in the place of those that the tree names, plain ones and those that are
+ * compressed again: `replacements` by diffID. Only manifests of container images change, and the indexes above them,
+ * digests and attestation marks included; everything else stays byte for byte, and so does a tree in which nothing is
+ * replaced. A Docker schema 2 manifest that changes becomes an OCI one: its own types have no name for zstd. What an
+ * attestation says inside (its in-toto subject) is signed by its maker and stays.
  */
 export function rewriteTree(tree: ManifestTree, replacements: ReadonlyMap<Digest, Descriptor>): ManifestTree {
-  const rewriter = new Rewriter(tree.documents, replacements);
+  const rewriter = new Rewriter(tree, replacements);
   const root = rewriter.rewrite(tree.root);
   const referrers = tree.referrers?.map((referrer) => rewriter.rewrite(referrer));
   if (!rewriter.changed) return tree;
@@ -53,12 +60,15 @@ class Rewriter {
   readonly documents: Map<Digest, Buffer>;
   changed = false;
   readonly #replacements: ReadonlyMap<Digest, Descriptor>;
+  /** The manifests as they were, by digest. */
+  readonly #images: ReadonlyMap<Digest, TreeManifest>;
   /** What became of each document, by its old digest. */
   readonly #done = new Map<Digest, Plain>();
 
-  constructor(documents: ReadonlyMap<Digest, Buffer>, replacements: ReadonlyMap<Digest, Descriptor>) {
-    this.documents = new Map(documents);
+  constructor(tree: ManifestTree, replacements: ReadonlyMap<Digest, Descriptor>) {
+    this.documents = new Map(tree.documents);
     this.#replacements = replacements;
+    this.#images = new Map(walk(tree).manifests.map((one) => [one.descriptor.digest, one]));
   }
 
   /** The descriptor as its parent is to name it from now on; the very same object when nothing changed below it. */
@@ -74,7 +84,8 @@ class Rewriter {
     const what = `the manifest ${descriptor.digest}`;
     const read = readDocument(bytes, what, descriptor.mediaType);
     if (read.kind === 'index') return this.#replace(descriptor, this.#index(read.index), what);
-    if (read.kind === 'manifest') return this.#replace(descriptor, this.#manifest(read.manifest), what);
+    if (read.kind === 'manifest')
+      return this.#replace(descriptor, this.#manifest(read.manifest, this.#images.get(descriptor.digest)), what);
     return descriptor;
   }
 
@@ -106,10 +117,10 @@ class Rewriter {
     return { ...child, annotations: { ...child.annotations, [ATTESTS]: now.digest } };
   }
 
-  #manifest(manifest: Manifest): Manifest | undefined {
+  #manifest(manifest: Manifest, image: TreeManifest | undefined): Manifest | undefined {
     const subject = manifest.subject && this.rewrite(manifest.subject);
     const layers = isImageConfigType(manifest.config.mediaType)
-      ? manifest.layers.map((layer) => this.#layer(layer))
+      ? manifest.layers.map((layer, position) => this.#layer(layer, image, position))
       : manifest.layers;
     const sameLayers = layers.every((layer, position) => layer === manifest.layers[position]);
     if (sameLayers && subject === manifest.subject) return undefined;
@@ -123,11 +134,13 @@ class Rewriter {
     };
   }
 
-  #layer(layer: Descriptor): Descriptor {
-    const replacement = isPlainLayerType(layer.mediaType) ? this.#replacements.get(layer.digest) : undefined;
+  #layer(layer: Descriptor, image: TreeManifest | undefined, position: number): Descriptor {
+    const isAgain = image !== undefined && isRecompressedLayer(image, position);
+    const diffId = isAgain ? image.diffIds![position]! : layer.digest;
+    const replacement = isAgain || isPlainLayerType(layer.mediaType) ? this.#replacements.get(diffId) : undefined;
     if (!replacement) return layer;
     const { mediaType, digest, size } = replacement;
-    return { ...without(layer, 'data'), mediaType, digest, size };
+    return { ...withoutToc(without(layer, 'data')), mediaType, digest, size };
   }
 }
 
@@ -152,6 +165,17 @@ function without(descriptor: Descriptor, key: 'data'): Descriptor {
   return rest;
 }
 
+/** What eStargz and zstd:chunked say of the compressed bytes, offsets in them: wrong of any others. */
+const TABLE_OF_CONTENTS =
+  /^(?:containerd\.io\/snapshot\/stargz\/|io\.containers\.estargz\.|io\.github\.containers\.zstd-chunked\.)/;
+
+function withoutToc(descriptor: Descriptor): Descriptor {
+  const { annotations, ...rest } = descriptor;
+  if (!annotations) return descriptor;
+  const kept = Object.entries(annotations).filter(([key]) => !TABLE_OF_CONTENTS.test(key));
+  return kept.length === 0 ? rest : { ...rest, annotations: Object.fromEntries(kept) };
+}
+
 const BARE_MANIFEST: ReadonlySet<string> = new Set(['schemaVersion', 'mediaType', 'config', 'layers']);
 const BARE_DESCRIPTOR: ReadonlySet<string> = new Set(['mediaType', 'digest', 'size', 'urls']);
 
@@ -161,4 +185,66 @@ function isBare(manifest: Manifest): boolean {
   return (
     only(manifest, BARE_MANIFEST) && [manifest.config, ...manifest.layers].every((one) => only(one, BARE_DESCRIPTOR))
   );
+}
+
+// Images whose compressed layers are compressed again in another way: the rest of them stays, only digests change.
+
+/** An image of which some layers are compressed again. */
+interface Recompression {
+  readonly tree: ManifestTree;
+  /** Signatures and attestations of manifests whose digests change: they speak of nothing that is pushed. */
+  readonly leftOut: readonly Descriptor[];
+}
+
+/**
+ * Marks an image to have its layers compressed in this way, whatever they come in, and leaves out what speaks of
+ * digests that change by it. The same tree where no layer comes in another compression, or no config tells its diffID.
+ * Throws ImageError.
+ */
+export function recompressed(tree: ManifestTree, compression: 'gzip' | 'zstd'): Recompression {
+  const marked: ManifestTree = { ...tree, recompress: compression, isVerbatim: false };
+  const walked = walk(marked);
+  const changed = changedBy(walked);
+  if (changed.size === 0) return { tree, leftOut: [] };
+  const speakers = speakersOf(walked, changed);
+  const documents = new Map(marked.documents);
+  const keep = new Set(walked.documents.map(({ descriptor }) => descriptor.digest).filter((one) => !speakers.has(one)));
+  const root = filterIndex(walked, marked.root, keep, documents) ?? marked.root;
+  const { referrers = [], ...rest } = marked;
+  const left = referrers.filter(({ digest }) => !speakers.has(digest));
+  return { tree: withReferrers({ ...rest, root, documents }, left), leftOut: [...speakers.values()] };
+}
+
+/** The manifests with a layer that is compressed again, and the indexes above them. */
+function changedBy({ manifests, indexes }: TreeWalk): Set<Digest> {
+  const images = manifests.filter((one) =>
+    one.manifest.layers.some((_, position) => isRecompressedLayer(one, position)),
+  );
+  const changed = new Set(images.map(({ descriptor }) => descriptor.digest));
+  // Children come before the indexes that name them.
+  for (const { descriptor, index } of indexes)
+    if (index.manifests.some(({ digest }) => changed.has(digest))) changed.add(descriptor.digest);
+  return changed;
+}
+
+/** What speaks of a manifest that changes, or of something that is left out itself. */
+function speakersOf({ manifests, indexes }: TreeWalk, changed: ReadonlySet<Digest>): Map<Digest, Descriptor> {
+  const speaking = [
+    ...manifests.map(({ descriptor, manifest, attests }) => ({ descriptor, of: [attests, manifest.subject?.digest] })),
+    ...indexes.map(({ descriptor, index }) => ({ descriptor, of: [index.subject?.digest] })),
+  ];
+  const left = new Map<Digest, Descriptor>();
+  const isGone = (digest: Digest | undefined) => digest !== undefined && (changed.has(digest) || left.has(digest));
+  for (let before = -1; before !== left.size; ) {
+    before = left.size;
+    for (const { descriptor, of } of speaking) if (of.some(isGone)) left.set(descriptor.digest, descriptor);
+  }
+  return left;
+}
+
+/** The compressions that the layers of an image's container images come in; foreign layers are not among them. */
+export function compressionsOf(tree: ManifestTree): ReadonlySet<'gzip' | 'zstd' | undefined> {
+  const images = walk(tree).manifests.filter(({ isImage, attests }) => isImage && attests === undefined);
+  const layers = images.flatMap(({ manifest }) => manifest.layers).filter((layer) => !isForeignLayer(layer));
+  return new Set(layers.map(({ mediaType }) => layerCompression(mediaType)));
 }

@@ -2,6 +2,7 @@
  * The documents of OCI images, their descriptors and media types.
  * https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md, manifest.md, image-index.md, config.md
  */
+
 import { createHash } from 'node:crypto';
 
 /** `sha256:` and 64 lower-case hex digits: what descriptor.md calls a registered digest. */
@@ -92,6 +93,14 @@ export const isImageConfigType = (mediaType: string): boolean => CONFIG_TYPES.ha
 /** Whether a media type is that of a container image's uncompressed layer. */
 export const isPlainLayerType = (mediaType: string): boolean => PLAIN_LAYER_TYPES.has(mediaType);
 
+/**
+ * How a container image's layer is compressed, by its media type; undefined for plain ones, and for what is no layer.
+ */
+export function layerCompression(mediaType: string): 'gzip' | 'zstd' | undefined {
+  const match = /^application\/vnd\.(?:oci\.image\.layer\.v1|docker\.image\.rootfs\.diff)\.tar[+.](gzip|zstd)$/;
+  return match.exec(mediaType)?.[1] as 'gzip' | 'zstd' | undefined;
+}
+
 /** Whether a media type is that of a manifest of schema 1, the format before image configs were blobs. */
 export const isSchema1Type = (mediaType: string): boolean =>
   mediaType.startsWith('application/vnd.docker.distribution.manifest.v1+');
@@ -109,3 +118,15 @@ export const isDigest = (text: unknown): text is Digest =>
 
 /** The sha256 digest of bytes that are all in memory. */
 export const digestOf = (bytes: Uint8Array): Digest => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+
+// ChainIDs: the names of stacks of layers. image-spec config.md, "Layer ChainID".
+
+/** The chainIDs of layers from the base up: that of each layer with all that are below it. */
+export function chainIdsOf(diffIds: readonly Digest[]): Digest[] {
+  const chainIds: Digest[] = [];
+  for (const diffId of diffIds) {
+    const below = chainIds.at(-1);
+    chainIds.push(below === undefined ? diffId : digestOf(Buffer.from(`${below} ${diffId}`)));
+  }
+  return chainIds;
+}

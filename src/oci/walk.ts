@@ -10,6 +10,7 @@ import {
   isForeignLayer,
   isImageConfigType,
   isPlainLayerType,
+  layerCompression,
   type Manifest,
   type Platform,
 } from './types.ts';
@@ -18,7 +19,7 @@ import {
 export const ATTESTS = 'vnd.docker.reference.digest';
 
 /** A document as it is put to a registry: under `descriptor.digest`, with `descriptor.mediaType`. */
-export interface TreeDocument {
+interface TreeDocument {
   readonly descriptor: Descriptor;
   readonly bytes: Buffer;
 }
@@ -29,17 +30,19 @@ export interface TreeManifest extends TreeDocument {
   readonly isImage: boolean;
   /** Whether it goes as it is whatever its layers are: see ManifestTree. */
   readonly isVerbatim: boolean;
+  /** The compression that its layers get: see ManifestTree. */
+  readonly recompress: 'gzip' | 'zstd' | undefined;
   /**
-   * The diffIDs of its layers; undefined where its config is not at hand, empty where the config pairs none with them.
+   * The diffIDs of its layers; undefined where its config is not known, empty where the config pairs none with them.
    */
   readonly diffIds: readonly Digest[] | undefined;
-  /** As its index says, else as its config says where that is at hand. */
+  /** As its index says, else as its config says where that is known. */
   readonly platform: Platform | undefined;
   /** The image manifest that it is an attestation of. */
   readonly attests: Digest | undefined;
 }
 
-export interface TreeIndex extends TreeDocument {
+interface TreeIndex extends TreeDocument {
   readonly index: Index;
 }
 
@@ -57,7 +60,7 @@ export interface TreeWalk {
 }
 
 /**
- * Reads a tree. Children that are not at hand are left out: they are in `tree.absent`. Throws ImageError when the
+ * Reads a tree. Children whose bytes are not known are left out: they are in `tree.absent`. Throws ImageError when the
  * root is missing or a document can't be used.
  */
 export function walk(tree: ManifestTree): TreeWalk {
@@ -94,7 +97,7 @@ export function configPlatform(config: ImageConfig): Platform | undefined {
 }
 
 /**
- * The config of a manifest's image: undefined where it is not at hand, null where the manifest is no image's. Artifacts
+ * The config of a manifest's image: undefined where it is not known, null where the manifest is no image's. Artifacts
  * may carry the media type of an image's config over `{}` or no byte at all (oras before 1.0, policies, charts).
  */
 function configOf(manifest: Manifest, documents: ReadonlyMap<Digest, Buffer>): ImageConfig | null | undefined {
@@ -126,17 +129,30 @@ export function isUncompressedLayer(image: TreeManifest, position: number): bool
   return diffIds === undefined || diffIds[position] === layer.digest;
 }
 
+/**
+ * Whether a layer of a manifest comes compressed and is compressed again in another way. Only where the image's config
+ * says what its plain bytes are (diffID).
+ */
+export function isRecompressedLayer(image: TreeManifest, position: number): boolean {
+  const { manifest, isImage, recompress, diffIds } = image;
+  const compression = layerCompression(manifest.layers[position]!.mediaType);
+  if (!isImage || recompress === undefined || compression === undefined) return false;
+  return compression !== recompress && diffIds?.[position] !== undefined;
+}
+
 class Walker {
   readonly documents: TreeDocument[] = [];
   readonly manifests: TreeManifest[] = [];
   readonly indexes: TreeIndex[] = [];
   readonly #bytes: ReadonlyMap<Digest, Buffer>;
   readonly #isVerbatim: boolean;
+  readonly #recompress: 'gzip' | 'zstd' | undefined;
   readonly #seen = new Map<Digest, TreeDocument>();
 
-  constructor({ documents, isVerbatim = false }: ManifestTree) {
+  constructor({ documents, isVerbatim = false, recompress }: ManifestTree) {
     this.#bytes = documents;
     this.#isVerbatim = isVerbatim;
+    this.#recompress = recompress;
   }
 
   visit(descriptor: Descriptor, depth: number): TreeDocument | undefined {
@@ -180,6 +196,7 @@ class Walker {
     const platform = document.descriptor.platform ?? (config ? configPlatform(config) : undefined);
     const isImage = isImageConfigType(manifest.config.mediaType) && config !== null;
     const diffIds = config === undefined ? undefined : config ? diffIdsOf(config, manifest) : [];
-    return { ...document, manifest, isImage, isVerbatim: this.#isVerbatim, diffIds, platform, attests };
+    const becomes = { isVerbatim: this.#isVerbatim, recompress: this.#recompress };
+    return { ...document, ...becomes, manifest, isImage, diffIds, platform, attests };
   }
 }

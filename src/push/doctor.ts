@@ -1,10 +1,14 @@
-/** The use case `doctor`: what a registry and what is in front of it take, found by a few requests that leave nothing behind. */
+/**
+ * The use case `doctor`: what a registry and what is in front of it take, found by a few requests that leave nothing
+ * behind.
+ */
 
+import { DEFAULT_CHUNK_SIZE } from '../blob/blob.ts';
 import { formatReference, type Reference } from '../oci/reference.ts';
-import { resolveCredentials } from '../registry/auth/credentials.ts';
+import { resolveCredentials } from '../registry/auth/stored-credentials.ts';
 import { type Certificate, Examination, type Examined, type TrialUpload } from '../registry/examine.ts';
-import { DEFAULT_CHUNK_SIZE } from '../registry/host/capabilities.ts';
-import { explainLine } from './error.ts';
+import { RegistryError } from '../registry/http/error.ts';
+import { explainLine, PushError } from './error.ts';
 import type { Report } from './events.ts';
 import type { RequestOptions } from './options.ts';
 
@@ -27,7 +31,9 @@ export interface Diagnosis {
   readonly announcedMax: number | undefined;
   /** Whether a chunk was taken. */
   readonly takesChunks: boolean | undefined;
-  /** The largest of the sizes tried that is not refused, and the smallest that is, with the words of the refusal. Bytes. */
+  /**
+   * The largest of the sizes tried that is not refused, and the smallest that is, with the text of the refusal. Bytes.
+   */
   readonly largestBody: number | undefined;
   readonly refusedBody: { readonly bytes: number; readonly reason: string } | undefined;
   /** Whether it says how far an upload has come, after a chunk. */
@@ -41,7 +47,9 @@ export interface Diagnosis {
 
 const MIB = 2 ** 20;
 
-/** Common limits of proxies and registries, with what lies between them; bytes. The refusal of one takes a round trip. */
+/**
+ * Common limits of proxies and registries, with what lies between them; bytes. The refusal of one takes a round trip.
+ */
 const SIZES = [
   ...[1 * MIB, 2 * MIB, 4 * MIB, 5 * MIB, 8 * MIB, 10 * MIB, 16 * MIB, 20 * MIB, 32 * MIB, 50 * MIB, 64 * MIB],
   ...[DEFAULT_CHUNK_SIZE, 100_000_000, 100 * MIB, 200 * MIB, 500_000_000, 512 * MIB, 1024 * MIB],
@@ -55,7 +63,10 @@ const LONGEST_MS = 60_000;
 
 type Options = Pick<RequestOptions, 'credentials' | 'insecure' | 'ca' | 'tlsVerify' | 'env' | 'destinations'>;
 
-/** Examines the registry of a reference. Never throws for what the registry does: that is the diagnosis. Throws for unusable inputs. */
+/**
+ * Examines the registry of a reference. Never throws for what the registry does: that is the diagnosis. Throws for
+ * unusable inputs.
+ */
 export async function examine(
   { registry, repository, apiHost }: Reference,
   options: Options,
@@ -102,26 +113,40 @@ type Findings = { -readonly [Name in keyof Diagnosis]?: Diagnosis[Name] | undefi
 /** The questions, in order: what one needs, those before it have found. */
 async function ask(examination: Examination, findings: Findings, signal: AbortSignal): Promise<void> {
   const first = await examination.ping(signal).catch(async (error: unknown) => {
-    findings.certificate = await examination.certificate(signal);
+    // A loopback host is asked without TLS first, and its scheme is known by its answer only.
+    if (error instanceof RegistryError && error.kind === 'tls') {
+      findings.scheme = 'https';
+      findings.certificate = await examination.certificate(signal);
+    }
     throw error;
   });
   findings.answers = answeringOf(first);
-  findings.certificate = await examination.certificate(signal);
+  findings.scheme = examination.origin.protocol === 'https:' ? 'https' : 'http';
+  if (findings.scheme === 'https') findings.certificate = await examination.certificate(signal);
   if (first.error !== undefined) throw first.error;
   findings.roundTripMs = await roundTrip(examination, signal);
   findings.referrers = await examination.referrers(signal).catch(() => undefined);
   const upload = await examination.open(signal);
   findings.mayPush = upload.location !== undefined;
-  if (!findings.mayPush) throw upload.opened.error ?? new Error(`POST of an upload: ${upload.opened.status}`);
+  if (!findings.mayPush) throw upload.opened.error ?? noRegistry(upload.opened);
   findings.announcedMin = lengthOf(upload.opened, 'oci-chunk-min-length');
   findings.announcedMax = lengthOf(upload.opened, 'oci-chunk-max-length');
   try {
     await sendChunk(examination, upload, findings, signal);
   } finally {
-    await examination.remove(upload, signal);
+    await examination.remove(upload);
   }
   await findLargest(examination, upload, findings, signal);
 }
+
+const noRegistry = ({ status }: Examined): PushError =>
+  new PushError(
+    'examining the registry',
+    `${status} to the opening of an upload, without a Location: this is no registry`,
+    {
+      remedy: 'check the host and port in the reference',
+    },
+  );
 
 /** The fastest of some answers over a connection that is open, milliseconds. */
 async function roundTrip(examination: Examination, signal: AbortSignal): Promise<number> {
@@ -183,7 +208,7 @@ function diagnosisOf(
   { origin, authScheme }: Examination,
   { source, options }: { source: string | undefined; options: Options },
 ): Diagnosis {
-  const scheme = origin.protocol === 'https:' ? 'https' : 'http';
+  const scheme = findings.scheme ?? (origin.protocol === 'https:' ? 'https' : 'http');
   const { largestBody, announcedMax, certificate, refusedBody } = findings;
   const inputs: Record<string, string> = {};
   if (announcedMax === undefined && refusedBody && largestBody !== undefined && largestBody < DEFAULT_CHUNK_SIZE)

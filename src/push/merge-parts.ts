@@ -3,7 +3,7 @@
 import pLimit from 'p-limit';
 import { untilAborted } from '../common/async.ts';
 import { MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_KEPT_BYTES, readConfig, readDocument } from '../oci/documents.ts';
-import { isImageEntry, mergeEntries, type PartOfIndex } from '../oci/merge.ts';
+import { isImageEntry, mergeEntries, type PartOfIndex, uniqueEntries } from '../oci/merge.ts';
 import { formatPlatform, parsePlatform, platformKey } from '../oci/platforms.ts';
 import { formatReference } from '../oci/reference.ts';
 import { type Descriptor, type Digest, isDigest, isImageConfigType, type Manifest } from '../oci/types.ts';
@@ -49,7 +49,7 @@ class NotServedError extends PushError {}
  * When parts are read again: S3 and registries with replicas serve a tag, or list it, some seconds after its PUT was
  * confirmed. Milliseconds.
  */
-export const READ_AGAIN_MS: readonly number[] = [500, 1000, 2000, 4000];
+const READ_AGAIN_MS: readonly number[] = [500, 1000, 2000, 4000];
 
 /** Runs `read` again after each wait as long as something is not served yet. Throws what the last one throws. */
 export async function whenServed<T>(
@@ -76,8 +76,8 @@ export function notServed(name: string, reference: string, remedy: string): Push
 }
 
 /**
- * Reads the parts with all that their indexes name, attestations too. Throws PushError when one is not there, no tag matches a
- * `*`, a platform is missing or comes twice, and what the registry's client and the documents' reader throw.
+ * Reads the parts with all that their indexes name, attestations too. Throws PushError when one is not there, no tag
+ * matches a `*`, a platform is missing or comes twice, and what the registry's client and the documents' reader throw.
  */
 export function readParts(shared: SharedContext<MergeRequest>, waits?: readonly number[]): Promise<MergeParts> {
   const reader = new PartReader(shared);
@@ -93,6 +93,8 @@ class PartReader {
   readonly #repositories = new Map<string, PartRepository>();
   readonly #documents = new Map<Digest, Buffer>();
   readonly #places = new Map<Digest, Set<PartRepository>>();
+  /** What manifests that indexes name become, in this reading. */
+  readonly #children = new Map<string, Promise<readonly Descriptor[]>>();
   #bytes = 0;
 
   constructor(shared: SharedContext<MergeRequest>) {
@@ -101,6 +103,7 @@ class PartReader {
 
   async read(): Promise<MergeParts> {
     const { parts, platforms } = this.#shared.request;
+    this.#children.clear();
     const references = (await Promise.all(parts.map((part) => this.#referencesOf(part)))).flat();
     const read = await Promise.all(references.map((one) => this.#partOf(one)));
     const entries = mergeEntries(read);
@@ -150,21 +153,38 @@ class PartReader {
     return { ...part, text: `${part.name}${separator}${part.reference}`, root: descriptor.digest, entries };
   }
 
-  /** What a manifest becomes in the merged index: itself, with its platform; of an index all that it names, byte for byte. */
-  async #entriesOf(part: PartReference, descriptor: Descriptor, bytes: Buffer, depth: number): Promise<Descriptor[]> {
+  /**
+   * What a manifest becomes in the merged index: itself, with its platform; of an index all that it names, byte for
+   * byte.
+   */
+  async #entriesOf(
+    part: PartReference,
+    descriptor: Descriptor,
+    bytes: Buffer,
+    depth: number,
+  ): Promise<readonly Descriptor[]> {
     const what = `the manifest ${descriptor.digest}`;
     const document = readDocument(bytes, what, descriptor.mediaType);
     if (document.kind === 'index' && depth < MAX_DEPTH) {
-      const children = document.index.manifests.map(async (child) => {
-        const read = await this.#manifest(part, child.digest);
-        return this.#entriesOf(part, child, read.bytes, depth + 1);
-      });
-      return (await Promise.all(children)).flat();
+      const children = await Promise.all(
+        uniqueEntries(document.index.manifests).map((child) => this.#childOf(part, child, depth + 1)),
+      );
+      return uniqueEntries(children.flat());
     }
     if (document.kind !== 'manifest')
       throw new PushError('Merge', `${what} of ${part.name} is no image that can be merged`);
     this.#keep(part, descriptor.digest, bytes);
     return [await this.#withPlatform(part, descriptor, document.manifest, depth > 0)];
+  }
+
+  /** Indexes may name one manifest, and each other, many times: each is read once. */
+  #childOf(part: PartReference, child: Descriptor, depth: number): Promise<readonly Descriptor[]> {
+    const key = `${part.name}@${child.digest}`;
+    const known = this.#children.get(key);
+    if (known) return known;
+    const read = this.#manifest(part, child.digest).then(({ bytes }) => this.#entriesOf(part, child, bytes, depth));
+    this.#children.set(key, read);
+    return read;
   }
 
   async #withPlatform(

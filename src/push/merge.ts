@@ -7,7 +7,7 @@ import { formatReference } from '../oci/reference.ts';
 import type { Digest } from '../oci/types.ts';
 import { walk } from '../oci/walk.ts';
 import type { Repository } from '../registry/repository.ts';
-import { blobsInRegistry } from '../source/registry/registry.ts';
+import { blobsInRegistry } from '../source/registry/blobs.ts';
 import type { FoundImage } from '../source/source.ts';
 import { commit, throwFirstFailure } from './commit.ts';
 import { activeRepositories, contextOf, type PushContext, type SharedContext } from './context.ts';
@@ -19,8 +19,8 @@ import type { TargetRepository } from './target-repository.ts';
 import { type Transferred, transferImage } from './transfer-image.ts';
 
 /**
- * Merges. Resolves to the index's digest when every tag names it. Throws when a part or a platform is missing, and when any
- * registry refuses the index or a tag: no tag has moved then.
+ * Merges. Resolves to the index's digest when every tag names it. Throws when a part or a platform is missing, and when
+ * any registry refuses the index or a tag: no tag has moved then.
  */
 export async function merge(shared: SharedContext<MergeRequest>): Promise<PushResult> {
   const { request, stats, report } = shared;
@@ -44,7 +44,7 @@ export async function merge(shared: SharedContext<MergeRequest>): Promise<PushRe
   const { changed } = await stats.time('manifest', () =>
     commit([image], shared, { byDigest: false, allOrNothing: true, beforeTags }),
   );
-  if (request.cleanup) await cleanUp(parts, shared);
+  if (request.cleanup) await cleanUp(parts, job);
   return resultOf(shared, [image], { exported: transferred.exported, changed });
 }
 
@@ -102,16 +102,18 @@ async function readBack(job: PushContext, digest: Digest): Promise<void> {
 }
 
 /** Deletes the tags that a `*` matched. What a registry refuses is reported once for each repository. */
-async function cleanUp(parts: MergeParts, shared: SharedContext): Promise<void> {
-  const { report, signal } = shared;
+async function cleanUp(parts: MergeParts, job: PushContext): Promise<void> {
+  const { report, signal } = job;
+  const targets = new Set(activeRepositories(job).map(({ repository }) => repository));
   for (const matches of Map.groupBy(parts.matches, ({ name }) => name).values()) {
     const left = [...matches];
     let reason = 'this registry deletes no tags';
     try {
-      for (const { repository, reference, entries } of matches) {
+      for (const { repository, reference, text, entries } of matches) {
         if ((await repository.deleteManifest(reference, signal)) === 'unsupported') break;
         left.shift();
-        await keepManifests(repository, entries, parts, signal);
+        report({ type: 'info', text: `merge-cleanup: deleted ${text}` });
+        if (targets.has(repository)) await keepManifests(repository, entries, parts, job);
       }
     } catch (error) {
       signal.throwIfAborted();
@@ -123,16 +125,25 @@ async function cleanUp(parts: MergeParts, shared: SharedContext): Promise<void> 
   }
 }
 
-/** Some registries delete an image with its last tag (ECR, Artifactory), though an index names it: it is put again by its digest. */
+/**
+ * ECR deletes an image with its last tag. Where a registry does so though an index names the image, it is put again by
+ * its digest.
+ */
 async function keepManifests(
   repository: Repository,
   entries: Part['entries'],
   { documents }: MergeParts,
-  signal: AbortSignal,
+  { report, signal }: PushContext,
 ): Promise<void> {
   for (const { digest, mediaType } of entries) {
-    if (await repository.headManifest(digest, signal)) continue;
-    await repository.putManifest(documents.get(digest)!, mediaType, digest, signal);
+    try {
+      if (await repository.headManifest(digest, signal)) continue;
+      await repository.putManifest(documents.get(digest)!, mediaType, digest, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      const what = `merge-cleanup: the registry may have deleted ${digest} with its tag, and the index names it`;
+      report({ type: 'warning', text: `${what}: ${explain(error).message}` });
+    }
   }
 }
 

@@ -1,19 +1,21 @@
 /**
- * Carries a plan out: what is in the registry stays, what is in memory or in the cache is sent from there, the rest is read
- * from the source, compressed while it is read, and sent while it is compressed.
+ * Carries a plan out: what is in the registry stays, what is in memory or in the cache is sent from there, the rest is
+ * read from the source, compressed while it is read, and sent while it is compressed.
  */
 
+import { Readable } from 'node:stream';
 import pLimit from 'p-limit';
 import type { StoredBlob, StreamedBlob, StreamingBlob } from '../blob/blob.ts';
 import { layerMediaType } from '../blob/compress/compression.ts';
 import { cachedBlob, memoryBlob, readyBlob } from '../blob/ready.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
-import { type Digest, MediaType } from '../oci/types.ts';
+import { type Digest, isImageConfigType } from '../oci/types.ts';
+import { decompress, isCompressed } from '../source/compression.ts';
 import type { StoreSource, StreamSource } from '../source/source.ts';
 import { activeRegistries, type PushContext } from './context.ts';
 import { PushError } from './error.ts';
 import { blobsOf, type ImageBlob, type UploadAgain } from './image-blobs.ts';
-import { LayerBuilder } from './layer-builder.ts';
+import { entriesUntil, isRecompressible, LayerBuilder, unnamedLayer } from './layer-builder.ts';
 import { type BlobPlace, Plan } from './plan.ts';
 import { type QueuedBlob, UNNAMED, UploadQueue } from './queue.ts';
 import { SMALL_BLOB, UploadSlots } from './slots.ts';
@@ -28,8 +30,12 @@ export class Transfer {
   /** Settles when the last call of `locate` has: no layer without a name is sent before. */
   #locating: Promise<unknown> = Promise.resolve();
   readonly #making = pLimit(MAKERS);
-  /** For blobs of stores. A slot is held until its blob is in every registry, so that a slow one holds back reading too. */
+  /**
+   * For blobs of stores. A slot is held until its blob is in every registry, so that a slow one holds back reading too.
+   */
   readonly #slots: UploadSlots;
+  /** Called when no more small blobs are expected: their places are free for large ones. */
+  readonly #expected: readonly (() => void)[];
   readonly #onFirstUpload: () => void;
   #hasBegun = false;
   #builder: Promise<LayerBuilder> | undefined;
@@ -41,6 +47,7 @@ export class Transfer {
     this.#plan = new Plan(job, again);
     this.#queue = new UploadQueue(job, again);
     this.#slots = new UploadSlots(job.request.concurrency);
+    this.#expected = job.registries.map((registry) => registry.expectSmall());
   }
 
   /** For each plain layer (by diffID) the compressed blob that stands for it. */
@@ -53,7 +60,9 @@ export class Transfer {
     return this.#queue.kept;
   }
 
-  /** Why a blob could not be read from its source; undefined when it was, or was not there. Another source may have it. */
+  /**
+   * Why a blob could not be read from its source; undefined when it was, or was not there. Another source may have it.
+   */
   whyUnreadable(key: Digest): unknown {
     // A legacy layer has no name until it was read.
     return this.#queue.unreadable.get(key) ?? this.#queue.unreadable.get(UNNAMED);
@@ -66,13 +75,13 @@ export class Transfer {
 
   /** The tree is known now: its documents need no source. */
   know(tree: ImageTree): void {
-    this.#job.names.learnTree(tree);
+    this.#job.names.addTree(tree);
     this.#plan.know(tree);
   }
 
   /**
-   * Sends or leaves the blobs that need no source, all registries asked at once. Resolves to those that only the source has;
-   * `missing` is called for each as soon as that is known. Throws when no registry is left.
+   * Sends or leaves the blobs that need no source, all registries asked at once. Resolves to those that only the source
+   * has; `missing` is called for each as soon as that is known. Throws when no registry is left.
    */
   async locate(blobs: readonly ImageBlob[], missing: () => void = () => {}): Promise<readonly ImageBlob[]> {
     const locating = Promise.all(
@@ -100,6 +109,7 @@ export class Transfer {
   async #take(blob: ImageBlob, place: Exclude<BlobPlace, { at: 'source' }>): Promise<void> {
     const { mediaType } = blob;
     if (place.at === 'registry') {
+      this.#queue.isPushedBefore ||= isImageConfigType(mediaType);
       if (blob.plain) this.#queue.note({ diffId: blob.key, descriptor: place.descriptor });
       else this.#queue.take(blob.key);
     } else if (place.at === 'memory') {
@@ -114,8 +124,8 @@ export class Transfer {
   }
 
   /**
-   * Moves what is missing out of a store: small blobs as soon as they are known to be missing, then the largest first. Nothing
-   * is read of what is there. `onRead` is called before the first blob is opened.
+   * Moves what is missing out of a store: small blobs and plain layers as soon as they are known to be missing, then
+   * the largest first. Nothing is read of what is there. `onRead` is called before the first blob is opened.
    */
   async fromStore(source: StoreSource, blobs: readonly ImageBlob[], onRead: () => void = () => {}): Promise<void> {
     const located = new Map(blobs.map((blob) => [blob, this.#needsSource(blob)]));
@@ -131,12 +141,13 @@ export class Transfer {
     };
     const isSmall = ({ size }: ImageBlob) => size !== undefined && size <= SMALL_BLOB;
     const small = Promise.allSettled(blobs.filter(isSmall).map(send));
+    void small.then(() => this.#expectNoSmall());
+    // Plain layers have no sizes: none is known to be the largest.
+    const unsized = Promise.allSettled(blobs.filter(({ size }) => size === undefined).map(send));
     // Of large blobs the largest goes first, and it must be known which that is.
     await Promise.allSettled(located.values());
-    const large = blobs
-      .filter((blob) => !isSmall(blob))
-      .sort((a, b) => (b.size ?? Infinity) - (a.size ?? Infinity) || 0);
-    const sent = [...(await Promise.allSettled(large.map(send))), ...(await small)];
+    const large = blobs.filter(({ size = 0 }) => size > SMALL_BLOB).sort((a, b) => (b.size ?? 0) - (a.size ?? 0));
+    const sent = [...(await Promise.allSettled(large.map(send))), ...(await small), ...(await unsized)];
     // Every reading has ended: the store can be closed.
     const failed = sent.find(({ status }) => status === 'rejected');
     if (failed?.status === 'rejected') throw failed.reason;
@@ -144,20 +155,42 @@ export class Transfer {
 
   async #fromStored(source: StoreSource, blob: ImageBlob): Promise<void> {
     const { key, plain, mediaType } = blob;
+    const closeAhead = this.#openAhead(blob);
     try {
-      const stored = await source.open(key);
+      const stored = await source.open(blob.compressedAs ?? key);
       if (!stored) {
         this.#queue.leave(key);
+        closeAhead();
         return;
       }
       assertAsDescribed(stored, blob);
-      const body = plain ? undefined : readyBlob(stored, key, this.#job);
+      // What several registries take is read once, for all of them.
+      const isReadOnce = stored.isRemote && activeRegistries(this.#job).length > 1;
+      const body = plain || isReadOnce ? undefined : readyBlob(stored, key, this.#job);
       if (body) await this.#add({ blob, body, mediaType, fromCache: false });
-      else if (plain) await this.#sendWhileMade(blob, (builder) => builder.compress(stored.read(), key));
+      else if (plain)
+        await this.#sendWhileMade(blob, (builder) => builder.compress(plainBytes(stored.read(), stored), key));
       else await this.#sendWhileMade(blob, (builder) => builder.passThrough(stored.read(), key));
     } catch (error) {
       this.#queue.markUnreadable(key, error);
+      closeAhead();
     }
+  }
+
+  /**
+   * Opens the uploads of a small blob that is about to be read. The returned function deletes those that were not used.
+   */
+  #openAhead(blob: ImageBlob): () => void {
+    const { key, plain, size = Number.POSITIVE_INFINITY } = blob;
+    if (plain || size > SMALL_BLOB) return () => {};
+    const label = this.#job.names.nameOf(blob);
+    const opening = activeRegistries(this.#job).map(async (registry) => {
+      await registry.openAhead(key, size, label);
+      return registry;
+    });
+    return () => {
+      for (const opened of opening) void opened.then((registry) => registry.closeAhead(key));
+    };
   }
 
   /** Sends a blob while it is made; the next one is begun when this one is made, sent or not. */
@@ -176,20 +209,20 @@ export class Transfer {
 
   /**
    * Moves what is missing out of a stream, deciding each entry as it arrives, and stops reading as soon as `isComplete`
-   * says that nothing more is needed. `isWanted` refuses entries that are known not to belong to the image; with
+   * says that nothing more is needed. `blobOf` returns undefined for a layer whose diffID only its bytes tell; with
    * `hold` nothing is sent before `releaseHeld`, because only the tree will tell what belongs.
    */
   async fromStream(
     source: StreamSource,
-    options: { isWanted(key: Digest): boolean; isComplete(): boolean; hold: boolean },
+    options: { blobOf(entry: StreamedBlob): ImageBlob | 'unwanted' | undefined; isComplete(): boolean; hold: boolean },
   ): Promise<void> {
     // Before there is an entry: one that breaks must find a listener.
     const builder = await this.#openBuilder();
     for await (const entry of entriesUntil(source.blobs(), this.#queue.abandoned)) {
       activeRegistries(this.#job);
       if (options.isComplete()) break;
-      const blob = blobOfEntry(entry);
-      if (blob && !(options.isWanted(blob.key) && (await this.#needsSource(blob)))) {
+      const blob = options.blobOf(entry);
+      if (blob === 'unwanted' || (blob && !(await this.#needsSource(blob)))) {
         entry.body.destroy();
         continue;
       }
@@ -204,8 +237,10 @@ export class Transfer {
 
   #queuedOf(entry: StreamedBlob, blob: ImageBlob | undefined, builder: LayerBuilder): QueuedBlob {
     if (blob) this.#queue.take(blob.key);
-    const plain = blob ? blob.plain : entry.format === 'tar';
-    const made = plain ? builder.compress(entry.body, blob?.key) : builder.passThrough(entry.body, blob?.key);
+    const plain = blob ? blob.plain : entry.format === 'tar' || isRecompressible(entry, this.#job.request);
+    const made = plain
+      ? builder.compress(plainBytes(entry.body, entry), blob?.key)
+      : builder.passThrough(entry.body, blob?.key);
     return this.#madeBlob(blob ?? unnamedLayer(entry), made);
   }
 
@@ -215,7 +250,10 @@ export class Transfer {
     this.#held.push(queued);
   }
 
-  /** A layer without a name may be one that a registry has or the cache has brought: it is sent once its bytes tell that it is none. */
+  /**
+   * A layer without a name may be one that a registry has or the cache has brought: it is sent once its bytes tell that
+   * it is none.
+   */
   async #addOnceNamed(queued: QueuedBlob): Promise<void> {
     queued.body.reach(Number.POSITIVE_INFINITY).catch(() => {});
     const diffId = await queued.made?.diffId?.catch(() => undefined);
@@ -226,7 +264,9 @@ export class Transfer {
   /** Sends what was held until the tree was known, and drops what it does not name. */
   async releaseHeld(isWanted: (key: Digest) => boolean): Promise<void> {
     for (const queued of this.#held.splice(0)) {
-      if (isWanted(queued.blob.key)) void this.#add(queued);
+      const { key } = queued.blob;
+      const diffId = key === UNNAMED ? await queued.made?.diffId?.catch(() => undefined) : undefined;
+      if (isWanted(diffId ?? key)) void this.#add(queued);
       else await queued.made?.release();
     }
   }
@@ -250,8 +290,13 @@ export class Transfer {
 
   /** Waits until every upload has ended, well or not. Throws when no registry is left. */
   async finished(): Promise<void> {
+    this.#expectNoSmall();
     await Promise.all(this.#naming);
     await this.#queue.finished();
+  }
+
+  #expectNoSmall(): void {
+    for (const end of this.#expected) end();
   }
 
   /** The blobs of a tree that neither a registry has nor an upload brings. */
@@ -261,12 +306,13 @@ export class Transfer {
 }
 
 /**
- * Throws PushError for a blob that is not what the image's documents say. A registry accepts both, and no client can pull either: a
- * layer that is compressed twice, and one of another size than its descriptor's.
+ * Throws PushError for a blob that is not what the image's documents say. A registry accepts both, and no client can
+ * pull either: a layer that is compressed twice, and one of another size than its descriptor's.
  */
-function assertAsDescribed({ format, size }: StoredBlob, { key, plain, size: described }: ImageBlob): void {
+function assertAsDescribed({ format, size }: StoredBlob, blob: ImageBlob): void {
+  const { key, plain, compressedAs, size: described } = blob;
   const remedy = 'the image is damaged where it is kept: build, pull or save it again';
-  if (plain && format !== 'tar' && format !== 'other') {
+  if (plain && compressedAs === undefined && format !== 'tar' && format !== 'other') {
     const what = `the layer ${key} is compressed (${format}), and the image's config says that it is not`;
     throw new PushError('Export', what, { remedy });
   }
@@ -280,40 +326,7 @@ function assertAsDescribed({ format, size }: StoredBlob, { key, plain, size: des
  */
 const MAKERS = 2;
 
-/**
- * Yields what `source` yields until `abandoned` resolves. A tool that exports may take its time over the rest of a large
- * entry, or stand still: when no registry is left, it is not waited for.
- */
-export async function* entriesUntil<T>(source: AsyncIterable<T>, abandoned: Promise<void>): AsyncGenerator<T> {
-  const iterator = source[Symbol.asyncIterator]();
-  let isAbandoned = false;
-  try {
-    for (;;) {
-      const next = await Promise.race([iterator.next(), abandoned]);
-      isAbandoned = next === undefined;
-      if (!next || next.done) return;
-      yield next.value;
-    }
-  } finally {
-    const returned = iterator.return?.();
-    // A source that stands still would answer this only after the call before it.
-    if (isAbandoned) returned?.catch(() => {});
-    else await returned;
-  }
-}
-
-/** The blob that an entry is by its name and first bytes; undefined for the legacy form, which does not tell. */
-export function blobOfEntry(entry: StreamedBlob): ImageBlob | undefined {
-  if (!entry.digest) return undefined;
-  const plain = entry.format === 'tar';
-  const compressed = entry.format === 'zstd' ? MediaType.ociLayerZstd : MediaType.ociLayerGzip;
-  const mediaType = plain ? MediaType.ociLayer : compressed;
-  return { key: entry.digest, plain, mediaType, size: entry.size, diffId: plain ? entry.digest : undefined };
-}
-
-/** The layer of a legacy `<id>/layer.tar`, whose diffID only its bytes will tell. */
-export function unnamedLayer({ name, size }: StreamedBlob): ImageBlob {
-  // `<id>/layer.tar`: the ID of the old form tells the layers apart, though it is no digest of theirs.
-  const label = `layer ${name.slice(0, 12)}`;
-  return { key: UNNAMED, plain: true, mediaType: MediaType.ociLayer, size, diffId: undefined, label };
+/** The bytes of a layer that its diffID is the digest of. */
+function plainBytes(input: Readable, { format }: Pick<StoredBlob, 'format'>): Readable {
+  return isCompressed(format) ? Readable.from(decompress(input, format), { objectMode: false }) : input;
 }

@@ -1,11 +1,14 @@
-/** A push told line by line, for logs: a line when the first bytes of a blob go, at most one progress line every few seconds, a line when it ends. */
+/**
+ * The lines of a push for logs: one when the first bytes of a blob go, at most one of progress every few seconds, one
+ * when it ends.
+ */
 import { now as clock } from '../common/async.ts';
 import { printable } from '../common/printable.ts';
 import type { PushEvent } from '../push/events.ts';
 import { formatBytes, formatSeconds, plural } from './format.ts';
 import { Progress } from './progress.ts';
 
-/** A line of progress every few seconds tells that it lives; more of them bury what matters. Milliseconds. */
+/** Shows that the push goes on; more lines would bury what matters. Milliseconds. */
 const PROGRESS_EVERY_MS = 5000;
 
 export interface Line {
@@ -13,9 +16,13 @@ export interface Line {
   readonly text: string;
 }
 
-const FATES = { uploaded: 'uploaded', exists: 'exists already', mounted: 'mounted from another repository' } as const;
+const OUTCOMES = {
+  uploaded: 'uploaded',
+  exists: 'exists already',
+  mounted: 'mounted from another repository',
+} as const;
 
-export class LineTeller {
+export class EventLines {
   readonly #progress: Progress;
   readonly #now: () => number;
   readonly #showHost: boolean;
@@ -24,7 +31,7 @@ export class LineTeller {
   #lastLineAt: number;
   #lastProgress = '';
 
-  /** `showHost`: several registries are pushed to, so each line says which. `now` gives milliseconds. */
+  /** `showHost`: several registries are pushed to, so each line says which. `now` returns milliseconds. */
   constructor(options: { showHost: boolean; now?: () => number }) {
     this.#now = options.now ?? clock;
     this.#showHost = options.showHost;
@@ -33,10 +40,10 @@ export class LineTeller {
   }
 
   /** The lines that an event is worth, mostly none or one. */
-  tell(event: PushEvent): Line[] {
+  of(event: PushEvent): Line[] {
     this.#progress.note(event);
     const line = this.#lineOf(event) ?? this.#startLine(event);
-    // The words of registries, archives and helpers are among them.
+    // Text of registries, archives and helpers is part of it.
     if (line) return [{ level: line.level, text: printable(line.text) }];
     return event.type === 'blob-progress' || event.type === 'made' ? this.#progressLine() : [];
   }
@@ -45,7 +52,7 @@ export class LineTeller {
     if (event.type === 'blob-start') this.#waiting.add(`${event.host} ${event.label}`);
     if (event.type !== 'blob-progress' || event.sent === 0) return undefined;
     if (!this.#waiting.delete(`${event.host} ${event.label}`)) return undefined;
-    return { level: 'info', text: `${this.#name(event)}: ${startWords(event.size)}` };
+    return { level: 'info', text: `${this.#name(event)}: ${startText(event.size)}` };
   }
 
   #progressLine(): Line[] {
@@ -66,15 +73,15 @@ export class LineTeller {
         return { level: event.type, text: event.text };
       case 'blob-end':
         this.#waiting.delete(`${event.host} ${event.label}`);
-        return { level: 'info', text: `${this.#name(event)}: ${endWords(event)}` };
+        return { level: 'info', text: `${this.#name(event)}: ${endText(event)}` };
       case 'retry':
-        return { level: event.waiting === true ? 'debug' : 'info', text: `${this.#name(event)}: ${retryWords(event)}` };
+        return { level: event.waiting === true ? 'debug' : 'info', text: `${this.#name(event)}: ${retryText(event)}` };
       case 'waiting':
         return { level: 'info', text: waitingLine(event) };
       case 'resumed':
         return { level: 'info', text: `${event.host} answers again after ${formatSeconds(event.waitedMs / 1000)}` };
       case 'limit':
-        return { level: 'info', text: limitWords(event) };
+        return { level: 'info', text: limitText(event) };
       default:
         return undefined;
     }
@@ -85,18 +92,18 @@ export class LineTeller {
   }
 }
 
-const startWords = (size: number | undefined): string =>
+const startText = (size: number | undefined): string =>
   size === undefined ? 'uploading while it is read' : `uploading ${formatBytes(size)}`;
 
-function endWords(event: Extract<PushEvent, { type: 'blob-end' }>): string {
-  const words = [`${FATES[event.fate]}, ${formatBytes(event.size)}`];
-  if (event.fate === 'uploaded') words.push(`in ${formatSeconds(event.seconds)}`);
-  if (event.retries > 0) words.push(`(${plural(event.retries, 'retry', 'retries')})`);
-  if (event.fromCache) words.push('(from the cache)');
-  return words.join(' ');
+function endText(event: Extract<PushEvent, { type: 'blob-end' }>): string {
+  const parts = [`${OUTCOMES[event.fate]}, ${formatBytes(event.size)}`];
+  if (event.fate === 'uploaded') parts.push(`in ${formatSeconds(event.seconds)}`);
+  if (event.retries > 0) parts.push(`(${plural(event.retries, 'retry', 'retries')})`);
+  if (event.fromCache) parts.push('(from the cache)');
+  return parts.join(' ');
 }
 
-const retryWords = ({ reason, attempt, waitMs }: Extract<PushEvent, { type: 'retry' }>): string =>
+const retryText = ({ reason, attempt, waitMs }: Extract<PushEvent, { type: 'retry' }>): string =>
   `try ${attempt} failed: ${reason}; again in ${formatSeconds(waitMs / 1000)}`;
 
 /** With the time of day (UTC, as the runner's log has it) until when it is waited for. */
@@ -106,7 +113,7 @@ function waitingLine({ host, reason, limited, maxWaitMs }: Extract<PushEvent, { 
   return `${host} ${limited ? 'asks for fewer requests' : 'cannot be reached'}, waiting for it ${most}: ${reason}`;
 }
 
-const limitWords = ({ host, bytes, announced, by }: Extract<PushEvent, { type: 'limit' }>): string => {
+const limitText = ({ host, bytes, announced, by }: Extract<PushEvent, { type: 'limit' }>): string => {
   const size = `${formatBytes(bytes)} (${bytes} bytes)`;
   if (announced) return `${host} takes requests of at most ${size}, as it announces`;
   return by === 'time'

@@ -33,7 +33,7 @@ export class Progress {
   #arrived = 0;
   #made = { read: 0, written: 0 };
 
-  /** `now` gives milliseconds. */
+  /** `now` returns milliseconds. */
   constructor(now: () => number = clock) {
     this.#now = now;
     this.#pace = new Rate(now);
@@ -124,12 +124,15 @@ const keyOf = (host: string, label: string): string => `${host} ${label}`;
 export const timeLeft = (bytes: number, rate: number): string =>
   rate > 0 && bytes > 0 ? `${formatSeconds(Math.max(1, Math.round(bytes / rate)))} left` : '';
 
-/** How fast bytes go, over the last seconds: an average since the start would still speak of the fast first half of a push. */
+// How fast bytes go, over the last seconds: an average since the start would still show the fast first half of a
+// push.
 
-/** Long enough to bridge the wait between two chunks, short enough to notice a link that has become slow. Milliseconds. */
+/**
+ * Long enough to bridge the wait between two chunks, short enough to notice a link that has become slow. Milliseconds.
+ */
 const WINDOW_MS = 10_000;
 
-/** Samples nearer than this tell nothing new. Milliseconds. */
+/** Samples nearer than this add nothing. Milliseconds. */
 const SAMPLE_MS = 200;
 
 interface Sample {
@@ -141,7 +144,7 @@ export class Rate {
   readonly #now: () => number;
   #samples: Sample[] = [];
 
-  /** `now` gives milliseconds. */
+  /** `now` returns milliseconds. */
   constructor(now: () => number) {
     this.#now = now;
   }

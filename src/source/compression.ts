@@ -4,7 +4,7 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import type { Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip, createZstdDecompress, type Gunzip, type ZstdDecompress } from 'node:zlib';
 import type { BlobFormat } from '../blob/blob.ts';
@@ -50,24 +50,16 @@ export function looksLikeJson(head: Buffer): boolean {
   return first === 0x7b || first === 0x5b;
 }
 
-/** Content that is read from any offset on. */
-export interface Packed {
-  /** Bytes. */
-  readonly size: number;
-  read(start?: number, end?: number): Readable;
-}
-
 /**
  * The decompressed bytes of content in this format. Throws an Error for damaged content, and an ImageError where the
  * machine has no tool for xz or bzip2. Ending the iteration ends everything behind it.
  */
-export function decompress(packed: Packed, format: Compression): AsyncGenerator<Buffer> {
-  if (format === 'gzip') return decoded(packed.read(), createGunzip(DECODER_OPTIONS));
-  if (format === 'zstd') return unzstd(packed);
-  return throughTool(packed, format);
+export function decompress(input: Readable, format: Compression): AsyncGenerator<Buffer> {
+  if (format === 'gzip') return decoded(input, createGunzip(DECODER_OPTIONS));
+  return format === 'zstd' ? unzstd(input) : throughTool(input, format);
 }
 
-/** Large pieces: each costs a turn of the event loop. Bytes. */
+/** Large chunks: each costs a turn of the event loop. Bytes. */
 const DECODER_OPTIONS = { chunkSize: 256 * 1024 };
 
 async function* decoded(input: Readable, decoder: Gunzip | ZstdDecompress): AsyncGenerator<Buffer> {
@@ -82,27 +74,86 @@ async function* decoded(input: Readable, decoder: Gunzip | ZstdDecompress): Asyn
 }
 
 const ZSTD_MAGIC = 0xfd2fb528;
-/** RFC 8878, 3.1.2: a magic number, and the length of what is to be skipped. Bytes. */
-const SKIPPABLE_HEADER = 8;
 
 const isSkippable = (magic: number): boolean => (magic & 0xfffffff0) >>> 0 === 0x184d2a50;
 
 /**
- * Node's decoder ends with the first frame (24.x), and for one that is skipped it returns nothing: frames are read one
- * by one.
+ * Node's decoder ends with the first frame (24.x), and for one that is skipped it returns nothing: frames are told
+ * apart here, and each has a decoder of its own.
  */
-async function* unzstd(packed: Packed): AsyncGenerator<Buffer> {
-  for (let position = 0; position < packed.size; ) {
-    const head = await bytesOf(packed.read(position, Math.min(position + SKIPPABLE_HEADER, packed.size)));
-    if (head.length === SKIPPABLE_HEADER && isSkippable(head.readUInt32LE(0))) {
-      position += SKIPPABLE_HEADER + head.readUInt32LE(4);
-      if (position > packed.size) throw new Error('it ends in the middle of a skippable frame');
-      continue;
+async function* unzstd(input: Readable): AsyncGenerator<Buffer> {
+  const bytes = new Bytes(input);
+  try {
+    for (let magic = await bytes.next(4); magic.length > 0; magic = await bytes.next(4)) {
+      if (magic.length < 4) throw endsIn('a frame');
+      if (isSkippable(magic.readUInt32LE(0))) await skip(bytes);
+      else yield* decoded(Readable.from(frame(magic, bytes)), createZstdDecompress(DECODER_OPTIONS));
     }
-    const decoder = createZstdDecompress(DECODER_OPTIONS);
-    yield* decoded(packed.read(position), decoder);
-    if (decoder.bytesWritten === 0) throw new Error('a frame has no bytes');
-    position += decoder.bytesWritten;
+  } finally {
+    input.destroy();
+  }
+}
+
+async function skip(bytes: Bytes): Promise<void> {
+  const what = 'a skippable frame';
+  const length = (await bytes.exactly(4, what)).readUInt32LE(0);
+  for (let left = length; left > 0; left -= SKIPPED_AT_ONCE) await bytes.exactly(Math.min(left, SKIPPED_AT_ONCE), what);
+}
+
+const SKIPPED_AT_ONCE = 64 * 1024;
+
+/** One frame, block by block: what follows it is not read. RFC 8878, 3.1.1. */
+async function* frame(magic: Buffer, bytes: Bytes): AsyncGenerator<Buffer> {
+  const descriptor = await bytes.exactly(1);
+  const flags = descriptor[0]!;
+  const isSingle = (flags & 0x20) !== 0;
+  const windowBytes = isSingle ? 0 : 1;
+  const dictionaryBytes = [0, 1, 2, 4][flags & 3]!;
+  const sizeBytes = [isSingle ? 1 : 0, 2, 4, 8][flags >> 6]!;
+  yield Buffer.concat([magic, descriptor, await bytes.exactly(windowBytes + dictionaryBytes + sizeBytes)]);
+  for (let isLast = false; !isLast; ) {
+    const header = await bytes.exactly(3);
+    const word = header.readUIntLE(0, 3);
+    isLast = (word & 1) === 1;
+    const isRepeated = ((word >> 1) & 3) === 1;
+    yield Buffer.concat([header, await bytes.exactly(isRepeated ? 1 : word >> 3)]);
+  }
+  if ((flags & 4) !== 0) yield await bytes.exactly(4);
+}
+
+const endsIn = (where: string): Error => new Error(`it ends in the middle of ${where}`);
+
+/** The bytes of a stream in the lengths that are asked for. */
+class Bytes {
+  readonly #chunks: AsyncIterator<Buffer>;
+  #rest: Buffer = Buffer.alloc(0);
+
+  constructor(input: Readable) {
+    this.#chunks = (input as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
+  }
+
+  /** The next bytes: fewer only at the end of the stream. */
+  async next(length: number): Promise<Buffer> {
+    const parts: Buffer[] = [];
+    for (let left = length; left > 0; left -= parts.at(-1)!.length) {
+      if (this.#rest.length === 0 && !(await this.#hasMore())) break;
+      parts.push(this.#rest.subarray(0, left));
+      this.#rest = this.#rest.subarray(left);
+    }
+    return parts.length === 1 ? parts[0]! : Buffer.concat(parts);
+  }
+
+  /** Throws an Error where the stream ends before. */
+  async exactly(length: number, where = 'a frame'): Promise<Buffer> {
+    const bytes = await this.next(length);
+    if (bytes.length < length) throw endsIn(where);
+    return bytes;
+  }
+
+  async #hasMore(): Promise<boolean> {
+    const { done, value } = await this.#chunks.next();
+    if (!done) this.#rest = value;
+    return !done;
   }
 }
 
@@ -120,7 +171,7 @@ const TOOLS = {
 /** Of what a tool complains, bytes. */
 const MAX_COMPLAINT = 1000;
 
-async function* throughTool(packed: Packed, format: 'xz' | 'bzip2'): AsyncGenerator<Buffer> {
+async function* throughTool(input: Readable, format: 'xz' | 'bzip2'): AsyncGenerator<Buffer> {
   const { command, args, package: name } = TOOLS[format];
   // Nothing of this process's environment but the way to the tool: it holds secrets.
   const child = spawn(command, args, { env: { PATH: process.env.PATH, LC_ALL: 'C' }, stdio: 'pipe' });
@@ -131,10 +182,9 @@ async function* throughTool(packed: Packed, format: 'xz' | 'bzip2'): AsyncGenera
   // Rejects for a tool that is not there.
   const ended = once(child, 'close') as Promise<[number | null, NodeJS.Signals | null]>;
   ended.catch(() => {});
-  const input = packed.read();
   let broken: unknown;
   const feeding = pipeline(input, child.stdin).catch((error: NodeJS.ErrnoException) => {
-    // A tool that refuses its input closes it: its own words say more.
+    // A tool that refuses its input closes it: its own message says more.
     if (error.code !== 'EPIPE' && error.code !== 'ERR_STREAM_PREMATURE_CLOSE') broken = error;
   });
   try {
@@ -153,10 +203,4 @@ async function* throughTool(packed: Packed, format: 'xz' | 'bzip2'): AsyncGenera
     input.destroy();
     child.kill('SIGKILL');
   }
-}
-
-async function bytesOf(stream: Readable): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of stream) chunks.push(chunk as Buffer);
-  return Buffer.concat(chunks);
 }

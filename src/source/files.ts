@@ -2,18 +2,21 @@
  * The files that an image lies in: a folder or a tar file as a set of names, each opened for any range of its bytes.
  */
 
+import { createHash } from 'node:crypto';
 import { close, read } from 'node:fs';
 import { readlink, realpath, stat } from 'node:fs/promises';
 import { join, sep } from 'node:path';
-import type { Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 import { promisify } from 'node:util';
 import type { BlobFormat, StoredBlob } from '../blob/blob.ts';
 import { type FillStream, openFileStream } from '../blob/blocks.ts';
 import { NotRegularError, openRegular } from '../common/open-regular.ts';
-import { MAX_DOCUMENT_BYTES, verifyDocument } from '../oci/documents.ts';
+import { expectDocumentSize, verifyDocument } from '../oci/documents.ts';
 import { ImageError, messageOf } from '../oci/error.ts';
+import type { ImageTree } from '../oci/image-tree.ts';
 import type { Digest } from '../oci/types.ts';
-import { blobFormat, HEAD_BYTES } from './compression.ts';
+import { blobFormat, decompress, HEAD_BYTES } from './compression.ts';
+import type { StoreSource } from './source.ts';
 
 const closeFile = promisify(close);
 const readFile = promisify(read);
@@ -59,7 +62,7 @@ export class RandomFile {
     return file;
   }
 
-  /** The path that the system has opened, all links resolved; undefined where it does not tell (no /proc). */
+  /** The path that the system has opened, all links resolved; undefined where it does not report it (no /proc). */
   async resolvedPath(): Promise<string | undefined> {
     return readlink(`/proc/self/fd/${this.#fd}`).catch(() => undefined);
   }
@@ -111,10 +114,7 @@ export async function readDocumentFile(
       remedy: 'copy the file itself into the folder',
     });
   }
-  if (file.size > MAX_DOCUMENT_BYTES) {
-    const limit = `more than the ${MAX_DOCUMENT_BYTES} of any real document`;
-    throw new ImageError('Archive', `${what} has ${file.size} bytes, ${limit}`);
-  }
+  expectDocumentSize(file.size, what);
   const bytes = await collect(file.read());
   if (expected) verifyDocument(bytes, expected, what);
   return bytes;
@@ -126,7 +126,7 @@ export async function fileFormat(file: OpenFile): Promise<BlobFormat> {
 }
 
 /** A file as a blob. */
-export async function storedBlob(file: OpenFile): Promise<StoredBlob> {
+async function storedBlob(file: OpenFile): Promise<StoredBlob> {
   const format = await fileFormat(file);
   return { size: file.size, format, seekable: true, read: (start, end) => file.read(start, end) };
 }
@@ -203,4 +203,76 @@ async function collect(stream: Readable): Promise<Buffer> {
   const chunks: Buffer[] = [];
   for await (const chunk of stream) chunks.push(chunk as Buffer);
   return Buffer.concat(chunks);
+}
+
+// A store whose blobs lie in files: OCI layouts and docker-archives, in a folder or a tar file.
+
+/** The name of a blob in a layout. image-layout.md, section Blobs. */
+export const blobPath = (digest: Digest): string => `blobs/sha256/${digest.slice('sha256:'.length)}`;
+
+/** Where a blob lies that is not where a layout has it. */
+export interface BlobPlace {
+  readonly path: string;
+  /** A layer in a compression that registries have no media type for: its bytes are what this decompresses to. */
+  readonly compression?: 'xz' | 'bzip2' | undefined;
+}
+
+export class FileStore implements StoreSource {
+  readonly kind = 'store';
+  readonly description: string;
+  readonly tree: ImageTree;
+  readonly #files: Files;
+  readonly #places: ReadonlyMap<Digest, BlobPlace>;
+
+  constructor(files: Files, tree: ImageTree, places: ReadonlyMap<Digest, BlobPlace> = new Map()) {
+    this.description = files.description;
+    this.tree = tree;
+    this.#files = files;
+    this.#places = places;
+  }
+
+  async open(digest: Digest): Promise<StoredBlob | undefined> {
+    const { path, compression } = this.#places.get(digest) ?? { path: blobPath(digest) };
+    const file = await this.#files.open(path);
+    if (!file) {
+      const document = this.tree.kind === 'manifests' ? this.tree.documents.get(digest) : undefined;
+      return document && documentBlob(document);
+    }
+    if (compression) return decompressedBlob(file, compression);
+    if (file.isOutside && (await fileDigest(file)) !== digest) {
+      throw new ImageError(
+        'Layout',
+        `${path} in ${this.description} leads out of the folder, to other bytes than ${digest}`,
+        {
+          remedy: 'make the layout again, with its own copy of each blob',
+        },
+      );
+    }
+    return storedBlob(file);
+  }
+
+  close(): Promise<void> {
+    return this.#files.close();
+  }
+}
+
+/** The digest of a file's bytes. */
+export async function fileDigest(file: OpenFile): Promise<Digest> {
+  const sha = createHash('sha256');
+  const input = file.read();
+  for await (const chunk of input as AsyncIterable<Buffer>) {
+    sha.update(chunk);
+    input.recycle?.(chunk);
+  }
+  return `sha256:${sha.digest('hex')}`;
+}
+
+function documentBlob(bytes: Buffer): StoredBlob {
+  const read = (start = 0, end = bytes.length) => Readable.from([bytes.subarray(start, end)], { objectMode: false });
+  return { size: bytes.length, format: blobFormat(bytes.subarray(0, HEAD_BYTES)), seekable: true, read };
+}
+
+function decompressedBlob(file: OpenFile, compression: 'xz' | 'bzip2'): StoredBlob {
+  const read = () => Readable.from(decompress(file.read(), compression), { objectMode: false });
+  return { format: 'tar', seekable: false, read };
 }

@@ -15,7 +15,7 @@ export interface FoundImage {
    * The image's ID as its engine shows it; for a file source the digest of its config (of its root when it has none).
    */
   readonly imageId: Digest;
-  /** The diffIDs of the layers from the base up, where the engine tells them (for its own platform). */
+  /** The diffIDs of the layers from the base up, where the engine reports them (for its own platform). */
   readonly diffIds?: readonly Digest[];
   /**
    * The manifest or index that the engine itself keeps, byte for byte what a push of it puts. Absent for classic
@@ -30,12 +30,12 @@ export interface FoundImage {
    */
   documents?(signal: AbortSignal): Promise<ImageTree | undefined>;
   /** The store that `documents` came from; undefined when it can't be read. */
-  atHand?(options: OpenOptions): Promise<StoreSource | undefined>;
+  openStore?(options: OpenOptions): Promise<StoreSource | undefined>;
   /** Opens the bytes. Throws ImageError. The caller closes what it gets. */
   open(options: OpenOptions): Promise<Source>;
   /**
    * The engine's own push of this image under `registry/repository:tag`, for the fallback; absent for a file source.
-   * Gives the digest that the engine reports. Throws ImageError (step Fallback).
+   * Returns the digest that the engine reports. Throws ImageError (step Fallback).
    */
   push?(reference: string, options: EnginePush): Promise<Digest>;
   /** Ends what was opened to find the image and to read its documents: the engine's store, its helper. */
@@ -55,7 +55,7 @@ export interface OpenOptions {
   readonly signal: AbortSignal;
   /** A line for the debug log: why a store was not used, what is read. */
   readonly debug: (line: string) => void;
-  /** A line for everybody: platforms left out, how the store is read. */
+  /** A line of the log: platforms left out, how the store is read. */
   readonly notice: (line: string) => void;
   /** The engine's own store gave wrong bytes: this time by its `save`. */
   readonly withoutStore?: boolean;
@@ -74,7 +74,7 @@ export interface StoreSource {
   close(): Promise<void>;
 }
 
-/** Entries in an order of their own, once: what `docker save` and `podman save` give. */
+/** Entries in an order of their own, once: what `docker save` and `podman save` write. */
 export interface StreamSource {
   readonly kind: 'stream';
   readonly description: string;

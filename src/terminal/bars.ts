@@ -1,13 +1,13 @@
 /** Live rows on a terminal: one for each blob on its way and one for all; lines of what ended stay above them. */
 
+import { styleText } from 'node:util';
 import cliProgress, { type MultiBar, type SingleBar } from 'cli-progress';
 import { now } from '../common/async.ts';
 import { printable } from '../common/printable.ts';
 import type { PushEvent } from '../push/events.ts';
 import { formatBytes, formatPercent, formatSeconds } from '../report/format.ts';
-import { type Line, LineTeller } from '../report/lines.ts';
+import { EventLines, type Line } from '../report/lines.ts';
 import { type Moving, Progress, timeLeft } from '../report/progress.ts';
-import { paint } from './paint.ts';
 
 /** Rows of the terminal that are not for blobs: the total, the last line above, the cursor's own. */
 const OTHER_ROWS = 3;
@@ -16,7 +16,7 @@ const MOST_ROWS = 12;
 /** `layer 3/6 a1b2c3d4e5f6` */
 const NAME_COLUMNS = 22;
 
-/** For a stream that does not tell its size. */
+/** For a stream without a size. */
 const USUAL_SIZE = { columns: 80, rows: 24 } as const;
 
 /** Clears the rows below, and lets the terminal wrap a long line, which cli-progress turns off for its rows. */
@@ -28,7 +28,7 @@ const keyOf = ({ host, label }: { host: string; label: string }): string => `${h
 export class Bars {
   readonly #stream: NodeJS.WriteStream;
   readonly #options: { readonly showHost: boolean; readonly verbose: boolean };
-  readonly #teller: LineTeller;
+  readonly #lines: EventLines;
   readonly #progress = new Progress();
   /** When blobs that failed are tried again, in ms of `now`. */
   readonly #pauses = new Map<string, number>();
@@ -38,16 +38,16 @@ export class Bars {
   constructor(stream: NodeJS.WriteStream, options: { showHost: boolean; verbose: boolean }) {
     this.#stream = stream;
     this.#options = options;
-    // The rows tell the progress.
-    this.#teller = new LineTeller({ showHost: options.showHost, now: () => 0 });
+    // The rows show the progress.
+    this.#lines = new EventLines({ showHost: options.showHost, now: () => 0 });
   }
 
-  tell(event: PushEvent): void {
+  show(event: PushEvent): void {
     this.#progress.note(event);
     if (event.type === 'retry') this.#pauses.set(keyOf(event), now() + event.waitMs);
     if (event.type === 'blob-progress' || event.type === 'blob-end') this.#pauses.delete(keyOf(event));
     // How far a blob has come is seen by its row.
-    if (event.type !== 'blob-progress') for (const line of this.#teller.tell(event)) this.#write(line);
+    if (event.type !== 'blob-progress') for (const line of this.#lines.of(event)) this.#write(line);
     if (event.type === 'blob-start' || event.type === 'blob-end') this.#arrange();
   }
 
@@ -117,7 +117,7 @@ export class Bars {
   }
 }
 
-/** One row of a live display: bar, percent, bytes, rate, time left, as much of it as the terminal is wide. */
+// One row of a live display: bar, percent, bytes, rate, time left, as much of it as the terminal is wide.
 
 /** A bar longer than this says no more, a shorter one nothing. Columns. */
 const LONGEST_BAR = 30;
@@ -128,7 +128,7 @@ const NARROW = 70;
 
 /** A blob on its way; `pauseMs` is left until it is tried again after a failure, whose reason has a line of its own. */
 export function blobRow(blob: Moving, name: string, pauseMs: number | undefined, columns: number): string {
-  return laidOut(columns, name, share(blob.sent, blob.size), pauseMs === undefined ? pace(blob) : pauseWords(pauseMs));
+  return laidOut(columns, name, share(blob.sent, blob.size), pauseMs === undefined ? pace(blob) : pauseText(pauseMs));
 }
 
 /** All blobs together. */
@@ -142,18 +142,18 @@ export function totalRow(progress: Progress, name: string, columns: number): str
 interface Share {
   /** From 0 to 1; undefined while the end is not known. */
   readonly part: number | undefined;
-  readonly words: string;
+  readonly text: string;
   /** Without the bytes. */
   readonly fewer?: string;
 }
 
 function share(sent: number, size: number | undefined): Share {
-  if (size === undefined) return { part: undefined, words: `${formatBytes(sent)} sent` };
+  if (size === undefined) return { part: undefined, text: `${formatBytes(sent)} sent` };
   // Sent is not confirmed: 100 percent is for what has arrived, and its row is gone by then.
   const percent = sent >= size ? '99%' : formatPercent(sent, size);
   const part = size === 0 ? 1 : Math.min(1, sent / size);
   const fewer = percent.padStart(3);
-  return { part, words: `${fewer}  ${formatBytes(sent)} of ${formatBytes(size)}`, fewer };
+  return { part, text: `${fewer}  ${formatBytes(sent)} of ${formatBytes(size)}`, fewer };
 }
 
 function pace({ sent, confirmed, size, rate }: Pick<Moving, 'sent' | 'confirmed' | 'size' | 'rate'>): string {
@@ -162,11 +162,13 @@ function pace({ sent, confirmed, size, rate }: Pick<Moving, 'sent' | 'confirmed'
   return [rate > 0 ? `${formatBytes(rate)}/s` : '', left].filter((text) => text !== '').join('  ');
 }
 
-const pauseWords = (ms: number): string => (ms > 0 ? `trying again in ${formatSeconds(ms / 1000)}` : 'trying again');
+const pauseText = (ms: number): string => (ms > 0 ? `trying again in ${formatSeconds(ms / 1000)}` : 'trying again');
 
-/** The bar takes what the words leave, without the bytes where they leave too little; there is none on a narrow terminal. */
-function laidOut(columns: number, name: string, { part, words, fewer = words }: Share, end: string): string {
-  const texts = (columns < NARROW ? [words] : [words, fewer]).map((one) =>
+/**
+ * The bar takes what the text leaves, without the bytes where that is too little; there is none on a narrow terminal.
+ */
+function laidOut(columns: number, name: string, { part, text: full, fewer = full }: Share, end: string): string {
+  const texts = (columns < NARROW ? [full] : [full, fewer]).map((one) =>
     [one, end].filter((text) => text !== '').join('  '),
   );
   const roomFor = (text: string) => Math.min(LONGEST_BAR, columns - name.length - text.length - 6);
@@ -183,3 +185,12 @@ function bar(part: number | undefined, length: number): string {
 
 /** The last column stays free: some terminals wrap when it is written. */
 const clip = (columns: number, text: string): string => (text.length < columns ? text : text.slice(0, columns - 1));
+
+/**
+ * Colours, where the stream is a terminal and NO_COLOR (https://no-color.org) is not set; util.styleText looks at both.
+ */
+const COLOURS = { error: 'red', warning: 'yellow', notice: 'cyan' } as const;
+
+/** `error:`, `warning:`, `notice:` as they begin a line of a stream. */
+export const paint = (level: keyof typeof COLOURS, stream: NodeJS.WritableStream): string =>
+  styleText(COLOURS[level], `${level}:`, { stream });

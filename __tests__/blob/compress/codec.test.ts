@@ -1,8 +1,7 @@
 import { gunzipSync, zstdDecompressSync } from 'node:zlib';
 import { expect, it } from 'vitest';
 import { createDeflate } from '../../../packages/deflate/deflate.ts';
-import { codecFor, shrinks } from '../../../src/blob/compress/codec.ts';
-import { grownBytes } from '../../../src/blob/compress/compression.ts';
+import { codecFor, grownBytes, shrinks } from '../../../src/blob/compress/compression.ts';
 import { bytesOf, MIB } from '../layers.ts';
 
 const BLOCK = MIB;

@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { type AddressInfo, createServer as createTcpServer, type Socket, type Server as TcpServer } from 'node:net';
 import { Readable } from 'node:stream';
-import { onTestFinished } from 'vitest';
-import type { TransportEvent, TransportOptions } from '../../../src/registry/host/request.ts';
+import { onTestFinished, vi } from 'vitest';
+import type { TransportEvent, TransportOptions } from '../../../src/registry/host/sender.ts';
 import { Transport } from '../../../src/registry/host/transport.ts';
 import type { RegistryError } from '../../../src/registry/http/error.ts';
 
@@ -69,6 +69,20 @@ export function connect(host: string, options: Partial<TransportOptions> = {}): 
   const transport = new Transport({ host, insecure: false, ...options, onEvent: (event) => events.push(event) });
   onTestFinished(() => transport.close());
   return { transport, events, url: (path) => new URL(path, transport.origin) };
+}
+
+/** Time-outs pass only when the test says so, by `vi.advanceTimersByTime`; sockets go on as ever. */
+export function useFakeTimers(): void {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  onTestFinished(() => {
+    vi.useRealTimers();
+    vi.restoreAllMocks();
+  });
+}
+
+/** Waits without a timer: `expect.poll` lets the time of fake timers pass. */
+export async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setImmediate(resolve));
 }
 
 /** A signal that is never aborted. */

@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
-import { DEFAULT_CHUNK_SIZE, GROWING_CHUNK_SIZE, HostCapabilities } from '../../../src/registry/host/capabilities.ts';
+import { DEFAULT_CHUNK_SIZE } from '../../../src/blob/blob.ts';
+import { GROWING_CHUNK_SIZE, HostCapabilities } from '../../../src/registry/host/capabilities.ts';
 import type { RegistryEvent } from '../../../src/registry/host/context.ts';
 import { profileFor } from '../../../src/registry/host/profiles.ts';
 

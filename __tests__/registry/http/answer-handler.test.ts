@@ -3,14 +3,13 @@ import { getEventListeners } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createServer as createHttpsServer } from 'node:https';
 import { connect as connectTcp, type Socket } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { Connections } from '../../../src/registry/http/connections.ts';
-import { defaultTimeouts, type Timeouts } from '../../../src/registry/http/deadline.ts';
+import { Deadline, defaultTimeouts, type Timeouts } from '../../../src/registry/http/deadline.ts';
 import { exchange } from '../../../src/registry/http/exchange.ts';
 import { Proxies } from '../../../src/registry/http/proxies.ts';
 import { certificatesIn, trustIn } from '../../../src/registry/http/trust.ts';
-import { bodyOf, caught, connect, listen, never, serve, serveRaw } from '../helpers/loopback.ts';
+import { bodyOf, caught, connect, listen, never, serve, serveRaw, until, useFakeTimers } from '../helpers/loopback.ts';
 import { proxyTo } from '../helpers/proxy.ts';
 
 const fixture = (name: string): string => readFileSync(new URL(`../../fixtures/tls/${name}`, import.meta.url), 'utf8');
@@ -137,17 +136,23 @@ it.each(['/unanswered', '/begun'])('an answer ends with its signal, and so does 
 });
 
 it('informational answers are signs of life, and not the answer', async () => {
-  const host = await serveRaw((socket) =>
-    socket.on('data', async () => {
-      socket.write('HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n');
-      for (let n = 0; n < 3; n++) {
-        await sleep(100);
-        socket.write('HTTP/1.1 102 Processing\r\n\r\n');
-      }
-      socket.write('HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nok');
-    }),
-  );
-  const answer = await client()(`http://${host}/a`, never(), { timeouts: { header: 250, idle: 50 } });
+  const server = Promise.withResolvers<Socket>();
+  const host = await serveRaw((socket) => socket.once('data', () => server.resolve(socket)));
+  const entered = vi.spyOn(Deadline.prototype, 'enter');
+  const signs = () => entered.mock.calls.filter(([phase]) => phase === 'header').length;
+  useFakeTimers();
+  const answering = client()(`http://${host}/a`, never(), { timeouts: { header: 250, idle: 50 } });
+  const socket = await server.promise;
+  await until(() => signs() === 1);
+  const interim = ['103 Early Hints\r\nLink: <a>', '102 Processing', '102 Processing', '102 Processing'];
+  for (const [count, head] of interim.entries()) {
+    vi.advanceTimersByTime(200);
+    socket.write(`HTTP/1.1 ${head}\r\n\r\n`);
+    await until(() => signs() === count + 2);
+  }
+  vi.advanceTimersByTime(200);
+  socket.write('HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nok');
+  const answer = await answering;
   expect(answer.statusCode).toBe(201);
   expect(answer.headers).toEqual({ 'content-length': '2' });
   await answer.body.until(2);

@@ -4,8 +4,20 @@ import { createServer, type RequestListener } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { describe, expect, it } from 'vitest';
-import { bodyOf, caught, connect, listen, never, read, serve, serveRaw } from '../helpers/loopback.ts';
+import { describe, expect, it, vi } from 'vitest';
+import { Deadline } from '../../../src/registry/http/deadline.ts';
+import {
+  bodyOf,
+  caught,
+  connect,
+  listen,
+  never,
+  read,
+  serve,
+  serveRaw,
+  until,
+  useFakeTimers,
+} from '../helpers/loopback.ts';
 
 const fixture = (name: string): string => readFileSync(new URL(`../../fixtures/tls/${name}`, import.meta.url), 'utf8');
 const CA = fixture('ca.pem');
@@ -174,25 +186,36 @@ describe('time-outs', () => {
     expect(error.message).toContain('no answer within 80 ms');
   });
 
-  it('end a request whose body nobody takes, but not one that is taken slowly', async () => {
-    const hang = await serve((request) => void request.pause());
-    const slow = await serve(async (request, response) => {
-      for await (const _ of request) await sleep(3);
-      response.end();
-    });
-    const send = async ({ host }: { host: string }, ms: number) => {
-      const { transport, url } = connect(host);
-      const timeouts = { ...quick, send: ms };
-      return await transport.send({
-        method: 'PUT',
-        url: url('/a'),
-        body: bodyOf(20_000_000),
-        timeouts,
-        signal: never(),
-      });
-    };
-    expect((await caught(send(hang, 200))).message).toContain('the connection took no more bytes within 200 ms');
-    expect((await send(slow, 1500)).status).toBe(200);
+  it('end a request whose body nobody takes', async () => {
+    const { host } = await serve((request) => void request.pause());
+    const { transport, url } = connect(host);
+    const request = { method: 'PUT', url: url('/a'), body: bodyOf(20_000_000), signal: never() };
+    const error = await caught(transport.send({ ...request, timeouts: { ...quick, send: 200 } }));
+    expect(error.message).toContain('the connection took no more bytes within 200 ms');
+  });
+
+  it('do not end a request whose body is taken slowly', async () => {
+    const slow = await serve((request) => void request.pause());
+    const { transport, url } = connect(slow.host);
+    const entered = vi.spyOn(Deadline.prototype, 'enter');
+    const bytesTaken = () => entered.mock.calls.filter(([phase]) => phase === 'send').length;
+    useFakeTimers();
+    const request = { method: 'PUT', url: url('/a'), body: bodyOf(64_000_000), signal: never() };
+    const sent = transport.send({ ...request, timeouts: { ...quick, send: 1500, total: 60_000 } });
+    const closed = caught(sent);
+    await until(() => slow.heads.length === 1);
+    const [head] = slow.heads;
+    // Each time some bytes are taken, nearly the longest time after those before.
+    for (let time = 0; time < 4; time++) {
+      vi.advanceTimersByTime(1400);
+      const before = bytesTaken();
+      head!.resume();
+      await until(() => bytesTaken() > before);
+      head!.pause();
+    }
+    vi.advanceTimersByTime(1500);
+    // It is the same clock that ends it.
+    expect((await closed).message).toContain('the connection took no more bytes within 2 s');
   });
 
   it('end an answer that stops in the middle, while it is read', async () => {

@@ -2,9 +2,8 @@
 import { createHash } from 'node:crypto';
 import { extract } from 'tar-stream';
 import { describe, expect, it } from 'vitest';
-import { chainIdsOf } from '../../../src/oci/chain-id.ts';
-import { type Digest, digestOf } from '../../../src/oci/types.ts';
-import { LegacyLayers } from '../../../src/source/archive/legacy-layers.ts';
+import { chainIdsOf, type Digest, digestOf } from '../../../src/oci/types.ts';
+import { LegacyLayers } from '../../../src/source/archive/stream-documents.ts';
 import { DOCKER20, fixture } from '../fixtures.ts';
 
 const DIFF_IDS = ['base', 'middle', 'top'].map((name) => digestOf(Buffer.from(name))) as [Digest, Digest, Digest];

@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { pack } from 'tar-stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { openTarFile } from '../../../src/source/archive/tar-file.ts';
+import { openTarFile } from '../../../src/source/archive/archive-file.ts';
 import { RandomFile } from '../../../src/source/files.ts';
 
 const FORMATS: readonly (readonly string[])[] = [

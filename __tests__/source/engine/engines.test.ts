@@ -4,7 +4,7 @@ import type { ImageTree } from '../../../src/oci/image-tree.ts';
 import { type Digest, digestOf } from '../../../src/oci/types.ts';
 import { walk } from '../../../src/oci/walk.ts';
 import { askDocker, INFO_PATH, imagePaths, socketOf } from '../../../src/source/engine/docker-api.ts';
-import { type DockerInfo, isContainerdStore } from '../../../src/source/engine/history.ts';
+import { type DockerInfo, isContainerdStore } from '../../../src/source/engine/inspect.ts';
 import { findImage } from '../../../src/source/find/find.ts';
 import type { FoundImage } from '../../../src/source/source.ts';
 import { buildImage, type ImageRecipe, loadImage, smallRecipe } from '../../support/images.ts';

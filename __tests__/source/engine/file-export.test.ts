@@ -95,7 +95,7 @@ describeWith(['docker'], "docker's image on a system without FIFOs", () => {
     const name = 'file-export:1';
     await buildImage({ command: 'docker', env: engine.env }, name, { seed: name, layers: [{ bytes: 200_000 }] });
     const image = await inspectImage('docker', name, { env, signal: never });
-    if (!isFound(image)) throw new Error(image.words);
+    if (!isFound(image)) throw new Error(image.message);
     const notices: string[] = [];
     const options = { signal: never, debug: () => {}, notice: (line: string) => notices.push(line) };
     const byFifo = await blobs(await saveStream(image, options));

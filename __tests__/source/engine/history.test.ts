@@ -47,7 +47,7 @@ const signal = new AbortController().signal;
 async function imageOf(answers: Readonly<Record<string, unknown>>, rootSuffices = true) {
   const env = await engineWith(answers);
   const answer = await inspectImage('docker', 'app:1', { env, signal, rootSuffices });
-  if (!isFound(answer)) throw new Error(`not found: ${answer.words}`);
+  if (!isFound(answer)) throw new Error(`not found: ${answer.message}`);
   return answer;
 }
 

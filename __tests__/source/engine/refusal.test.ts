@@ -4,8 +4,8 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { refusalOf, remedyFor } from '../../../src/source/engine/command.ts';
 import { inspectImage, isFound } from '../../../src/source/engine/inspect.ts';
-import { refusalOf, remedyFor } from '../../../src/source/engine/refusal.ts';
 import { findImage } from '../../../src/source/find/find.ts';
 import { commandOf, type PartName } from '../../support/real/parts.ts';
 import { describeWith } from '../../support/real/suite.ts';
@@ -79,7 +79,7 @@ describe('what a failed inspect means', () => {
   });
 
   it('says what to install where neither engine is', () => {
-    const none = (engine: 'docker' | 'podman') => ({ engine, why: 'not installed', words: '' }) as const;
+    const none = (engine: 'docker' | 'podman') => ({ engine, why: 'not installed', message: '' }) as const;
     expect(remedyFor([none('docker'), none('podman')])).toMatch(/^install docker or podman/);
   });
 });
@@ -141,7 +141,7 @@ for (const part of CLIENTS) {
       const env = envWith({ DOCKER_HOST: `unix://${join(folder, 'hanging.sock')}` });
       const refusal = await inspectImage('docker', 'app:1', { env, signal: never, answerMs: 300 });
       if (isFound(refusal)) throw new Error('there is no image');
-      expect(refusal).toEqual({ engine: 'docker', why: 'unreachable', words: 'no answer within 0.3 s' });
+      expect(refusal).toEqual({ engine: 'docker', why: 'unreachable', message: 'no answer within 0.3 s' });
       expect(remedyFor([refusal])).toMatch(/^Docker did not answer: start it/);
     });
   });

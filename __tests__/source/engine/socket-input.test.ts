@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { SocketInput } from '../../../src/source/engine/socket-input.ts';
+import { SocketInput } from '../../../src/source/engine/save.ts';
 import { randomOf } from '../random.ts';
 
 let work: string;

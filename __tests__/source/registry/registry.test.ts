@@ -5,7 +5,7 @@ import { selectPlatforms } from '../../../src/oci/platforms.ts';
 import { type Descriptor, type Digest, digestOf, MediaType } from '../../../src/oci/types.ts';
 import { isUncompressedLayer, walk } from '../../../src/oci/walk.ts';
 import { findImage } from '../../../src/source/find/find.ts';
-import type { RemoteRepository } from '../../../src/source/registry/registry.ts';
+import type { RemoteRepository } from '../../../src/source/registry/blobs.ts';
 import type { StoreSource } from '../../../src/source/source.ts';
 
 const signal = new AbortController().signal;
@@ -15,6 +15,9 @@ class Remote implements RemoteRepository {
   readonly manifests = new Map<string, { descriptor: Descriptor; bytes: Buffer }>();
   readonly blobs = new Map<Digest, Buffer>();
   readonly asked: string[] = [];
+  hasRanges = true;
+  /** What was asked of blobs. */
+  readonly ranges: [start: number, end: number | undefined][] = [];
   /** What the referrers API lists; undefined for a registry without one. */
   api: Map<Digest, Descriptor[]> | undefined;
 
@@ -57,7 +60,8 @@ class Remote implements RemoteRepository {
 
   async readBlob(digest: Digest, { start = 0, end }: { start?: number; end?: number }) {
     const bytes = this.blobs.get(digest);
-    return bytes && { stream: Readable.from([bytes.subarray(start, end)]), ranges: true };
+    this.ranges.push([start, end]);
+    return bytes && { stream: Readable.from([bytes.subarray(start, end)]), ranges: this.hasRanges };
   }
 
   async referrers(subject: Digest) {
@@ -171,6 +175,37 @@ describe('an image in a registry', () => {
     expect(await find(remote, 'docker://registry.example/app')).toMatchObject({ root: image.digest });
   });
 
+  it('is read by as few requests as can be: only what is read again costs another one', async () => {
+    const remote = new Remote();
+    const text = 'layer '.repeat(100);
+    remote.image(text, '1');
+    const store = await open(remote);
+    const layer = walk(store.tree as never).blobs[1]!;
+    const stored = (await store.open(layer.digest))!;
+    expect(stored).toMatchObject({ seekable: true, isRemote: true, size: text.length });
+    for (const [start, end] of [
+      [0, 100],
+      [100, 250],
+      [200, 600],
+    ] as const)
+      expect((await buffer(stored.read(start, end))).toString()).toBe(text.slice(start, end));
+    expect(remote.ranges).toEqual([
+      [0, 600],
+      [200, 600],
+    ]);
+  });
+
+  it('is read in one go where its registry knows no ranges', async () => {
+    const remote = new Remote();
+    remote.image('layer', '1');
+    remote.hasRanges = false;
+    const store = await open(remote);
+    const stored = (await store.open(walk(store.tree as never).blobs[1]!.digest))!;
+    expect(stored.seekable).toBe(false);
+    expect((await buffer(stored.read())).toString()).toBe('layer');
+    expect(remote.ranges).toHaveLength(1);
+  });
+
   it('says what is wrong', async () => {
     const remote = new Remote();
     await expect(find(remote)).rejects.toThrow('registry.example/team/app:1 is not in its registry');
@@ -187,6 +222,6 @@ describe('an image in a registry', () => {
     const store = await open(remote);
     const [blob] = walk(store.tree as never).blobs;
     expect(store.tree).toMatchObject({ root: image });
-    await expect(buffer((await store.open(blob!.digest))!.read())).rejects.toThrow(`and not its blob ${blob!.digest}`);
+    await expect(store.open(blob!.digest)).rejects.toThrow(`and not its blob ${blob!.digest}`);
   });
 });

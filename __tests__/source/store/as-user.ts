@@ -3,8 +3,7 @@
  * standard output.
  */
 import { text } from 'node:stream/consumers';
-import type { EngineFacts } from '../../../src/source/store/locate.ts';
-import { openEngineStore } from '../../../src/source/store/open.ts';
+import { type EngineFacts, openEngineStore } from '../../../src/source/store/open.ts';
 import { readLayers } from './reading.ts';
 
 const { facts, info, wanted, env } = JSON.parse(await text(process.stdin));

@@ -3,9 +3,9 @@
  * how often the helper was asked for, and the digests.
  */
 import { join } from 'node:path';
-import { EscalatingFiles } from '../../../src/source/store/escalating-files.ts';
 import { LocalFiles } from '../../../src/source/store/files/files.ts';
 import { startHelper } from '../../../src/source/store/helper/client.ts';
+import { EscalatingFiles } from '../../../src/source/store/open.ts';
 import { digestOfStream } from './reading.ts';
 
 const root = process.argv[2]!;

@@ -3,8 +3,7 @@ import { createHash } from 'node:crypto';
 import type { Readable } from 'node:stream';
 import type { Digest, Manifest } from '../../../src/oci/types.ts';
 import type { StoreSource } from '../../../src/source/source.ts';
-import type { EngineFacts } from '../../../src/source/store/locate.ts';
-import { openEngineStore } from '../../../src/source/store/open.ts';
+import { type EngineFacts, openEngineStore } from '../../../src/source/store/open.ts';
 import { run } from '../../support/real/processes.ts';
 
 export interface Client {

@@ -20,15 +20,12 @@ export interface Trip {
 
 const cutOff = ({ socket }: Trip): void => void socket.destroy();
 
-/** The whole answer as bytes, for those who get only a part of it. */
-async function serialise(incoming: IncomingMessage, headers: readonly string[]): Promise<Buffer> {
-  const pieces: Buffer[] = [];
-  for await (const piece of incoming as AsyncIterable<Buffer>) pieces.push(piece);
+/** The head of an answer as bytes, for those who get only a part of it. */
+function headOf(incoming: IncomingMessage, headers: readonly string[]): Buffer {
   const lines: string[] = [];
   for (let n = 0; n < headers.length; n += 2) lines.push(`${headers[n]}: ${headers[n + 1]}\r\n`);
   const status = incoming.statusCode ?? 502;
-  const head = `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\n${lines.join('')}\r\n`;
-  return Buffer.concat([Buffer.from(head), ...pieces]);
+  return Buffer.from(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\n${lines.join('')}\r\n`);
 }
 
 /** An answer that came before the body was through: the client may still be sending, so its connection lingers. */
@@ -72,8 +69,18 @@ async function refuseRange(trip: Trip, tells: boolean): Promise<void> {
 
 async function truncate(trip: Trip, arrival: Arrival, after: number): Promise<void> {
   if (arrival.kind !== 'answered') return cutOff(trip);
-  const bytes = await serialise(arrival.incoming, headersBack(arrival.incoming, trip.target, trip.host));
-  await new Promise<void>((resolve) => trip.socket.write(bytes.subarray(0, after), () => resolve()));
+  const { incoming } = arrival;
+  let left = after;
+  const write = (bytes: Buffer): Promise<void> => {
+    const given = bytes.subarray(0, left);
+    left -= given.length;
+    return new Promise((resolve) => trip.socket.write(given, () => resolve()));
+  };
+  await write(headOf(incoming, headersBack(incoming, trip.target, trip.host)));
+  for await (const piece of incoming as AsyncIterable<Buffer>) {
+    if (left === 0) break;
+    await write(piece);
+  }
   cutOff(trip);
 }
 

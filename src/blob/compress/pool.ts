@@ -1,9 +1,11 @@
-/** Threads that compress blocks, shared by all layers of a push: a fixed number of threads, buffers and bytes in memory. */
+/**
+ * Threads that compress blocks, shared by all layers of a push: a fixed number of threads, buffers and bytes in memory.
+ */
 
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
+import { LayerError } from '../../oci/error.ts';
 import { COMPRESSIONS, type Compression, grownBytes } from './compression.ts';
-import { LayerError } from './error.ts';
 
 /** What a worker thread is started with. */
 export interface WorkerSettings {
@@ -35,10 +37,16 @@ interface Thread {
 
 /** A thread that finishes a block finds the next one in its inbox, and does not wait for the main thread's turn. */
 const JOBS_PER_THREAD = 2;
-/** The one thread that reads, hashes and writes gets through about 550 MB/s, nine times what a thread compresses; and each takes about 25 MB. */
+/**
+ * The one thread that reads, hashes and writes gets through about 650 MB/s, four times what a thread compresses at gzip
+ * 1 (docs/compressors.md); slower levels keep more threads busy. Each thread takes about 25 MB.
+ */
 const MOST_THREADS = 8;
 
-/** The bundler puts the thread's code beside the chunk that holds this file; in the source tree it is a file that Node runs as it is. */
+/**
+ * The bundler puts the thread's code beside the chunk that holds this file; in the source tree it is a file that Node
+ * runs as it is.
+ */
 const WORKER_URL = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './compress-worker.js', import.meta.url);
 
 export interface PoolOptions {
@@ -94,22 +102,25 @@ export class CompressorPool {
   }
 
   /**
-   * Resolves when one more block may be in flight; `leave` gives the place back. First come, first served: a layer waits with
-   * one block at a time, so a giant one takes turns with the small ones.
+   * Resolves when one more block may be in flight; `leave` frees the place. First come, first served: a layer waits
+   * with one block at a time, so a giant one takes turns with the small ones.
    */
   async enter(): Promise<void> {
     if (this.#freeSlots > 0) this.#freeSlots--;
     else await new Promise<void>((resolve) => this.#slotWaiters.push(resolve));
   }
 
-  /** Gives back the place that `enter` took. */
+  /** Frees the place that `enter` took. */
   leave(): void {
     const next = this.#slotWaiters.shift();
     if (next) next();
     else this.#freeSlots++;
   }
 
-  /** Compresses the block, whose buffer changes hands. Gives a complete gzip member or zstd frame. Rejects with LayerError when a thread died. */
+  /**
+   * Compresses the block, whose buffer changes hands. Resolves to a complete gzip member or zstd frame. Rejects with
+   * LayerError when a thread died.
+   */
   compress(block: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
     if (this.#failure) return Promise.reject(this.#failure);
     const job: Job = { id: this.#nextId++, buffer: block.buffer, length: block.length };
@@ -179,5 +190,53 @@ export class CompressorPool {
     this.#spareBuffers.length = 0;
     for (const pending of this.#pending.values()) pending.reject(error);
     this.#pending.clear();
+  }
+}
+
+// Blocks go to many threads and come back in any order; the blob needs them in theirs.
+
+/** Where the compressed blocks go, one after the other. */
+interface Sink {
+  room(): Promise<void>;
+  put(bytes: Uint8Array): Promise<void>;
+  stop(error: Error): void;
+}
+
+export class OrderedCompressor {
+  readonly #sink: Sink;
+  readonly #pool: CompressorPool;
+  #last: Promise<void> = Promise.resolve();
+
+  constructor(sink: Sink, pool: CompressorPool) {
+    this.#sink = sink;
+    this.#pool = pool;
+  }
+
+  /**
+   * Sends a block on its way; resolves when the next one may be gathered. Room is asked for before a place among the
+   * threads: a layer that is held back must not hold up the others.
+   */
+  async submit(block: Uint8Array<ArrayBuffer>): Promise<void> {
+    await this.#sink.room();
+    await this.#pool.enter();
+    this.#last = this.#through(block, this.#last);
+    // Seen at once, not when the input comes to its end.
+    this.#last.catch((error: Error) => this.#sink.stop(error));
+  }
+
+  /** Resolves when all blocks that were submitted are written. */
+  async drained(): Promise<void> {
+    await this.#last;
+  }
+
+  async #through(block: Uint8Array<ArrayBuffer>, before: Promise<void>): Promise<void> {
+    try {
+      const compressed = await this.#pool.compress(block);
+      await before;
+      await this.#sink.put(compressed);
+      this.#pool.recycle(compressed);
+    } finally {
+      this.#pool.leave();
+    }
   }
 }

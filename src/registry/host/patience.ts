@@ -1,11 +1,16 @@
-/** How long one task bears with failed requests: by time where the host is away or asks for it, by tries where it fails itself. */
-import { RegistryError } from '../http/error.ts';
-import { askedWait } from '../http/rate-limit.ts';
-import { UploadError } from '../http/upload-error.ts';
+/**
+ * How long one task bears with failed requests: by time where the host is away or asks for it, by tries where it fails
+ * itself.
+ */
+import { RegistryError, UploadError } from '../http/error.ts';
+import { askedWait } from '../http/error-body.ts';
 import type { Trouble } from './backoff.ts';
 import type { HostContext, Task } from './context.ts';
 
-/** A limit that does not say how long it holds: GitHub asks for "at least one minute" of its secondary one, and longer each time. */
+/**
+ * A limit that does not say how long it holds: GitHub asks for "at least one minute" of its secondary one, and longer
+ * each time.
+ */
 const LIMIT_MS = 60_000;
 
 /** The tries of a request that the registry itself fails (500) are spread over this time. */
@@ -51,8 +56,8 @@ export class Patience {
   }
 
   /**
-   * Counts a failure, tells it, and waits until the next try is due. Throws UploadError when `max-retries` or `max-wait` is used
-   * up; rejects with the task's signal.
+   * Counts a failure, reports it, and waits until the next try is due. Throws UploadError when `max-retries` or
+   * `max-wait` is used up; rejects with the task's signal.
    */
   async failed(error: RegistryError): Promise<void> {
     const { backoff, onEvent, host } = this.#context;
@@ -140,7 +145,10 @@ export class Patience {
   }
 }
 
-/** The error in place of another try: "layer x: gave up after 4 failed tries without progress (max-retries: 3): PATCH …". */
+/**
+ * The error in place of another try: "layer x: gave up after 4 failed tries without progress (max-retries: 3): PATCH
+ * …".
+ */
 export function gaveUp({ label, remedy: general }: Omit<Task, 'signal'>, after: string, error: Error): UploadError {
   const remedy = error instanceof RegistryError || error instanceof UploadError ? error.remedy : undefined;
   return new UploadError(`${label}: gave up after ${after}: ${error.message}`, {

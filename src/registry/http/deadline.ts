@@ -32,7 +32,7 @@ const IDLE_MS = 60_000;
 /** What a request of any size may take besides sending its body. */
 const TOTAL_BASE_MS = 10 * 60_000;
 
-/** The slowest uplink that is worth waiting for: 32 KiB/s (a chunk of 95 MB then has 48 minutes). */
+/** The slowest uplink that is worth waiting for: 32 KiB/s (a chunk of 95 MiB then has 48 minutes). */
 const SLOWEST_BYTES_PER_MS = 32.768;
 
 /** The time-outs of a request that sends `bytes`. */
@@ -64,7 +64,7 @@ export class TimeoutError extends Error {
 }
 
 /** What runs out of time. */
-export interface Abortable {
+interface Abortable {
   abort(reason: TimeoutError): void;
 }
 

@@ -4,10 +4,8 @@ import { untilAborted } from '../../common/async.ts';
 import { GROWING_CHUNK_SIZE, type HostCapabilities } from '../host/capabilities.ts';
 import { answerOrTrouble, type HostContext, type Task } from '../host/context.ts';
 import { gaveUp, Patience } from '../host/patience.ts';
-import { RegistryError } from '../http/error.ts';
-import type { UploadError } from '../http/upload-error.ts';
-import { UploadLimits } from './limits.ts';
-import { SlowRequest, UploadMetrics } from './metrics.ts';
+import { RegistryError, type UploadError } from '../http/error.ts';
+import { SlowRequest, UploadLimits, UploadMetrics } from './metrics.ts';
 import type { Session } from './session.ts';
 
 export interface UploadOptions {
@@ -17,7 +15,7 @@ export interface UploadOptions {
   /** Default true. False: the caller knows that the blob is absent, so it is not asked for at first. */
   readonly mayExist?: boolean | undefined;
   /** The registry's HEAD is not believed: it denied the blob when the manifest came. */
-  readonly force?: boolean | undefined;
+  readonly uploadAgain?: boolean | undefined;
   /** Opens a session while the blob is asked for: for blobs of which no source says that they may exist. */
   readonly openWhileAsking?: boolean | undefined;
   /** The session of an earlier process for this blob in this repository; where it cannot go on, a new one is opened. */
@@ -100,7 +98,7 @@ export class BlobUpload {
     this.patience = new Patience(context, { label, signal, remedy: () => this.#remedy() });
     this.limits = new UploadLimits(context.maxRetries);
     this.metrics = new UploadMetrics(options.onSent);
-    this.asked = options.force === true || options.mayExist === false;
+    this.asked = options.uploadAgain === true || options.mayExist === false;
   }
 
   get host(): HostCapabilities {
@@ -111,7 +109,9 @@ export class BlobUpload {
     return this.options.signal;
   }
 
-  /** Whether the blob goes in one PUT whatever its size: no chunks here, or the profile as long as no limit was named. */
+  /**
+   * Whether the blob goes in one PUT whatever its size: no chunks here, or the profile as long as no limit was named.
+   */
   get monolithic(): boolean {
     return (
       this.host.noChunks !== undefined || (this.host.profile.monolithic === true && this.host.knownLimit === Infinity)
@@ -196,8 +196,8 @@ export class BlobUpload {
   }
 
   /**
-   * One request with the bytes of `range`, when it is its turn: its answer, or the error in its place that may pass. One that turns
-   * out to take too long is cut off where that loses nothing but its own bytes.
+   * One request with the bytes of `range`, when it is its turn: its answer, or the error in its place that may pass.
+   * One that turns out to take too long is cut off where that loses nothing but its own bytes.
    */
   async sent<T extends { readonly status: number }>(
     range: ByteRange,

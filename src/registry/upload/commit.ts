@@ -44,7 +44,7 @@ export async function commit(upload: BlobUpload, range: ByteRange, identity: Blo
 function broken(upload: BlobUpload, range: ByteRange, error: RegistryError): State {
   if (range.end === range.start) return { at: 'confirmCommit', error, idempotent: true };
   if (looksLikeLimit(upload, range, error)) {
-    upload.asked = upload.options.force === true;
+    upload.asked = upload.options.uploadAgain === true;
     return suspectLimit(upload, range);
   }
   noteBreak(upload, range, error);
@@ -78,16 +78,21 @@ function corrupt(upload: BlobUpload, error: RegistryError): State {
   return { at: 'restart', error, counted: false };
 }
 
-/** ECR once refused an empty closing request: from now on the last chunk goes in it. An empty blob has nothing to put there. */
+/**
+ * ECR once refused an empty closing request: from now on the last chunk goes in it. An empty blob has nothing to put
+ * there.
+ */
 function wantsBody(upload: BlobUpload, identity: BlobIdentity, error: RegistryError): State {
   if (upload.host.lastChunkInPut || identity.size === 0) throw error;
   upload.host.lastChunkInPut = true;
   return { at: 'restart', error, counted: false };
 }
 
-/** The closing PUT was lost or failed in a way that says nothing: only a HEAD tells whether the blob is there. */
+// The closing PUT was lost or failed in a way that says nothing: only a HEAD tells whether the blob is there.
 
-/** Pauses before each HEAD, ms: a registry that has just restarted, or finishes in the background, needs a few seconds. */
+/**
+ * Pauses before each HEAD, ms: a registry that has just restarted, or finishes in the background, needs a few seconds.
+ */
 const POLL_MS = [0, 500, 1_500, 3_000] as const;
 
 /** Statuses under which the server is probably still at work (524: Cloudflare after 100 s). */
@@ -105,7 +110,7 @@ const LONGEST_PATIENCE_MS = 120_000;
 /** Polls; the blob is there: done; else the same closing request once more where that is safe, else a new session. */
 export async function confirmCommit(upload: BlobUpload, state: ConfirmingCommit): Promise<State> {
   const identity = await upload.completed();
-  if (upload.options.force !== true && (await appears(upload, identity, state.error))) {
+  if (upload.options.uploadAgain !== true && (await appears(upload, identity, state.error))) {
     upload.target.forget(upload.session);
     return { at: 'done', what: 'uploaded' };
   }
@@ -151,7 +156,10 @@ async function stillComplete(upload: BlobUpload, identity: BlobIdentity): Promis
 /** 500 is what broken sessions answer for ever. */
 const isPassing = (status: number): boolean => status !== 500 && isTransientStatus(status);
 
-/** What the registry says of the session, asked until the answer is more than passing trouble: all of the blob may be in it. */
+/**
+ * What the registry says of the session, asked until the answer is more than passing trouble: all of the blob may be in
+ * it.
+ */
 async function status(upload: BlobUpload): Promise<Answer> {
   for (;;) {
     const answer = await upload.tried(() => upload.session.status(upload.signal));

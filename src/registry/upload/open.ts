@@ -1,14 +1,17 @@
-/** Opening an upload session, or mounting the blob instead; and all sessions that are open, so that none is left behind. distribution-spec, sections "Pushing blobs" and "Mounting a blob from another repository". */
+/**
+ * Opening an upload session, or mounting the blob instead; and all sessions that are open, so that none is left behind.
+ * distribution-spec, sections "Pushing blobs" and "Mounting a blob from another repository".
+ */
 import type { Digest } from '../../oci/types.ts';
-import { answerOrTrouble, type Place, retrying, type Task } from '../host/context.ts';
-import { noRegistry, unknownPlace } from '../host/remedies.ts';
-import type { RegistryRequest } from '../host/request.ts';
+import { answerOrTrouble, noRegistry, type Place, retrying, type Task, unknownPlace } from '../host/context.ts';
+import { Patience } from '../host/patience.ts';
+import type { RegistryRequest } from '../host/sender.ts';
 import { CookieJar } from '../http/cookies.ts';
 import { errorOf, RegistryError } from '../http/error.ts';
 import type { RegistryResponse } from '../http/response.ts';
 import { resolveLocation, Session } from './session.ts';
 
-export interface Mount {
+interface Mount {
   readonly digest: Digest;
   /** Another repository of the same registry. */
   readonly from: string;
@@ -23,8 +26,8 @@ const STEP = 'opening an upload';
 const GRACE_MS = 1_500;
 
 /**
- * Opens an upload session; with `mount` the registry may take the blob from there instead. A refused mount is never an error:
- * its session is used, or one is opened without it. Throws RegistryError.
+ * Opens an upload session; with `mount` the registry may take the blob from there instead. A refused mount is never an
+ * error: its session is used, or one is opened without it. Throws RegistryError.
  */
 export async function openUpload(place: Place, task: Task, mount?: Mount): Promise<Session | 'mounted'> {
   const cookies = new CookieJar();
@@ -46,19 +49,28 @@ async function tryMount(
   cookies: CookieJar,
 ): Promise<RegistryResponse | undefined> {
   const query = new URLSearchParams({ mount: mount.digest, from: mount.from });
-  const answer = await answerOrTrouble(place.context, () =>
-    send(place, task, {
-      url: place.url(`blobs/uploads/?${query}`),
-      // One token for both, as Docker Hub wants it.
-      scopes: [...place.scopes, `repository:${mount.from}:pull`],
-      cookies,
-      step: 'mounting a blob',
-    }),
-  ).catch((error: unknown) => {
-    // A token that includes the other repository may be refused.
-    if (error instanceof RegistryError && (error.kind === 'auth' || error.kind === 'denied')) return error;
-    throw error;
-  });
+  const step = 'mounting a blob';
+  const mountOnce = () =>
+    answerOrTrouble(place.context, () =>
+      send(place, task, {
+        url: place.url(`blobs/uploads/?${query}`),
+        // One token for both, as Docker Hub wants it.
+        scopes: [...place.scopes, `repository:${mount.from}:pull`],
+        cookies,
+        step,
+      }),
+    ).catch((error: unknown) => {
+      // A token that includes the other repository may be refused.
+      if (error instanceof RegistryError && (error.kind === 'auth' || error.kind === 'denied')) return error;
+      throw error;
+    });
+  const patience = new Patience(place.context, task);
+  let answer = await mountOnce();
+  // A rate limit says nothing of the blob.
+  while (!(answer instanceof RegistryError) && answer.status === 429) {
+    await patience.failed(await errorOf(answer, { method: 'POST', step }));
+    answer = await mountOnce();
+  }
   if (answer instanceof RegistryError) return undefined;
   if (answer.status === 201 || (answer.status === 202 && answer.headers.location !== undefined)) return answer;
   await answer.discard();
@@ -77,7 +89,9 @@ function post(place: Place, task: Task, cookies: CookieJar): Promise<RegistryRes
   );
 }
 
-/** The error of a registry that hung up on this request and answers another one: it fails by itself, and is not away. */
+/**
+ * The error of a registry that hung up on this request and answers another one: it fails by itself, and is not away.
+ */
 async function refusedByHangUp(place: Place, { signal }: Task, error: unknown): Promise<RegistryError | undefined> {
   if (!(error instanceof RegistryError) || error.kind !== 'reset') return undefined;
   const { transport } = place.context;

@@ -5,15 +5,22 @@
 
 import { createHash } from 'node:crypto';
 import type { BlobFormat } from '../../blob/blob.ts';
-import { readConfig } from '../../oci/documents.ts';
+import { readDiffIds } from '../../oci/documents.ts';
 import { asImageError, ImageError } from '../../oci/error.ts';
 import type { ImageTree } from '../../oci/image-tree.ts';
 import { composeManifest } from '../../oci/rewrite.ts';
 import { type Descriptor, type Digest, digestOf, isForeignLayer, MediaType } from '../../oci/types.ts';
 import { candidatesOfList, chooseOne, type ListedImage, readArchiveList } from '../choose.ts';
 import { decompress, isCompressed } from '../compression.ts';
-import { type BlobPlace, FileStore, fileDigest } from '../file-store.ts';
-import { type Files, fileFormat, type OpenFile, readDocumentFile } from '../files.ts';
+import {
+  type BlobPlace,
+  FileStore,
+  type Files,
+  fileDigest,
+  fileFormat,
+  type OpenFile,
+  readDocumentFile,
+} from '../files.ts';
 import type { StoreSource } from '../source.ts';
 
 /** A layer of the archive: its descriptor in a manifest, and where its bytes are. */
@@ -34,7 +41,7 @@ export async function openDockerArchive(
   if (!list) return undefined;
   const image = chooseOne(candidatesOfList(readArchiveList(list)), ref, files.description);
   const config = await readArchivedConfig(files, image);
-  const { diff_ids: diffIds } = readConfig(config, `the config ${image.config} in ${files.description}`).rootfs;
+  const diffIds = readDiffIds(config, `the config ${image.config} in ${files.description}`);
   if (diffIds.length !== image.layers.length) {
     throw new ImageError(
       'Archive',
@@ -137,7 +144,7 @@ class LayerReader {
     const unpacked = createHash('sha256');
     let unpackedSize = 0;
     try {
-      for await (const chunk of decompress(file, format)) {
+      for await (const chunk of decompress(file.read(), format)) {
         this.#signal.throwIfAborted();
         unpacked.update(chunk);
         unpackedSize += chunk.length;

@@ -4,14 +4,15 @@
  */
 
 import { ftruncate, write } from 'node:fs';
-import { mkdir, mkdtemp, open, rm } from 'node:fs/promises';
+import { mkdtemp, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { MAX_DOCUMENT_BYTES, MAX_ENTRIES } from '../../oci/documents.ts';
+import { makePrivateFolder } from '../../blob/private-folder.ts';
+import { expectDocumentSize, MAX_ENTRIES } from '../../oci/documents.ts';
 import { asImageError, ImageError } from '../../oci/error.ts';
+import { cleanName, roleOf } from '../choose.ts';
 import { RandomFile } from '../files.ts';
-import { cleanName, roleOf } from '../names.ts';
-import { endOfBody, readHeader, TAR_BLOCK, type TarEntry } from './header.ts';
+import { endOfBody, readHeader, TAR_BLOCK, type TarEntry } from './entry.ts';
 
 export interface SpoolOptions {
   /** For messages: "archive image.tar.gz". */
@@ -69,7 +70,7 @@ async function spool(
 }
 
 async function folderIn(tempDir: string): Promise<string> {
-  await mkdir(tempDir, { recursive: true });
+  await makePrivateFolder(tempDir);
   return mkdtemp(join(tempDir, 'archive-'));
 }
 
@@ -100,9 +101,7 @@ function checkEntry(entry: TarEntry, count: number, description: string): void {
   if (!entry.isFile) return;
   const name = cleanName(entry.name);
   const { role } = roleOf(name);
-  if ((role !== 'list' && role !== 'config') || entry.size <= MAX_DOCUMENT_BYTES) return;
-  const limit = `more than the ${MAX_DOCUMENT_BYTES} of any real document`;
-  throw new ImageError('Archive', `${name} in ${description} has ${entry.size} bytes, ${limit}`);
+  if (role === 'list' || role === 'config') expectDocumentSize(entry.size, `${name} in ${description}`);
 }
 
 const writeFile = promisify(write);
@@ -154,7 +153,7 @@ class Copy {
     return this.#move(count, async () => {});
   }
 
-  /** Gives the file its size, with a hole at its end. */
+  /** Returns the file its size, with a hole at its end. */
   finish(): Promise<void> {
     return truncateFile(this.#fd, this.#position);
   }

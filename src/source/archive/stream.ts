@@ -6,13 +6,11 @@ import { isJson, MAX_DOCUMENT_BYTES, MAX_ENTRIES, verifyDocument } from '../../o
 import { asImageError, ImageError } from '../../oci/error.ts';
 import type { ImageTree } from '../../oci/image-tree.ts';
 import type { Digest } from '../../oci/types.ts';
+import { cleanName, cleanTarget, roleOf } from '../choose.ts';
 import { blobFormat, HEAD_BYTES, looksLikeJson } from '../compression.ts';
-import { cleanName, cleanTarget, roleOf } from '../names.ts';
 import type { StreamSource } from '../source.ts';
-import { type ByteInput, EntryReader } from './entry.ts';
-import { endOfBody, readHeader, TAR_BLOCK, type TarEntry } from './header.ts';
-import { LegacyLayers } from './legacy-layers.ts';
-import { type AskedImage, KeptDocuments } from './stream-documents.ts';
+import { type ByteInput, EntryReader, endOfBody, readHeader, TAR_BLOCK, type TarEntry } from './entry.ts';
+import { type AskedImage, KeptDocuments, LegacyLayers } from './stream-documents.ts';
 
 /** The writer of the archive: `docker save` or `podman save`. */
 export interface Exporter {
@@ -122,7 +120,7 @@ export class ArchiveStream implements StreamSource {
     // A diffID is the digest of a plain tar; of a compressed one only its bytes tell.
     const diffId = format === 'tar' ? this.#legacy.diffIdOf(folder) : undefined;
     if (diffId) this.#kept.saw(diffId);
-    return this.#give(name, reader, format, diffId);
+    return this.#blobOf(name, reader, format, diffId);
   }
 
   async #blob(name: string, digest: Digest, reader: EntryReader): Promise<StreamedBlob | undefined> {
@@ -131,7 +129,7 @@ export class ArchiveStream implements StreamSource {
     const mayBeDocument = format === 'other' && looksLikeJson(head) && reader.size <= MAX_DOCUMENT_BYTES;
     if (!mayBeDocument || this.#kept.isLayer(digest)) {
       this.#kept.saw(digest);
-      return this.#give(name, reader, format, digest);
+      return this.#blobOf(name, reader, format, digest);
     }
     const bytes = await readDocument(name, reader, digest);
     if (isJson(bytes)) {
@@ -142,7 +140,7 @@ export class ArchiveStream implements StreamSource {
     return { name, digest, size: bytes.length, format, body: Readable.from([bytes], { objectMode: false }) };
   }
 
-  #give(name: string, reader: EntryReader, format: StreamedBlob['format'], digest?: Digest): StreamedBlob {
+  #blobOf(name: string, reader: EntryReader, format: StreamedBlob['format'], digest?: Digest): StreamedBlob {
     const body = reader.body((error) => this.#explain(error));
     return { name, ...(digest === undefined ? {} : { digest }), size: reader.size, format, body };
   }

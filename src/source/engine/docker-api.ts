@@ -3,20 +3,21 @@
  * https://docs.docker.com/reference/api/engine/
  *
  * The `docker` command is the fallback: where its configuration leads elsewhere (a context, TLS, another host), and for
- * every answer but a 200 of Docker itself, so that errors are reported in the command's own words.
+ * every answer but a 200 of Docker itself, so that errors are reported by the command itself.
  */
 
 import { closeSync, readSync } from 'node:fs';
 import { get } from 'node:http';
 import { openRegularSync, readRegularSync } from '../../common/open-regular.ts';
-import { dockerConfigFile, dockerSocket, socketInHost } from '../../common/platform.ts';
+import { dockerConfigFile, dockerSocket, MAX_CONFIG_FILE_BYTES, socketInHost } from '../../common/platform.ts';
 
 /** An `inspect` has some KiB; `info` of a large machine some tens. Bytes. */
 const MAX_BYTES = 8 * 1024 * 1024;
-/** Docker's config.json holds credentials of some registries: some KiB. Bytes. */
-const MAX_CONFIG_BYTES = 1024 * 1024;
 
-/** Variables that change how the command speaks to the engine. https://docs.docker.com/reference/cli/docker/#environment-variables */
+/**
+ * Variables that change how the command speaks to the engine.
+ * https://docs.docker.com/reference/cli/docker/#environment-variables
+ */
 const UNSUPPORTED_VARIABLES = ['DOCKER_API_VERSION', 'DOCKER_CUSTOM_HEADERS', 'DOCKER_TLS', 'DOCKER_TLS_VERIFY'];
 
 /** The path of what `docker info` prints. */
@@ -34,7 +35,9 @@ export const imagePaths = (name: string): ImagePaths | undefined =>
     ? { inspect: `/images/${name}/json`, history: `/images/${name}/history` }
     : undefined;
 
-/** The socket that the `docker` command at the path `tool` would use; undefined where only the command itself can tell. */
+/**
+ * The socket that the `docker` command at the path `tool` would use; undefined where only the command itself can tell.
+ */
 export function socketOf(tool: string, env: NodeJS.ProcessEnv): string | undefined {
   const host = env.DOCKER_HOST;
   if (UNSUPPORTED_VARIABLES.some((name) => env[name]) || (!host && env.DOCKER_CONTEXT)) return undefined;
@@ -112,7 +115,7 @@ interface DockerConfig {
 /** The command's configuration, empty where there is none; undefined for one that can't be read. */
 function configOf(env: NodeJS.ProcessEnv): DockerConfig | undefined {
   try {
-    const text = readRegularSync(dockerConfigFile(env), MAX_CONFIG_BYTES).toString('utf8');
+    const text = readRegularSync(dockerConfigFile(env), MAX_CONFIG_FILE_BYTES).toString('utf8');
     const config: unknown = JSON.parse(text);
     return typeof config === 'object' && config !== null ? config : undefined;
   } catch (error) {

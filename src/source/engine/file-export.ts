@@ -1,6 +1,6 @@
 /**
- * `docker save` and `podman save` through a temporary file, for Windows: it has no FIFO. All of the image lies on the disk before
- * its first byte is read, which the log says.
+ * `docker save` and `podman save` through a temporary file, for Windows: it has no FIFO. All of the image lies on the
+ * disk before its first byte is read, which the log says.
  */
 import { spawn } from 'node:child_process';
 import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises';
@@ -9,12 +9,15 @@ import { join } from 'node:path';
 import { ImageError } from '../../oci/error.ts';
 import type { ByteInput } from '../archive/entry.ts';
 import type { Exporter } from '../archive/stream.ts';
-import { firstWords, kill, MAX_STDERR, Tail } from './command.ts';
+import { firstErrorLine, kill, MAX_STDERR, Tail } from './command.ts';
 
 /** Windows refuses to remove a file that a virus scanner looks at; a moment later it does not. */
 const REMOVE = { recursive: true, force: true, maxRetries: 10 } as const;
 
-/** Starts `tool ARGS --output FILE`. Throws when the temporary folder can't be made; a failure of the tool rejects `finished`. */
+/**
+ * Starts `tool ARGS --output FILE`. Throws when the temporary folder can't be made; a failure of the tool rejects
+ * `finished`.
+ */
 export async function startFileExport(
   name: string,
   [tool, ...args]: readonly [string, ...string[]],
@@ -66,8 +69,8 @@ class FileExport implements Exporter {
     });
     if (code === 0) return;
     if (this.#stopped) throw new Error(`${name} was stopped`);
-    const words = firstWords(stderr.toString());
-    throw new ImageError('Export', `${name} failed with exit code ${code}${words ? `: ${words}` : ''}`, {
+    const message = firstErrorLine(stderr.toString());
+    throw new ImageError('Export', `${name} failed with exit code ${code}${message ? `: ${message}` : ''}`, {
       remedy: `see the log of the container engine; the disk of ${this.#folder} must have room for the whole image`,
     });
   }

@@ -1,13 +1,13 @@
 /**
- * Manifest lists in Podman's storage (`podman manifest create`, `podman build --manifest`). Every other command of Podman
- * takes the image of this machine's platform for the list: only `podman manifest` reports what a list names.
+ * Manifest lists in Podman's storage (`podman manifest create`, `podman build --manifest`). Every other command of
+ * Podman takes the image of this machine's platform for the list: only `podman manifest` reports what a list names.
  */
 import { findProgram } from '../../common/platform.ts';
 import { readDocument } from '../../oci/documents.ts';
 import { ImageError } from '../../oci/error.ts';
 import { sameReference } from '../../oci/reference.ts';
 import { type Descriptor, type Digest, digestOf, type Index, isDigest, MediaType } from '../../oci/types.ts';
-import { type Answer, type CommandOptions, type EngineName, firstWords, run } from './command.ts';
+import { type Answer, type CommandOptions, type EngineName, firstErrorLine, run } from './command.ts';
 import { isScript } from './docker-api.ts';
 import { ANSWER_MS, type EngineImage, type Inspect, imageFrom } from './inspect.ts';
 
@@ -27,7 +27,7 @@ export interface EngineList {
 }
 
 /** A manifest that the list names, and its image; undefined for one that was added from a registry and never pulled. */
-export interface ListInstance {
+interface ListInstance {
   readonly descriptor: Descriptor;
   readonly image: EngineImage | undefined;
 }
@@ -43,8 +43,8 @@ interface ImageRow {
 }
 
 /**
- * The list of that name; undefined when it is an image, or nothing. `podman manifest inspect` would ask a registry for a name
- * that the storage does not have, so `exists` comes first. Throws ImageError, and the signal's reason.
+ * The list of that name; undefined when it is an image, or nothing. `podman manifest inspect` would ask a registry for
+ * a name that the storage does not have, so `exists` comes first. Throws ImageError, and the signal's reason.
  */
 export async function findManifestList(
   engine: EngineName,
@@ -79,8 +79,8 @@ const isPodman = async (tool: string, options: CommandOptions): Promise<boolean>
   /^podman/i.test((await answer(tool, ['--version'], options))?.stdout ?? '');
 
 /**
- * What a tool answers when it succeeds. Undefined also when it can't be started or does not answer: `image inspect`, asked at
- * the same time, reports that.
+ * What a tool answers when it succeeds. Undefined also when it can't be started or does not answer: `image inspect`,
+ * asked at the same time, reports that.
  */
 async function answer(tool: string, args: readonly string[], options: CommandOptions): Promise<Answer | undefined> {
   const signal = AbortSignal.any([options.signal, AbortSignal.timeout(ANSWER_MS)]);
@@ -142,6 +142,6 @@ async function output(tool: string, args: readonly string[], options: CommandOpt
   if (code === 0) return stdout;
   throw new ImageError(
     'Resolve',
-    `podman ${args.slice(0, 2).join(' ')} ended with exit code ${code}: ${firstWords(stderr)}`,
+    `podman ${args.slice(0, 2).join(' ')} ended with exit code ${code}: ${firstErrorLine(stderr)}`,
   );
 }

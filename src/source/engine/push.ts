@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { ImageError } from '../../oci/error.ts';
 import { type Digest, isDigest } from '../../oci/types.ts';
 import type { EnginePush } from '../source.ts';
-import { type CommandOptions, firstWords, run } from './command.ts';
+import { type CommandOptions, firstErrorLine, run } from './command.ts';
 import type { EngineImage } from './inspect.ts';
 import { type EngineList, isList } from './manifest-list.ts';
 
@@ -14,7 +14,7 @@ type Options = EnginePush & CommandOptions;
 
 /**
  * Pushes an image under a reference (`registry/repository:tag`) with `docker push` or `podman push`. Returns the digest
- * that the engine reports. Throws ImageError (step Fallback) with the engine's words.
+ * that the engine reports. Throws ImageError (step Fallback) with the engine's message.
  */
 export async function enginePush(
   image: EngineImage | EngineList,
@@ -58,15 +58,15 @@ async function dockerPush(image: EngineImage | EngineList, reference: string, op
   }
 }
 
-/** Giving a name back is a matter of milliseconds. */
+/** Restoring a name is a matter of milliseconds. */
 const RESTORE_MS = 30_000;
 
 async function must(image: EngineImage | EngineList, args: readonly string[], options: Options): Promise<string> {
   options.debug(`running ${image.tool} ${args.join(' ')}`);
   const { code, stdout, stderr } = await run(image.tool, args, options);
   if (code === 0) return stdout;
-  const words = firstWords(stderr) || firstWords(stdout);
-  throw new ImageError('Fallback', `${image.engine} ${args[0]} failed with exit code ${code}: ${words}`);
+  const message = firstErrorLine(stderr) || firstErrorLine(stdout);
+  throw new ImageError('Fallback', `${image.engine} ${args[0]} failed with exit code ${code}: ${message}`);
 }
 
 function reported(image: EngineImage | EngineList, reference: string, digest: string | undefined): Digest {

@@ -1,16 +1,39 @@
 /** An OCI image layout, a folder or a tar file of one: image-spec image-layout.md. Images and artifacts alike. */
 
-import { buildTree, withReferrers } from '../../oci/build.ts';
-import { MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_KEPT_BYTES, readDocument, verifyDocument } from '../../oci/documents.ts';
+import {
+  MAX_DEPTH,
+  MAX_DOCUMENT_BYTES,
+  MAX_KEPT_BYTES,
+  readDocument,
+  readSubject,
+  serialise,
+  verifyDocument,
+} from '../../oci/documents.ts';
 import { ImageError } from '../../oci/error.ts';
-import type { ManifestTree } from '../../oci/image-tree.ts';
-import { type Descriptor, type Digest, type Index, isImageConfigType } from '../../oci/types.ts';
-import { walk } from '../../oci/walk.ts';
-import { candidatesOfIndex, chooseOne, fallbackTags, isImageDocument, matching, readIndex } from '../choose.ts';
-import { blobPath, FileStore } from '../file-store.ts';
-import { type Files, readDocumentFile } from '../files.ts';
+import { buildTree, type ManifestTree, withReferrers } from '../../oci/image-tree.ts';
+import { formatPlatform } from '../../oci/platforms.ts';
+import {
+  type Descriptor,
+  type Digest,
+  digestOf,
+  type Index,
+  isImageConfigType,
+  isManifestType,
+  MediaType,
+} from '../../oci/types.ts';
+import { attestedBy, walk } from '../../oci/walk.ts';
+import {
+  type Candidate,
+  candidatesOfIndex,
+  chooseOne,
+  fallbackTags,
+  IMAGE_NAMES,
+  isImageDocument,
+  matching,
+  readIndex,
+} from '../choose.ts';
+import { blobPath, FileStore, type Files, readDocumentFile } from '../files.ts';
 import type { StoreSource } from '../source.ts';
-import { indexOfPlatforms } from './platforms.ts';
 
 /** Reads `index.json`; undefined when the files are no layout. Throws ImageError. */
 export async function layoutIndex(files: Files): Promise<Index | undefined> {
@@ -104,13 +127,13 @@ class DocumentReader {
   /** What a document that was read is about, if it is about another one. */
   subjectOf(descriptor: Descriptor): Digest | undefined {
     const bytes = this.documents.get(descriptor.digest);
-    return bytes && subjectIn(bytes, descriptor);
+    return bytes && readSubject(bytes, descriptor);
   }
 
   /** The same of a document that need not be read: it is kept only if it is about another one. */
   async peekSubject(descriptor: Descriptor): Promise<Digest | undefined> {
     const bytes = this.documents.get(descriptor.digest) ?? (await this.#load(descriptor));
-    const subject = bytes && subjectIn(bytes, descriptor);
+    const subject = bytes && readSubject(bytes, descriptor);
     if (bytes && subject !== undefined) this.keep(descriptor.digest, bytes);
     return subject;
   }
@@ -164,12 +187,6 @@ class DocumentReader {
   }
 }
 
-function subjectIn(bytes: Buffer, { digest, mediaType }: Descriptor): Digest | undefined {
-  const document = readDocument(bytes, `the manifest ${digest}`, mediaType);
-  if (document.kind === 'manifest') return document.manifest.subject?.digest;
-  return document.kind === 'index' ? document.index.subject?.digest : undefined;
-}
-
 /** Larger configs of artifacts are not kept in memory, bytes. */
 const MAX_ARTIFACT_CONFIG = 64 * 1024;
 
@@ -177,4 +194,48 @@ const MAX_ARTIFACT_CONFIG = 64 * 1024;
 function embedded(descriptor: Descriptor): Buffer | undefined {
   if (typeof descriptor.data !== 'string' || descriptor.data.length > 2 * MAX_DOCUMENT_BYTES) return undefined;
   return Buffer.from(descriptor.data, 'base64');
+}
+
+// One image whose platforms are listed directly in `index.json`.
+
+/**
+ * The index of images that differ in nothing but their platform: each is a single manifest with a platform of its own,
+ * and all have the same names or none. Paketo's buildpacks write such layouts
+ * (https://github.com/containers/skopeo/issues/2463), and `crane push --index` pushes them as one index. Attestations
+ * of these images come along. Undefined for anything else.
+ */
+function indexOfPlatforms(
+  index: Index,
+  candidates: readonly Candidate<Descriptor>[],
+  documents: ReadonlyMap<Digest, Buffer>,
+): { readonly descriptor: Descriptor; readonly bytes: Buffer } | undefined {
+  const images = candidates.map(({ item }) => withPlatform(item, documents)).filter((image) => image !== undefined);
+  const platforms = new Set(images.map(({ platform }) => formatPlatform(platform)));
+  const names = new Set(candidates.map((candidate) => [...candidate.names].sort().join()));
+  if (images.length !== candidates.length || platforms.size !== images.length || names.size !== 1) return undefined;
+  const chosen = new Set(images.map(({ digest }) => digest));
+  const attestations = index.manifests.filter((one) => {
+    const subject = attestedBy(one);
+    return subject !== undefined && chosen.has(subject);
+  });
+  const manifests = [...images, ...attestations].map(withoutNames);
+  const bytes = serialise({ schemaVersion: 2, mediaType: MediaType.ociIndex, manifests }, 'the index of the platforms');
+  return { descriptor: { mediaType: MediaType.ociIndex, digest: digestOf(bytes), size: bytes.length }, bytes };
+}
+
+/**
+ * The descriptor of an image's manifest with the image's platform, from the config where `index.json` does not say it.
+ */
+function withPlatform(image: Descriptor, documents: ReadonlyMap<Digest, Buffer>): Descriptor | undefined {
+  if (!isManifestType(image.mediaType) || !documents.has(image.digest)) return undefined;
+  const { manifests } = walk({ kind: 'manifests', root: image, documents, absent: [] });
+  const platform = manifests[0]?.platform;
+  return platform && manifests[0]?.isImage ? { ...image, platform } : undefined;
+}
+
+/** Names belong to the layout, not to the image. */
+function withoutNames(descriptor: Descriptor): Descriptor {
+  const { annotations, ...rest } = descriptor;
+  const kept = Object.entries(annotations ?? {}).filter(([key]) => !IMAGE_NAMES.includes(key));
+  return kept.length === 0 ? rest : { ...rest, annotations: Object.fromEntries(kept) };
 }

@@ -3,37 +3,14 @@
  * to move.
  */
 
-import { Readable } from 'node:stream';
-import type { BlobFormat, StoredBlob } from '../../blob/blob.ts';
-import { buildTree, withReferrers } from '../../oci/build.ts';
-import { MAX_DEPTH, MAX_KEPT_BYTES, MAX_MANIFESTS, readDocument } from '../../oci/documents.ts';
+import { MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_KEPT_BYTES, MAX_MANIFESTS, readDocument } from '../../oci/documents.ts';
 import { ImageError } from '../../oci/error.ts';
-import type { ManifestTree } from '../../oci/image-tree.ts';
+import { buildTree, type ManifestTree, withReferrers } from '../../oci/image-tree.ts';
 import { formatReference, parseReference, type Reference, withDefaultTag } from '../../oci/reference.ts';
-import type { Descriptor, Digest } from '../../oci/types.ts';
+import { type Descriptor, type Digest, digestOf, isImageConfigType } from '../../oci/types.ts';
 import { walk } from '../../oci/walk.ts';
-import type { FoundImage, StoreSource } from '../source.ts';
-
-/** One repository of a registry, as far as an image is read from it. */
-export interface RemoteRepository {
-  /** A manifest by tag or digest, its bytes verified by the digest; undefined when there is none. */
-  getManifest(
-    reference: string,
-    signal: AbortSignal,
-  ): Promise<{ readonly descriptor: Descriptor; readonly bytes: Buffer } | undefined>;
-  /**
-   * A range of a blob as it comes, not verified; undefined when there is none. `ranges`: whether the registry reads
-   * ranges.
-   */
-  readBlob(
-    digest: Digest,
-    options: { readonly start?: number; readonly end?: number; readonly signal: AbortSignal },
-  ): Promise<{ readonly stream: Readable; readonly ranges: boolean } | undefined>;
-  /**
-   * What the referrers API lists; undefined where the registry has no such API. distribution-spec, "Listing Referrers".
-   */
-  referrers(subject: Digest, signal: AbortSignal): Promise<readonly Descriptor[] | undefined>;
-}
+import type { FoundImage } from '../source.ts';
+import { blobsInRegistry, type RemoteRepository } from './blobs.ts';
 
 /** `docker://REFERENCE` as a reference with a tag or digest; undefined for anything else. Throws ImageError. */
 export function registrySource(image: string): Reference | undefined {
@@ -43,14 +20,27 @@ export function registrySource(image: string): Reference | undefined {
   return reference.digest === undefined ? withDefaultTag(reference) : reference;
 }
 
+interface RemoteOptions {
+  readonly signal: AbortSignal;
+  /** Reads the configs too; default false. */
+  readonly withConfigs?: boolean;
+  /** Looks for what refers to the image; default true. */
+  readonly withReferrers?: boolean;
+}
+
 /**
  * Reads the documents of an image: its index with all platforms, attestations, and what refers to any of them, by the
  * referrers API or the tags in its place. Throws ImageError, and what the registry's client throws.
  */
-export async function findInRegistry(name: string, remote: RemoteRepository, signal: AbortSignal): Promise<FoundImage> {
+export async function findInRegistry(
+  name: string,
+  remote: RemoteRepository,
+  options: RemoteOptions,
+): Promise<FoundImage> {
   const reference = registrySource(name) ?? parseReference(name);
   const text = formatReference(reference);
-  const reader = new RemoteReader(remote, signal);
+  const { withConfigs = false } = options;
+  const reader = new RemoteReader(remote, options);
   const root = await reader.read(reference.digest ?? reference.tag!);
   if (!root) {
     throw new ImageError('Resolve', `${text} is not in its registry`, {
@@ -59,6 +49,7 @@ export async function findInRegistry(name: string, remote: RemoteRepository, sig
   }
   const built = buildTree(root, reader.documents);
   if (!built) throw new ImageError('Resolve', `${text} is neither an image nor an index`);
+  if (withConfigs) await reader.readConfigs(built.missing);
   const tree: ManifestTree = { ...withReferrers(built.tree, await reader.referrers()), isVerbatim: true };
   const { manifests, indexes } = walk(tree);
   const only = indexes.length === 0 ? manifests.find((one) => one.descriptor.digest === root.digest) : undefined;
@@ -71,22 +62,32 @@ export async function findInRegistry(name: string, remote: RemoteRepository, sig
   };
 }
 
-/** Manifests asked for at once. */
+/** Documents asked for at once. */
 const READERS = 8;
+
+async function inParallel<T>(items: readonly T[], read: (item: T) => Promise<void>): Promise<void> {
+  const waiting = items.values();
+  const readNext = async (): Promise<void> => {
+    for (const item of waiting) await read(item);
+  };
+  await Promise.all(Array.from({ length: READERS }, readNext));
+}
 
 class RemoteReader {
   readonly documents = new Map<Digest, Buffer>();
   readonly #remote: RemoteRepository;
   readonly #signal: AbortSignal;
+  readonly #asksLists: boolean;
   readonly #referrers = new Map<Digest, Descriptor>();
   /** The lists of referrers that were asked for. */
   readonly #lists = new Map<Digest, Promise<void>>();
   #hasApi: boolean | undefined;
   #bytes = 0;
 
-  constructor(remote: RemoteRepository, signal: AbortSignal) {
+  constructor(remote: RemoteRepository, { signal, withReferrers: asksLists = true }: RemoteOptions) {
     this.#remote = remote;
     this.#signal = signal;
+    this.#asksLists = asksLists;
   }
 
   /** Reads a manifest with all below it, and asks for what refers to each of them. Undefined when it is not there. */
@@ -115,17 +116,33 @@ class RemoteReader {
     return [...this.#referrers.values()];
   }
 
-  async #readAll(descriptors: readonly Descriptor[], depth: number): Promise<void> {
-    const waiting = descriptors.filter(({ digest }) => !this.documents.has(digest)).values();
-    const readNext = async (): Promise<void> => {
-      for (const { digest, mediaType } of waiting) {
-        if (!this.documents.has(digest)) await this.read(digest, depth, mediaType);
+  /**
+   * The configs of container images among what is missing. Throws ImageError for one that is not there or has other
+   * bytes.
+   */
+  async readConfigs(missing: readonly Descriptor[]): Promise<void> {
+    const configs = missing.filter(({ mediaType, size }) => isImageConfigType(mediaType) && size <= MAX_DOCUMENT_BYTES);
+    await inParallel(configs, async ({ digest, size }) => {
+      const found = await this.#remote.readBlob(digest, { end: size, signal: this.#signal });
+      const chunks: Buffer[] = [];
+      for await (const chunk of found?.stream ?? []) chunks.push(chunk as Buffer);
+      const bytes = Buffer.concat(chunks);
+      if (digestOf(bytes) !== digest) {
+        const what = found ? `has other bytes than those of the config ${digest}` : `lacks the config ${digest}`;
+        throw new ImageError('Manifest', `the registry ${what}`);
       }
-    };
-    await Promise.all(Array.from({ length: READERS }, readNext));
+      this.#keep(digest, bytes);
+    });
+  }
+
+  async #readAll(descriptors: readonly Descriptor[], depth: number): Promise<void> {
+    await inParallel(descriptors, async ({ digest, mediaType }) => {
+      if (!this.documents.has(digest)) await this.read(digest, depth, mediaType);
+    });
   }
 
   #list(subject: Digest): Promise<void> {
+    if (!this.#asksLists) return Promise.resolve();
     const known = this.#lists.get(subject) ?? this.#listNow(subject);
     this.#lists.set(subject, known);
     // Waited for in `referrers`, unless reading the image fails first.
@@ -137,7 +154,9 @@ class RemoteReader {
     for (const one of await this.#listed(subject)) this.#referrers.set(one.digest, one);
   }
 
-  /** By the API, or by the tag in its place; both at once, which saves a round trip, until it is known which one counts. */
+  /**
+   * By the API, or by the tag in its place; both at once, which saves a round trip, until it is known which one counts.
+   */
   async #listed(subject: Digest): Promise<readonly Descriptor[]> {
     if (this.#hasApi === false) return this.#fromTag(subject);
     const tagged = this.#hasApi === undefined ? this.#fromTag(subject) : undefined;
@@ -167,62 +186,4 @@ class RemoteReader {
     }
     this.documents.set(digest, bytes);
   }
-}
-
-/** The blobs of an image in the repositories that have them; `name` is for the log. Nothing is asked for before a blob is read. */
-export const blobsInRegistry = (
-  name: string,
-  tree: ManifestTree,
-  repositoryOf: (blob: Digest) => Pick<RemoteRepository, 'readBlob'> | undefined,
-  signal: AbortSignal,
-): StoreSource => new RemoteStore(name, tree, repositoryOf, signal);
-
-class RemoteStore implements StoreSource {
-  readonly kind = 'store';
-  readonly description: string;
-  readonly tree: ManifestTree;
-  readonly #repositoryOf: (blob: Digest) => Pick<RemoteRepository, 'readBlob'> | undefined;
-  readonly #signal: AbortSignal;
-  readonly #blobs: ReadonlyMap<Digest, Descriptor>;
-
-  constructor(
-    name: string,
-    tree: ManifestTree,
-    repositoryOf: (blob: Digest) => Pick<RemoteRepository, 'readBlob'> | undefined,
-    signal: AbortSignal,
-  ) {
-    this.description = `the registry (${name})`;
-    this.tree = tree;
-    this.#repositoryOf = repositoryOf;
-    this.#signal = signal;
-    this.#blobs = new Map(walk(tree).blobs.map((blob) => [blob.digest, blob]));
-  }
-
-  /**
-   * A blob that is read in one go, from byte 0 on: what is read once is hashed and sent to every registry, and a
-   * connection that breaks goes on by ranges where it broke. A blob that is not there is noticed when it is read.
-   */
-  async open(digest: Digest): Promise<StoredBlob | undefined> {
-    const blob = this.#blobs.get(digest);
-    if (!blob) return undefined;
-    const { size, mediaType } = blob;
-    const read = (start = 0, end = size) => Readable.from(this.#bytes(digest, start, end), { objectMode: false });
-    return { size, format: formatOf(mediaType), seekable: false, read };
-  }
-
-  async close(): Promise<void> {}
-
-  async *#bytes(digest: Digest, start: number, end: number): AsyncGenerator<Buffer> {
-    if (start >= end) return;
-    const found = await this.#repositoryOf(digest)?.readBlob(digest, { start, end, signal: this.#signal });
-    if (!found)
-      throw new ImageError('Export', `${this.description} has the image's manifest, and not its blob ${digest}`);
-    yield* found.stream as AsyncIterable<Buffer>;
-  }
-}
-
-/** The format as the media type has it: the first bytes would cost a request, and nothing here is compressed again. */
-function formatOf(mediaType: string): BlobFormat {
-  if (/[.+]gzip$/.test(mediaType)) return 'gzip';
-  return mediaType.endsWith('+zstd') ? 'zstd' : 'other';
 }

@@ -5,21 +5,20 @@
  */
 
 import type { StoredBlob } from '../../blob/blob.ts';
-import { buildTree, withoutManifests } from '../../oci/build.ts';
 import { MAX_MANIFESTS, readDocument as parseDocument, verifyDocument } from '../../oci/documents.ts';
-import type { ManifestTree } from '../../oci/image-tree.ts';
+import { buildTree, type ManifestTree, withoutManifests } from '../../oci/image-tree.ts';
 import { type Descriptor, type Digest, isDigest, type Manifest } from '../../oci/types.ts';
 import { blobFormat, HEAD_BYTES } from '../compression.ts';
 import type { StoreSource } from '../source.ts';
 import { findDocument, orMissing, type StoreFiles } from './files/files.ts';
-import { StoreError } from './files/store-error.ts';
+import { StoreError } from './files/folder.ts';
 
 /** Bytes of a blob that is read completely when its head is read. */
 const MOST_AT_ONCE = 2 * 2 ** 20;
 
 /**
- * Opens an image by the digest of its manifest or index. `folder` is the one that has `blobs` in it. Throws
- * StoreError when the root is not there (`missing`), unreadable or damaged, ImageError for documents that can't be used.
+ * Opens an image by the digest of its manifest or index. `folder` is the one that has `blobs` in it. Throws StoreError
+ * when the root is not there (`missing`), unreadable or damaged, ImageError for documents that can't be used.
  */
 export async function openContentStore(files: StoreFiles, folder: string, root: Digest): Promise<StoreSource> {
   const store = new ContentStore(files, folder);

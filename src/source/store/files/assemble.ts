@@ -1,15 +1,13 @@
 /**
- * A layer's tar put together from tar-split and the layer's folder, in blocks. Order and memory are those of a plain read;
- * the files of a block are read side by side, for a layer of 100,000 small files is all waiting otherwise.
+ * A layer's tar put together from tar-split and the layer's folder, in blocks. Order and memory are those of a plain
+ * read; the files of a block are read side by side, for a layer of 100,000 small files is all waiting otherwise.
  */
 
 import { closeSync, read as readCallback, readSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { BLOCK_SIZE, takeBlock } from '../../../blob/blocks.ts';
 import { now } from '../../../common/async.ts';
-import type { Folder, OpenedFile } from './folder.ts';
-import { StoreError, storeError } from './store-error.ts';
-import type { Segment } from './tar-split.ts';
+import { type Folder, type OpenedFile, StoreError, storeError } from './folder.ts';
 
 /** Blocks read ahead of the one that is given out: the disk works while the layer is compressed. */
 const BLOCKS_AHEAD = 3;
@@ -17,9 +15,15 @@ const BLOCKS_AHEAD = 3;
 const LANES = 8;
 /** Bytes of a file that may be read on the main thread. */
 const SMALL_FILE = 64 * 1024;
-/** A small file in memory is opened and read in 10 to 20 us; a read that takes longer than this (ms) may come from a disk. */
+/**
+ * A small file in memory is opened and read in 10 to 20 us; a read that takes longer than this (ms) may come from a
+ * disk.
+ */
 const COLD_READ_MS = 0.2;
-/** Slow reads in a row that are taken for a disk's: a single one is only this thread giving way to the others that compress. */
+/**
+ * Slow reads in a row that are taken for a disk's: a single one is only this thread giving way to the others that
+ * compress.
+ */
 const COLD_READS = 3;
 /** Small files that other threads read before the main thread tries again. */
 const COLD_FILES = 64;
@@ -215,4 +219,79 @@ function readSome(fd: number, buffer: Buffer, at: number, length: number, positi
   return new Promise((resolve, reject) => {
     readCallback(fd, buffer, at, length, position, (error, count) => (error ? reject(error) : resolve(count)));
   });
+}
+
+/** A segment of a layer's tar: bytes as they are, or the content of a file (bytes long) in the layer's folder. */
+export type Segment = { readonly bytes: Buffer } | { readonly name: string; readonly size: number };
+
+/** Entry.Type of tar-split: FileType and SegmentType. */
+const FILE = 1;
+const SEGMENT = 2;
+
+/**
+ * The longest line that is accepted: a segment is a few headers of 512 bytes, seldom more than a long name or many
+ * xattrs.
+ */
+const LONGEST_LINE = 64 * 2 ** 20;
+
+interface Entry {
+  readonly type: number;
+  readonly name?: string;
+  /** Base64 of a name that is not UTF-8. */
+  readonly name_raw?: string;
+  readonly size?: number;
+  /** Base64: a segment's bytes, or a file's CRC-64. */
+  readonly payload?: string | null;
+}
+
+/**
+ * The segments of a layer's tar in order, in batches, from the (uncompressed) bytes of its tar-split file. Names are
+ * latin1, a byte a letter. The CRC-64 of a file is not looked at: the diffID covers all of it. Throws StoreError.
+ */
+export async function* segmentsOf(tarSplit: AsyncIterable<Buffer>): AsyncGenerator<Segment[]> {
+  for await (const lines of completeLines(tarSplit)) {
+    const segments: Segment[] = [];
+    for (const line of lines.split('\n')) {
+      const segment = line === '' ? undefined : segmentOf(line);
+      if (segment) segments.push(segment);
+    }
+    yield segments;
+  }
+}
+
+/** Text that ends where a line ends. */
+async function* completeLines(chunks: AsyncIterable<Buffer>): AsyncGenerator<string> {
+  let rest: Buffer[] = [];
+  let restSize = 0;
+  for await (const chunk of chunks) {
+    const end = chunk.lastIndexOf(10) + 1;
+    if (end > 0) {
+      yield Buffer.concat([...rest, chunk.subarray(0, end)]).toString('utf8');
+      rest = [];
+      restSize = 0;
+    }
+    rest.push(chunk.subarray(end));
+    restSize += chunk.length - end;
+    if (restSize > LONGEST_LINE) throw new StoreError(`tar-split: a line of more than ${LONGEST_LINE} bytes`);
+  }
+  if (restSize > 0) yield Buffer.concat(rest).toString('utf8');
+}
+
+function segmentOf(line: string): Segment | undefined {
+  const entry = parse(line);
+  if (entry.type === SEGMENT) return { bytes: Buffer.from(entry.payload ?? '', 'base64') };
+  if (entry.type !== FILE) throw new StoreError(`tar-split: an entry of unknown type ${entry.type}`);
+  const size = entry.size ?? 0;
+  if (!Number.isSafeInteger(size) || size < 0) throw new StoreError(`tar-split: a file of ${size} bytes`);
+  if (size === 0) return undefined;
+  const name = entry.name_raw ? Buffer.from(entry.name_raw, 'base64') : Buffer.from(entry.name ?? '', 'utf8');
+  return { name: name.toString('latin1'), size };
+}
+
+function parse(line: string): Entry {
+  try {
+    return JSON.parse(line) as Entry;
+  } catch (cause) {
+    throw new StoreError(`tar-split: not JSON: ${line.slice(0, 80)}`, { cause });
+  }
 }

@@ -5,14 +5,14 @@ import { isAbsolute, relative } from 'node:path';
 import { pipeline, type Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { blockStream, blocksOfFile, bytesOfFile } from '../../../blob/blocks.ts';
-import { assemble } from './assemble.ts';
-import { Folder, type OpenedFile } from './folder.ts';
-import { StoreError, storeError } from './store-error.ts';
-import { segmentsOf } from './tar-split.ts';
+import { assemble, segmentsOf } from './assemble.ts';
+import { Folder, type OpenedFile, StoreError, storeError } from './folder.ts';
 
 /** Bytes of a tar-split file at once: compressed text, which takes a multiple of this when it is unpacked. */
 const DOCUMENT_CHUNK = 64 * 1024;
-/** The most that is read into memory: Podman's list of all layers is the largest document, some hundred bytes a layer. */
+/**
+ * The most that is read into memory: Podman's list of all layers is the largest document, some hundred bytes a layer.
+ */
 const MOST_IN_MEMORY = 64 * 2 ** 20;
 
 /** Reads below some roots. Paths are absolute; streams and promises fail with StoreError. */

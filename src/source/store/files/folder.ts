@@ -1,11 +1,10 @@
 /**
- * A folder of a store whose files are opened by names from outside: those of a layer's tar. Each component
- * is opened below the one before (through /proc/self/fd, the openat(2) that Node lacks) and none may be a link, so no name
- * leads out of the folder; and nothing but a regular file is ever opened, for as root the opening of a device does things.
+ * A folder of a store whose files are opened by names from outside: those of a layer's tar. Each component is opened
+ * below the one before (through /proc/self/fd, the openat(2) that Node lacks) and none may be a link, so no name leads
+ * out of the folder; and nothing but a regular file is ever opened, for as root the opening of a device does things.
  */
 
 import { closeSync, constants, fstatSync, open as openCallback, openSync } from 'node:fs';
-import { StoreError, storeError } from './store-error.ts';
 
 /** O_PATH of Linux (the same on x86 and ARM), which Node does not name: a handle to look at, that opens nothing. */
 const O_PATH = 0o10000000;
@@ -27,7 +26,10 @@ export interface OpenedFile {
   readonly size: number;
 }
 
-/** The components of a name below a folder: absolute names start at the folder, `..` is refused. Names are latin1: a byte a letter. */
+/**
+ * The components of a name below a folder: absolute names start at the folder, `..` is refused. Names are latin1: a
+ * byte a letter.
+ */
 export function componentsOf(name: string): string[] {
   const components = name.split('/').filter((part) => part !== '' && part !== '.');
   if (components.includes('..') || components.some((part) => part.includes('\0'))) {
@@ -117,7 +119,10 @@ export class Folder {
     return [this.#walk(components), last];
   }
 
-  /** The folder at these components, each opened below its parent. Synchronous: a folder is opened once for all its files. */
+  /**
+   * The folder at these components, each opened below its parent. Synchronous: a folder is opened once for all its
+   * files.
+   */
   #walk(components: readonly string[]): Held {
     if (this.#closed) throw new StoreError(`${this.path} was closed`);
     if (components.length === 0) return this.#root;
@@ -156,7 +161,9 @@ function look(path: Buffer): Promise<number> {
   });
 }
 
-/** Opens what a handle looks at, if it is a regular file; the handle is closed. The inode is in memory by now: no wait. */
+/**
+ * Opens what a handle looks at, if it is a regular file; the handle is closed. The inode is in memory by now: no wait.
+ */
 function openLooked(handle: number, path: string): OpenedFile {
   try {
     const stat = fstatSync(handle);
@@ -165,4 +172,53 @@ function openLooked(handle: number, path: string): OpenedFile {
   } finally {
     closeSync(handle);
   }
+}
+
+/**
+ * What went wrong with an engine's own files: always an obstacle (save does it then), never a reason to push something
+ * else.
+ */
+interface StoreErrorFacts {
+  /** The file or folder that was tried. */
+  readonly path?: string | undefined;
+  /** The system's code: ENOENT, EACCES … */
+  readonly code?: string | undefined;
+  readonly remedy?: string | undefined;
+  readonly cause?: unknown;
+}
+
+/** An engine's store could not be read, or does not hold what it should. `docker save` is the way around it. */
+export class StoreError extends Error {
+  readonly path: string | undefined;
+  readonly code: string | undefined;
+  readonly remedy: string | undefined;
+
+  constructor(message: string, facts: StoreErrorFacts = {}) {
+    super(message, facts.cause === undefined ? undefined : { cause: facts.cause });
+    this.name = 'StoreError';
+    this.path = facts.path;
+    this.code = facts.code;
+    this.remedy = facts.remedy;
+  }
+
+  /** Whether more rights (root) might have helped. */
+  get denied(): boolean {
+    return this.code === 'EACCES' || this.code === 'EPERM';
+  }
+
+  /** Whether there is nothing under that path. */
+  get missing(): boolean {
+    return this.code === 'ENOENT' || this.code === 'ENOTDIR';
+  }
+}
+
+/** A system error on a path of the store as a StoreError; a StoreError stays what it is. */
+export function storeError(error: unknown, path: string): StoreError {
+  if (error instanceof StoreError) return error;
+  const code = (error as NodeJS.ErrnoException)?.code;
+  return new StoreError(`cannot read ${path}: ${code ?? (error as Error)?.message ?? error}`, {
+    path,
+    code,
+    cause: error,
+  });
 }

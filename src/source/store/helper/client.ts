@@ -4,8 +4,8 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { assertSmall, type StoreFiles } from '../files/files.ts';
-import { StoreError } from '../files/store-error.ts';
-import { type Failure, FrameReader, HELLO, Kind, type Request } from './protocol.ts';
+import { StoreError } from '../files/folder.ts';
+import { type Failure, FrameReader, HELLO, Kind, type Request } from './server.ts';
 
 /** Bytes of a stream that may be under way or unread: a few of the helper's blocks. */
 const WINDOW = 2 * 2 ** 20;
@@ -19,7 +19,7 @@ const STDERR_SIZE = 2_000;
 /** `-n`: sudo never asks for a password. */
 const SUDO = ['sudo', '-n', '--'];
 
-export interface HelperOptions {
+interface HelperOptions {
   readonly env: NodeJS.ProcessEnv;
   readonly signal: AbortSignal;
   /** What it is started with: SUDO by default. */
@@ -83,11 +83,11 @@ class HelperFiles implements StoreFiles {
   }
 
   async size(path: string): Promise<number> {
-    const told = await collected(
+    const text = await collected(
       this.#ask((id) => ({ id, ask: 'size', path })),
       path,
     );
-    return Number(told.toString('latin1'));
+    return Number(text.toString('latin1'));
   }
 
   bytes(path: string, end?: number): Promise<Buffer> {
