@@ -9,7 +9,7 @@ import { Spool } from '../../src/blob/spool.ts';
 import { type Digest, digestOf, MediaType } from '../../src/oci/types.ts';
 import { OnDemand, type PushContext } from '../../src/push/context.ts';
 import { blobsOf, NOTHING_AGAIN } from '../../src/push/image-blobs.ts';
-import { blobOfEntry, isRecompressible } from '../../src/push/stream-entries.ts';
+import { blobOfEntry, isRecompressible } from '../../src/push/layer-builder.ts';
 import { Transfer } from '../../src/push/transfer.ts';
 import type { StreamSource } from '../../src/source/source.ts';
 import { refusal } from '../support/registry/answer.ts';

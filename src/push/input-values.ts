@@ -1,4 +1,6 @@
-/** Reads the values of single inputs: choices, booleans, numbers, sizes, durations, lists. Each error names its input. */
+/**
+ * Reads the values of single inputs: choices, booleans, numbers, sizes, durations, lists. Each error names its input.
+ */
 
 import { explain, PushError } from './error.ts';
 
@@ -119,9 +121,9 @@ const MAX_DURATION_MS = 2 ** 31 - 1;
 export function durationOf(name: InputName, text: string): number {
   const terms = [...text.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h)/g)];
   const value = terms.reduce((sum, [, count, unit]) => sum + Number(count) * DURATION_UNITS[unit!]!, 0);
-  const isWhole = terms.length > 0 && terms.map(([term]) => term).join('') === text;
-  if (isWhole && value <= MAX_DURATION_MS) return Math.round(value);
-  const problem = isWhole ? 'is longer than 24 days' : 'is not a duration';
+  const isDuration = terms.length > 0 && terms.map(([term]) => term).join('') === text;
+  if (isDuration && value <= MAX_DURATION_MS) return Math.round(value);
+  const problem = isDuration ? 'is longer than 24 days' : 'is not a duration';
   throw new InputError(name, `${JSON.stringify(text)} ${problem}`, `write ${name}: 10m (30s, 10m, 1h)`);
 }
 
@@ -141,9 +143,9 @@ export interface Annotations {
 }
 
 /**
- * Annotations, `key=value` one a line. docker/metadata-action writes the level before the key, `manifest:` or `index:` or
- * both (`manifest,index:`). Without it a push means the manifest, as docker/build-push-action does, and a merge its index.
- * Throws InputError.
+ * Annotations, `key=value` one a line. docker/metadata-action writes the level before the key, `manifest:` or `index:`
+ * or both (`manifest,index:`). Without it a push means the manifest, as docker/build-push-action does, and a merge its
+ * index. Throws InputError.
  */
 export function annotationsOf(text: string, unprefixed: keyof Annotations): Annotations {
   const levels = { manifest: {} as Record<string, string>, index: {} as Record<string, string> };

@@ -1,13 +1,14 @@
 /**
- * Known layers: which compressed blob stands for a diffID, as this push, the caches, and images pushed earlier say. All of
- * it is a hint: a blob counts as there only after the registry said so.
+ * Known layers: which compressed blob stands for a diffID, as this push, the caches, and images pushed earlier say. All
+ * of it is a hint: a blob counts as there only after the registry said so.
  */
+
 import { layerMediaType } from '../blob/compress/compression.ts';
 import type { KnownBlob } from '../cache/layer-cache.ts';
+import { readDiffIds } from '../oci/documents.ts';
 import {
   type Descriptor,
   type Digest,
-  type ImageConfig,
   type Index,
   isDigest,
   isForeignLayer,
@@ -92,15 +93,15 @@ interface EarlierLayers {
   readonly blobs: Digest[];
 }
 
-/** An image whose config and diffIDs the engine has told. */
-export interface KnownConfig {
+/** An image whose config and diffIDs the engine has reported. */
+interface KnownConfig {
   readonly digest: Digest;
   readonly diffIds: readonly Digest[];
 }
 
 /**
- * Reads known layers out of images pushed earlier, whose config and manifest pair diffIDs with blobs position by position.
- * What can't be read says nothing.
+ * Reads known layers out of images pushed earlier, whose config and manifest pair diffIDs with blobs position by
+ * position. What can't be read says nothing.
  */
 export class EarlierImages {
   readonly #shared: SharedContext;
@@ -128,8 +129,8 @@ export class EarlierImages {
   }
 
   /**
-   * Adds what the images say to the known layers. All are asked at once, and what the first ones say comes first, so that two
-   * runs choose the same blobs; when they explain every layer, the others are not waited for. Never rejects.
+   * Adds what the images say to the known layers. All are asked at once, and what the first ones say comes first, so
+   * that two runs choose the same blobs; when they explain every layer, the others are not waited for. Never rejects.
    */
   read(): Promise<void> {
     this.#read ??= this.#readInOrder();
@@ -182,7 +183,10 @@ export class EarlierImages {
     return found;
   }
 
-  /** The manifest, or those that an index names. Indexes in an index say nothing: they could name each other without end. */
+  /**
+   * The manifest, or those that an index names. Indexes in an index say nothing: they could name each other without
+   * end.
+   */
   async #manifestsOf({ repository, reference, signal }: EarlierImage): Promise<Manifest[]> {
     const { documents } = this.#shared;
     const root = await documents.manifest(repository, reference, signal);
@@ -208,13 +212,13 @@ export class EarlierImages {
     if (diffIds?.length !== layers.length) return;
     for (const [position, layer] of layers.entries()) {
       const diffId = diffIds[position];
-      if (isDigest(diffId) && isLayer(layer)) found.layers.push([diffId, layer]);
+      if (diffId && isLayer(layer)) found.layers.push([diffId, layer]);
     }
   }
 
   /**
-   * Asks for the lowest layers, which most of two images have in common, while the config is read that tells whose they are: on the
-   * connections that are free then.
+   * Asks for the lowest layers, which most of two images have in common, while the config is read that tells whose they
+   * are: on the connections that are free then.
    */
   #askAhead({ target }: EarlierImage, layers: readonly Descriptor[]): void {
     if (!target || this.areElsewhere || this.#hasAsked) return;
@@ -223,10 +227,19 @@ export class EarlierImages {
     for (const { digest } of lowest.slice(0, this.#shared.request.concurrency - 1)) target.askAhead(digest);
   }
 
-  async #diffIdsOf({ repository, signal }: EarlierImage, config: Digest): Promise<readonly unknown[] | undefined> {
+  async #diffIdsOf({ repository, signal }: EarlierImage, config: Digest): Promise<readonly Digest[] | undefined> {
     if (config === this.config?.digest) return this.config.diffIds;
     const bytes = await this.#shared.documents.blob(repository, config, signal);
-    return bytes && ((JSON.parse(bytes.toString('utf8')) as Partial<ImageConfig>).rootfs?.diff_ids ?? []);
+    return bytes && diffIdsIn(bytes);
+  }
+}
+
+/** The diffIDs of a config; none of what is no image's config: it may be that of an artifact. */
+function diffIdsIn(config: Buffer): readonly Digest[] {
+  try {
+    return readDiffIds(config, 'the config');
+  } catch {
+    return [];
   }
 }
 
@@ -234,7 +247,7 @@ export class EarlierImages {
 const isLayer = ({ mediaType, digest, size }: Descriptor): boolean =>
   typeof mediaType === 'string' && isDigest(digest) && Number.isSafeInteger(size) && size > 0;
 
-/** Where a blob is mounted from, and how often that is tried. */
+// Where a blob is mounted from, and how often that is tried.
 
 /** Below this a mount that is refused costs as much as sending the blob, bytes. */
 const SMALL = 100 * 1024;
@@ -242,8 +255,8 @@ const MIDDLE = 10 * 1024 * 1024;
 
 /**
  * The repositories to try, the likeliest first, of those that are thought to have a blob of `size` bytes. As moby does
- * (distribution/push_v2.go, getMaxMountAndExistenceCheckAttempts and getRepositoryMountCandidates): the more there is to
- * send, the more tries it is worth; and who shares more of the path is likelier to let us read.
+ * (distribution/push_v2.go, getMaxMountAndExistenceCheckAttempts and getRepositoryMountCandidates): the more there is
+ * to send, the more tries it is worth; and who shares more of the path is likelier to let us read.
  */
 export function mountSources(from: readonly string[], into: string, size: number | undefined): readonly string[] {
   const sources = from.filter((name) => name !== into);

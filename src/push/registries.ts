@@ -1,4 +1,6 @@
-/** A registry with the repositories that an image goes to there: a blob is sent to it once, and mounted from then on. */
+/**
+ * A registry with the repositories that an image goes to there: a blob is sent to it once, and mounted from then on.
+ */
 
 import type { ReadableBlob, SessionNote } from '../blob/blob.ts';
 import type { UploadSessions } from '../cache/upload-sessions.ts';
@@ -6,10 +8,9 @@ import { now } from '../common/async.ts';
 import type { Digest } from '../oci/types.ts';
 import type { Registry } from '../registry/registry.ts';
 import type { BlobOutcome, UploadOptions } from '../registry/upload/blob-upload.ts';
-import type { BlobFate, Report } from './events.ts';
+import type { BlobFate, PushStats, Report } from './events.ts';
 import { type KnownLayers, mountSources } from './known-layers.ts';
 import { SMALL_BLOB, type UploadSlots } from './slots.ts';
-import type { PushStats } from './stats.ts';
 import type { TargetRepository } from './target-repository.ts';
 
 /** One blob's upload to one registry: its bytes, and what the log and the statistics say of it. */
@@ -26,13 +27,13 @@ export interface BlobUpload {
   /** Whether the blob is likely to be there: no session is opened before the registry has been asked. */
   readonly isLikelyThere: boolean;
   /** Whether it is sent there without believing that it is there (the registry denied it when the manifest came). */
-  isForced(repository: TargetRepository): boolean;
+  isUploadedAgain(repository: TargetRepository): boolean;
   /** Bytes that this registry has confirmed. */
   onConfirmed(bytes: number): void;
 }
 
-/** A blob that is there: what that took, and its size (bytes) where the registry told it. */
-export interface Presence {
+/** A blob that is there: what that took, and its size (bytes) where the registry reported it. */
+interface Presence {
   readonly fate: BlobFate;
   readonly size?: number;
 }
@@ -78,7 +79,7 @@ export class TargetRegistry {
     return this.repositories.find(({ isActive }) => !isActive)?.failure;
   }
 
-  /** Gives up every repository that has not confirmed all of its tags. */
+  /** Fails every repository that has not confirmed all of its tags. */
   fail(reason: unknown): void {
     for (const repository of this.active) if (repository.unpushed.length > 0) repository.fail(reason);
   }
@@ -139,8 +140,9 @@ export class TargetRegistry {
   }
 
   /**
-   * Opens the upload of a blob that the registry has just denied, while its bytes are looked for: else what other blobs send next takes
-   * the connections, and this one's upload begins a round trip later. For small blobs, as long as they would be sent at once.
+   * Opens the upload of a blob that the registry has just denied, while its bytes are looked for: else what other blobs
+   * send next takes the connections, and this one's upload begins a round trip later. For small blobs, as long as they
+   * would be sent at once.
    */
   async openAhead(digest: Digest, size: number, label: string): Promise<void> {
     const [target] = this.active;
@@ -155,8 +157,8 @@ export class TargetRegistry {
   }
 
   /**
-   * Brings a blob into every active repository: sent to the first, mounted (else sent) into the others. Never rejects: a
-   * repository that does not take it has failed. At most `concurrency` uploads at once.
+   * Brings a blob into every active repository: sent to the first, mounted (else sent) into the others. Never rejects:
+   * a repository that does not take it has failed. At most `concurrency` uploads at once.
    */
   async upload(upload: BlobUpload): Promise<void> {
     await this.#slots.run(await sizeKnown(upload.body), async () => {
@@ -193,7 +195,7 @@ export class TargetRegistry {
       mayExist: !isAbsent,
       // Else it is hardly ever there: the plan has asked for it, or its digest comes with its last byte.
       openWhileAsking: !upload.isLikelyThere,
-      force: source === undefined && upload.isForced(target),
+      uploadAgain: source === undefined && upload.isUploadedAgain(target),
       ...(mountFrom === undefined || mountFrom === repository.name ? {} : { mountFrom }),
       ...(await this.#session(upload, repository.name)),
       onSent: (end) => {
@@ -256,8 +258,9 @@ export class TargetRegistry {
 }
 
 /**
- * The size of a blob, as far as it tells whether the blob is small: one that is being made is waited for until it is complete or
- * too large for that, which is before its first chunk is sent. Undefined for a large one whose end is not known. Never rejects.
+ * The size of a blob, as far as it tells whether the blob is small: one that is being made is waited for until it is
+ * complete or too large for that, which is before its first chunk is sent. Undefined for a large one whose end is not
+ * known. Never rejects.
  */
 async function sizeKnown(body: ReadableBlob): Promise<number | undefined> {
   if (body.identity) return body.identity.size;

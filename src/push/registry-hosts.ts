@@ -4,11 +4,10 @@ import type { UploadSessions } from '../cache/upload-sessions.ts';
 import type { Reference } from '../oci/reference.ts';
 import { resolveCredentials } from '../registry/auth/stored-credentials.ts';
 import { Registry } from '../registry/registry.ts';
-import type { Report } from './events.ts';
+import type { PushStats, Report } from './events.ts';
 import type { ImageRequest, RequestOptions } from './options.ts';
 import { TargetRegistry } from './registries.ts';
 import { UploadSlots } from './slots.ts';
-import type { PushStats } from './stats.ts';
 import { TargetRepository } from './target-repository.ts';
 
 /** A registry that the push goes to, shared by all images of it. */

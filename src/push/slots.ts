@@ -1,8 +1,8 @@
 /**
- * Places for uploads: `concurrency` blobs at once. Of large ones the largest goes first, so that a long upload does not begin last;
- * one place is kept for small ones, so that what is short does not wait for what is long. Blobs that fit into one packet or two
- * (configs, attestations, layers of some files) go beside the others: they cost round trips and no bandwidth, and in a second wave
- * they would cost them twice. With `concurrency: 1` nothing goes beside anything.
+ * Places for uploads: `concurrency` blobs at once. Of large ones the largest goes first, so that a long upload does not
+ * begin last; one place is kept for small ones, so that what is short does not wait for what is long. Blobs that fit
+ * into one packet or two (configs, attestations, layers of some files) go beside the others: they cost round trips and
+ * no bandwidth, and in a second wave they would cost them twice. With `concurrency: 1` nothing goes beside anything.
  */
 
 /** Up to this a blob is small: it takes a few round trips, and hardly any time to send. Bytes. */
@@ -61,8 +61,8 @@ export class UploadSlots {
   }
 
   /**
-   * Keeps the small blobs' place though none of them waits: some may still come. Until the returned function is called, which
-   * may be called more than once.
+   * Keeps the small blobs' place though none of them waits: some may still come. Until the returned function is called,
+   * which may be called more than once.
    */
   expectSmall(): () => void {
     this.#expecting += 1;

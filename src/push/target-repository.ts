@@ -12,7 +12,9 @@ export interface DestinationFailure {
   readonly error: unknown;
 }
 
-/** How long a registry's word that it lacks a blob is not asked for again: the next step of the same push. Milliseconds. */
+/**
+ * How long a registry's word that it lacks a blob is not asked for again: the next step of the same push. Milliseconds.
+ */
 const JUST_NOW_MS = 1000;
 
 export class TargetRepository {
@@ -47,7 +49,7 @@ export class TargetRepository {
     return this.#failure;
   }
 
-  /** Gives this repository up; its requests under way are ended. The first reason counts. */
+  /** Fails this repository; its requests under way are ended. The first reason counts. */
   fail(reason: unknown): void {
     if (this.#failure !== undefined) return;
     this.#failure = reason;
@@ -145,7 +147,7 @@ export class TargetRepository {
     return this.#committed.has(reference) ? undefined : (this.#refused.get(reference) ?? this.#failure);
   }
 
-  /** What failed: the repository as a whole, or some of its tags. */
+  /** What failed: the complete repository, or some of its tags. */
   get failures(): DestinationFailure[] {
     if (this.#failure !== undefined) return [{ destination: this.name, error: this.#failure }];
     return [...this.#refused].map(([reference, error]) => ({ destination: formatReference(reference), error }));

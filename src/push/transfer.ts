@@ -1,6 +1,6 @@
 /**
- * Carries a plan out: what is in the registry stays, what is in memory or in the cache is sent from there, the rest is read
- * from the source, compressed while it is read, and sent while it is compressed.
+ * Carries a plan out: what is in the registry stays, what is in memory or in the cache is sent from there, the rest is
+ * read from the source, compressed while it is read, and sent while it is compressed.
  */
 
 import { Readable } from 'node:stream';
@@ -15,11 +15,10 @@ import type { StoreSource, StreamSource } from '../source/source.ts';
 import { activeRegistries, type PushContext } from './context.ts';
 import { PushError } from './error.ts';
 import { blobsOf, type ImageBlob, type UploadAgain } from './image-blobs.ts';
-import { LayerBuilder } from './layer-builder.ts';
+import { entriesUntil, isRecompressible, LayerBuilder, unnamedLayer } from './layer-builder.ts';
 import { type BlobPlace, Plan } from './plan.ts';
 import { type QueuedBlob, UNNAMED, UploadQueue } from './queue.ts';
 import { SMALL_BLOB, UploadSlots } from './slots.ts';
-import { entriesUntil, isRecompressible, unnamedLayer } from './stream-entries.ts';
 
 export class Transfer {
   readonly #job: PushContext;
@@ -31,7 +30,9 @@ export class Transfer {
   /** Settles when the last call of `locate` has: no layer without a name is sent before. */
   #locating: Promise<unknown> = Promise.resolve();
   readonly #making = pLimit(MAKERS);
-  /** For blobs of stores. A slot is held until its blob is in every registry, so that a slow one holds back reading too. */
+  /**
+   * For blobs of stores. A slot is held until its blob is in every registry, so that a slow one holds back reading too.
+   */
   readonly #slots: UploadSlots;
   /** Called when no more small blobs are expected: their places are free for large ones. */
   readonly #expected: readonly (() => void)[];
@@ -61,7 +62,9 @@ export class Transfer {
     return this.#queue.kept;
   }
 
-  /** Why a blob could not be read from its source; undefined when it was, or was not there. Another source may have it. */
+  /**
+   * Why a blob could not be read from its source; undefined when it was, or was not there. Another source may have it.
+   */
   whyUnreadable(key: Digest): unknown {
     // A legacy layer has no name until it was read.
     return this.#queue.unreadable.get(key) ?? this.#queue.unreadable.get(UNNAMED);
@@ -74,14 +77,14 @@ export class Transfer {
 
   /** The tree is known now: its documents need no source. */
   know(tree: ImageTree): void {
-    this.#job.names.learnTree(tree);
+    this.#job.names.addTree(tree);
     this.#plan.know(tree);
     this.#config = blobsOf(tree).find(({ mediaType }) => isImageConfigType(mediaType));
   }
 
   /**
-   * Sends or leaves the blobs that need no source, all registries asked at once. Resolves to those that only the source has;
-   * `missing` is called for each as soon as that is known. Throws when no registry is left.
+   * Sends or leaves the blobs that need no source, all registries asked at once. Resolves to those that only the source
+   * has; `missing` is called for each as soon as that is known. Throws when no registry is left.
    */
   async locate(blobs: readonly ImageBlob[], missing: () => void = () => {}): Promise<readonly ImageBlob[]> {
     const locating = Promise.all(
@@ -127,8 +130,8 @@ export class Transfer {
   }
 
   /**
-   * Moves what is missing out of a store: small blobs and plain layers as soon as they are known to be missing, then the largest first. Nothing
-   * is read of what is there. `onRead` is called before the first blob is opened.
+   * Moves what is missing out of a store: small blobs and plain layers as soon as they are known to be missing, then
+   * the largest first. Nothing is read of what is there. `onRead` is called before the first blob is opened.
    */
   async fromStore(source: StoreSource, blobs: readonly ImageBlob[], onRead: () => void = () => {}): Promise<void> {
     const located = new Map(blobs.map((blob) => [blob, this.#needsSource(blob)]));
@@ -180,7 +183,9 @@ export class Transfer {
     }
   }
 
-  /** Opens the uploads of a small blob that is about to be read. The returned function deletes those that were not used. */
+  /**
+   * Opens the uploads of a small blob that is about to be read. The returned function deletes those that were not used.
+   */
   #openAhead(blob: ImageBlob): () => void {
     const { key, plain, size = Number.POSITIVE_INFINITY } = blob;
     if (plain || size > SMALL_BLOB) return () => {};
@@ -251,7 +256,10 @@ export class Transfer {
     this.#held.push(queued);
   }
 
-  /** A layer without a name may be one that a registry has or the cache has brought: it is sent once its bytes tell that it is none. */
+  /**
+   * A layer without a name may be one that a registry has or the cache has brought: it is sent once its bytes tell that
+   * it is none.
+   */
   async #addOnceNamed(queued: QueuedBlob): Promise<void> {
     queued.body.reach(Number.POSITIVE_INFINITY).catch(() => {});
     const diffId = await queued.made?.diffId?.catch(() => undefined);
@@ -304,8 +312,8 @@ export class Transfer {
 }
 
 /**
- * Throws PushError for a blob that is not what the image's documents say. A registry accepts both, and no client can pull either: a
- * layer that is compressed twice, and one of another size than its descriptor's.
+ * Throws PushError for a blob that is not what the image's documents say. A registry accepts both, and no client can
+ * pull either: a layer that is compressed twice, and one of another size than its descriptor's.
  */
 function assertAsDescribed({ format, size }: StoredBlob, blob: ImageBlob): void {
   const { key, plain, compressedAs, size: described } = blob;

@@ -65,8 +65,8 @@ export class Repository {
   }
 
   /**
-   * Opens the session of a blob that the registry lacks while its bytes are still looked for: `uploadBlob` finds it, and
-   * `Registry.close` deletes what was not used. A failure is reported by `uploadBlob`.
+   * Opens the session of a blob that the registry lacks while its bytes are still looked for: `uploadBlob` finds it,
+   * and `Registry.close` deletes what was not used. A failure is reported by `uploadBlob`.
    */
   openAhead(digest: Digest, task: Task): void {
     if (this.#kept.has(digest)) return;

@@ -53,8 +53,8 @@ export class RegistryOrigin {
   }
 
   /**
-   * Connections are being opened to `url`; `isOpen` resolves to whether that succeeds. A TLS handshake, its certificate verified,
-   * tells the scheme of a loopback host: no request is needed for that.
+   * Connections are being opened to `url`; `isOpen` resolves to whether that succeeds. A TLS handshake, its certificate
+   * verified, tells the scheme of a loopback host: no request is needed for that.
    */
   opening(url: URL, isOpen: Promise<boolean>): void {
     if (!this.#isUnsure || this.#isKnown || url.origin !== this.#secure.origin) return;

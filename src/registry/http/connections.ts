@@ -77,8 +77,8 @@ export class Connections {
 
   /**
    * Opens all the connections to the registry that there may be, before requests need them: one that is opened later
-   * costs a request two round trips, more than to wait for a free one. Through a proxy nothing is opened ahead. Resolves to
-   * whether one of them could be opened.
+   * costs a request two round trips, more than to wait for a free one. Through a proxy nothing is opened ahead.
+   * Resolves to whether one of them could be opened.
    */
   async open(origin: URL): Promise<boolean> {
     const { proxies, perOrigin } = this.#options;

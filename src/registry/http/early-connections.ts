@@ -32,8 +32,8 @@ export class EarlyConnections {
   }
 
   /**
-   * Starts to open `count` connections to an origin. Resolves to true with the first handshake that succeeds, to false when
-   * all have failed. Never throws: a request that finds none opens its own and reports why not.
+   * Starts to open `count` connections to an origin. Resolves to true with the first handshake that succeeds, to false
+   * when all have failed. Never throws: a request that finds none opens its own and reports why not.
    */
   open(origin: URL, count: number): Promise<boolean> {
     const { protocol, port, host, hostname } = origin;

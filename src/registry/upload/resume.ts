@@ -46,7 +46,10 @@ function isBroken({ session, metrics }: BlobUpload, error: RegistryError): boole
 async function cameMeanwhile(upload: BlobUpload): Promise<boolean> {
   const { identity } = upload.body;
   return (
-    upload.session.offset === 0 && identity !== undefined && upload.options.force !== true && upload.exists(identity)
+    upload.session.offset === 0 &&
+    identity !== undefined &&
+    upload.options.uploadAgain !== true &&
+    upload.exists(identity)
   );
 }
 
@@ -165,6 +168,11 @@ const LEAST_LIMIT_MS = 1_000;
 const BREAKS_THAT_SHOW = 2;
 
 /**
+ * Where all chunks of a session are equal, smaller ones cost all that it holds: more breaks in a row have to show it.
+ */
+const BREAKS_THAT_SHOW_IN_SESSION = 4;
+
+/**
  * Notes that a request with a body broke or was ended by time, and makes the next ones smaller where that may help: a
  * time limit has answered, or it was the second one (in a row, where the session goes on after it). Whether the session
  * cannot go on with smaller chunks, where all must be equal.
@@ -178,7 +186,8 @@ export function noteBreak(upload: BlobUpload, range: ByteRange, error: RegistryE
   if (!isTime && !isBreak) return false;
   upload.breaks += 1;
   if (isBreak) host.connectionBroke();
-  if (upload.monolithic || (!isTime && upload.breaks < BREAKS_THAT_SHOW) || !host.tookTooLong(bytes)) return false;
+  const needed = host.needsEqualChunks && session.offset > 0 ? BREAKS_THAT_SHOW_IN_SESSION : BREAKS_THAT_SHOW;
+  if (upload.monolithic || (!isTime && upload.breaks < needed) || !host.tookTooLong(bytes)) return false;
   return host.needsEqualChunks && session.chunkSize !== undefined;
 }
 
