@@ -98,7 +98,9 @@ export const isRecompressible = (
   { forceCompression, compression }: Pick<RequestOptions, 'forceCompression' | 'compression'>,
 ): boolean => forceCompression && (format === 'gzip' || format === 'zstd') && format !== compression;
 
-/** The blob that an entry is by its name and first bytes; undefined for the legacy format, whose names do not say it. */
+/**
+ * The blob that an entry is by its name and first bytes; undefined for the legacy format, whose names do not say it.
+ */
 export function blobOfEntry(entry: StreamedBlob): ImageBlob | undefined {
   if (!entry.digest) return undefined;
   const plain = entry.format === 'tar';

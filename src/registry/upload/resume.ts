@@ -167,7 +167,9 @@ const LEAST_LIMIT_MS = 1_000;
 /** One break is bad luck. */
 const BREAKS_THAT_SHOW = 2;
 
-/** Where all chunks of a session are equal, smaller ones cost all that it holds: more breaks in a row have to show it. */
+/**
+ * Where all chunks of a session are equal, smaller ones cost all that it holds: more breaks in a row have to show it.
+ */
 const BREAKS_THAT_SHOW_IN_SESSION = 4;
 
 /**

@@ -25,8 +25,8 @@ import type { EngineImage } from './inspect.ts';
 const SCRIPT = 'echo $$ >"$0.pid" && exec "$@" >"$0" </dev/null';
 
 /**
- * Saves an image by its ID, so that a tag moved since `inspect` can't change what is read. Podman's docker-archive format
- * is the one that it writes without compressing. Throws ImageError when the export can't be started.
+ * Saves an image by its ID, so that a tag moved since `inspect` can't change what is read. Podman's docker-archive
+ * format is the one that it writes without compressing. Throws ImageError when the export can't be started.
  */
 export async function saveStream(
   image: EngineImage,
