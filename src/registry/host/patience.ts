@@ -12,10 +12,13 @@ import type { HostContext, Task } from './context.ts';
 const SECONDARY_LIMIT_MS = 60_000;
 
 /**
- * A 429 that does not say so may be over in a second: most count requests a second, and load balancers refuse every nth. A minute
- * each time leaves a request five tries in 10 min: of 96 requests (12 merges of 8), refused half of the time, three would fail.
+ * A 429 that does not say so may be over in a second: many count requests a second. A minute each time leaves a request five tries
+ * in 10 min: of 96 requests (12 merges of 8) that are refused half of the time, three would fail.
  */
 const FIRST_LIMIT_MS = 1_000;
+
+/** Growing less than twofold: where each try has a chance of one half, the waits then come to 2 s a request, however it falls. */
+const LIMIT_GROWTH = 1.5;
 
 /** Limits that count a minute's requests are over by then. */
 const LONGEST_LIMIT_MS = 60_000;
@@ -134,7 +137,7 @@ export class Patience {
     const ms =
       status === 403
         ? SECONDARY_LIMIT_MS * 2 ** this.#limits
-        : Math.min(FIRST_LIMIT_MS * 2 ** this.#limits, LONGEST_LIMIT_MS);
+        : Math.min(FIRST_LIMIT_MS * LIMIT_GROWTH ** this.#limits, LONGEST_LIMIT_MS);
     return Math.round(ms * (1 + this.#context.backoff.clock.random() / 4));
   }
 
