@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { privateLayersNotice } from '../../src/action/private-layers.ts';
+import { privateLayersNotice } from '../../src/action/outputs.ts';
 
 let folder: string;
 beforeAll(() => {
@@ -23,15 +23,26 @@ const eventOf = (content: string) => {
 it('a public repository that keeps layers of a push with credentials is told what that means', () => {
   const env = eventOf('{"repository":{"private":false}}');
   expect(privateLayersNotice(env, pushed)).toMatch(/public repository.*cache: false/);
+  expect(privateLayersNotice(eventOf('{"repository":{"private":false,"visibility":"public"}}'), pushed)).toMatch(
+    /public.*pull requests.*cache: false/,
+  );
   expect(privateLayersNotice(env, { ...pushed, usesCredentials: false })).toBeUndefined();
   expect(privateLayersNotice(env, { ...pushed, savePlan: { ...savePlan, layers: [] } })).toBeUndefined();
   expect(privateLayersNotice(env, { ...pushed, savePlan: undefined })).toBeUndefined();
 });
 
-it.each(['{"repository":{"private":true}}', '{}', 'null', '{', '{"repository":{"visibility":"internal"}}'])(
-  'not with the event %s',
-  (content) => expect(privateLayersNotice(eventOf(content), pushed)).toBeUndefined(),
-);
+it.each([
+  '{"repository":{"private":true}}',
+  '{"repository":{"private":true,"visibility":"private"}}',
+  '{"repository":{"private":false,"visibility":"internal"}}',
+  '{"repository":{"visibility":"internal"}}',
+  '{"repository":{}}',
+  '{"schedule":"0 0 * * *"}',
+  '{}',
+  'null',
+  '{',
+  '',
+])('not with the event %s', (content) => expect(privateLayersNotice(eventOf(content), pushed)).toBeUndefined());
 
 it('not outside of a runner', () => {
   expect(privateLayersNotice({}, pushed)).toBeUndefined();

@@ -1,6 +1,15 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readdirSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, it, onTestFinished } from 'vitest';
@@ -34,10 +43,21 @@ it('folders are made for this user alone, whatever the umask, and one that was o
   mkdirSync(join(folder, 'open'), { mode: 0o775 });
   await makePrivateFolder(join(folder, 'open'));
   expect(modeOf(join(folder, 'open'))).toBe('700');
-  symlinkSync(join(folder, 'open'), join(folder, 'link'));
-  await makePrivateFolder(join(folder, 'link'));
   writeFileSync(join(folder, 'file'), '');
   await expect(makePrivateFolder(join(folder, 'file'))).rejects.toThrow('EEXIST');
+});
+
+it('what a link leads to and a folder that users share keep their modes', async () => {
+  const folder = newFolder();
+  mkdirSync(join(folder, 'disk'));
+  chmodSync(join(folder, 'disk'), 0o755);
+  symlinkSync(join(folder, 'disk'), join(folder, 'link'));
+  expect(await makePrivateFolder(join(folder, 'link'))).toEqual({ made: false });
+  expect(modeOf(join(folder, 'disk'))).toBe('755');
+  mkdirSync(join(folder, 'shared'));
+  chmodSync(join(folder, 'shared'), 0o1777);
+  await makePrivateFolder(join(folder, 'shared'));
+  expect(modeOf(join(folder, 'shared'))).toBe('777');
 });
 
 it('the spools of killed pushes are removed by the next push at once, those of running ones are not', async () => {

@@ -54,6 +54,17 @@ describe('an import of src', () => {
     expect(lint(path, specifier)).toContain('noRestrictedImports');
   });
 
+  it('that closes a circle of files fails it', () => {
+    const [one, other] = ['one.ts', 'other.ts'].map((name) => join(folder, 'src/oci', name)) as [string, string];
+    mkdirSync(dirname(one), { recursive: true });
+    writeFileSync(one, "import { b } from './other.ts';\n\nexport const a = (): unknown => b();\n");
+    const lintOne = () => spawnSync('biome', ['lint', '--colors=off', one], { cwd: folder, encoding: 'utf8' }).stderr;
+    writeFileSync(other, "import { a } from './one.ts';\n\nexport const b = (): unknown => a;\n");
+    expect(lintOne()).toContain('noImportCycles');
+    writeFileSync(other, 'export const b = (): unknown => 1;\n');
+    expect(lintOne()).not.toContain('noImportCycles');
+  });
+
   it.each(ALLOWED)('in %s of %s passes', (path, specifier) => {
     expect(lint(path, specifier)).not.toContain('noRestrictedImports');
   });

@@ -13,15 +13,18 @@ const KB = 1000;
 
 let folder: string;
 let archive: string;
+let other: string;
 let registry: Registry;
 let cache: CacheServer;
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'cache-e2e-'));
   archive = join(folder, 'image.tar');
+  other = join(folder, 'other.tar');
   // The third layer is too small to be worth an entry.
   const layers = [{ bytes: 300 * KB }, { bytes: 200 * KB, content: 'random' as const }, { bytes: 5 * KB }];
   await writeDockerArchive(archive, 'app:1', { seed: 'cache-e2e', layers });
+  await writeDockerArchive(other, 'app:1', { seed: 'another', layers });
 });
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -157,16 +160,39 @@ describe('a cache service that works', () => {
     expect(cache.entries()).toHaveLength(4);
   });
 
-  it('writes nothing in a dry run', async () => {
-    const { main } = await job({ 'dry-run': 'true' });
-    expect(main.exitCode).toBe(0);
-    expect(main.outputs.digest).toBeUndefined();
-    // What the registry takes is tried at an upload that is deleted again: nothing is closed, nothing put.
-    const tried = registry.requests.filter(({ method }) => !['GET', 'HEAD'].includes(method));
-    expect(tried.map(({ step }) => step).filter((step) => !/^upload-(post|patch|delete)$/.test(step))).toEqual([]);
-    expect([registry.openSessions(), registry.uploadedBytes() < 100_000]).toEqual([0, true]);
-    expect(main.log).toMatch(/largest body {2}.*\d bytes\)/);
-    expect(cache.stats).toMatchObject({ create: 0, upload: 0 });
+  it.each(['an empty registry', 'a registry that has another image'])(
+    'writes nothing in a dry run: %s',
+    async (name) => {
+      if (name !== 'an empty registry') await jobOn({ registry, cache }, { image: `docker-archive:${other}` });
+      const [before, saved, from] = [registry.contents(), { ...cache.stats }, registry.requests.length];
+      const { main } = await job({ 'dry-run': 'true' });
+      expect(main.errors).toEqual([]);
+      expect(main.exitCode).toBe(0);
+      expect(main.outputs.digest).toBeUndefined();
+      expect(main.log).toContain('would be uploaded');
+      // The registry is examined as `doctor` does it: uploads are opened, nothing is closed, mounted or put.
+      const asked = registry.requests.slice(from);
+      const changing = asked.filter(({ method }) => !['GET', 'HEAD'].includes(method)).map(({ step }) => step);
+      expect(new Set(changing)).toEqual(new Set(['upload-post', 'upload-patch', 'upload-delete']));
+      expect(registry.contents()).toEqual(before);
+      expect(registry.openSessions()).toBe(0);
+      expect(cache.stats).toMatchObject({ create: saved.create, upload: saved.upload });
+    },
+  );
+
+  it('needs no right to push for a dry run', async () => {
+    const login = { username: 'reader', password: 'reads' };
+    const readable = await startRegistry({ auth: { basic: { ...login, may: ['pull'] } } });
+    try {
+      const { main } = await jobOn({ registry: readable, cache }, { ...login, 'dry-run': 'true' });
+      expect(main.errors).toEqual([]);
+      expect(main.exitCode).toBe(0);
+      expect(main.log).toContain('would be uploaded');
+      expect(main.log).toMatch(/problem .*40[13]/);
+      expect(readable.contents()).toEqual({ repositories: [], sessions: [], files: [] });
+    } finally {
+      await readable.close();
+    }
   });
 });
 

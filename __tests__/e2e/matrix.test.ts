@@ -5,6 +5,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type CacheServer, startCacheServer } from '../support/cache-server.ts';
 import { type ImageRecipe, writeDockerArchive } from '../support/images.ts';
+import { commandOf } from '../support/real/parts.ts';
+import { run } from '../support/real/processes.ts';
 import { pullBack } from '../support/real/pull.ts';
 import { startDockerRegistry } from '../support/real/registry.ts';
 import { describeWith } from '../support/real/suite.ts';
@@ -110,4 +112,65 @@ describeWith(['docker-registry', 'skopeo'], 'eight jobs at once on docker-regist
     expect(registry.openUploads()).toEqual([]);
     await registry.stop();
   }, 90_000);
+});
+
+/** Bytes of a layer that came compressed, from which on the cache is asked who has it; random bytes do not shrink. */
+const WORTH_A_MOUNT = 11_000_000;
+
+describeWith(['docker-registry', 'skopeo'], 'a job that shares layers with an earlier one, on docker-registry', () => {
+  /** The first two layers are shared, the last one is the image's own. */
+  const sharing = (own: number): ImageRecipe => ({
+    seed: 'mounts',
+    layers: [
+      { bytes: WORTH_A_MOUNT, content: 'random' },
+      { bytes: 300_000, content: 'random' },
+      ...Array.from({ length: own }, () => 'empty' as const),
+      { bytes: 100_000, content: 'random' },
+    ],
+  });
+
+  /** The image as `docker save` of overlay2 writes it, its layers plain, or with gzip layers and a manifest of their digests. */
+  const imageOf = async (name: string, own: number, layers: 'plain' | 'compressed'): Promise<string> => {
+    const plain = join(folder, `${name}-plain.tar`);
+    await writeDockerArchive(plain, 'app:1', sharing(own));
+    if (layers === 'plain') return `docker-archive:${plain}`;
+    const compressed = `oci-archive:${join(folder, `${name}-compressed.tar`)}`;
+    await run(commandOf('skopeo', 'skopeo'), ['--insecure-policy', 'copy', `docker-archive:${plain}`, compressed]);
+    return compressed;
+  };
+
+  it.each([
+    // Small layers that came compressed are sent sooner than the cache's service answers.
+    { layers: 'plain', mounted: 2 },
+    { layers: 'compressed', mounted: 1 },
+  ] as const)(
+    'mounts $layers layers out of the repository that has them',
+    async ({ layers, mounted }) => {
+      const [registry, cache] = await Promise.all([startDockerRegistry(), startCacheServer()]);
+      try {
+        const jobOf = async (name: string, own: number) => {
+          const runner = freshRunner();
+          const inputs = { image: await imageOf(name, own, layers), tags: `${registry.host}/team/${name}:v1` };
+          const main = await runAction({ inputs, env: cache.env, runner });
+          const post = await runAction({ entry: 'post', state: main.state, env: cache.env, runner });
+          runner.remove();
+          expectGood([{ main, post }]);
+          return main;
+        };
+        const first = await jobOf('api', 0);
+        const second = await jobOf('app', 1);
+        const fates = metadataOf(second).blobs.filter(({ what }) => what === 'mounted');
+        expect(fates).toHaveLength(mounted);
+        expect(Math.max(...fates.map(({ size }) => size))).toBeGreaterThan(WORTH_A_MOUNT);
+        const had = metadataOf(first).blobs.map(({ digest }) => digest);
+        for (const { digest } of fates) expect(had).toContain(digest);
+        expect(metadataOf(second).bytesSent).toBeLessThan(mounted === 2 ? 200_000 : 500_000);
+        expect((await pullBack(`${registry.host}/team/app:v1`)).digest).toBe(second.outputs.digest);
+        expect(registry.openUploads()).toEqual([]);
+      } finally {
+        await Promise.all([registry.stop(), cache.close()]);
+      }
+    },
+    90_000,
+  );
 });

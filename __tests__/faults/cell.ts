@@ -1,15 +1,16 @@
 /** One cell of the matrix: a push of one small image through the fault proxy, and how it ended. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { MediaType } from '../../src/oci/types.ts';
 import type { Clock } from '../../src/registry/host/backoff.ts';
 import { Registry } from '../../src/registry/registry.ts';
 import { bytesOf, digestOfBytes, knownBody } from '../registry/upload/client.ts';
-import { startFaultProxy } from '../support/fault-proxy/proxy.ts';
+import { type FaultProxy, startFaultProxy } from '../support/fault-proxy/proxy.ts';
 import type { FaultRule, SeenRequest } from '../support/fault-proxy/rules.ts';
 import { TEST_CREDENTIALS } from '../support/registry/profiles.ts';
 import type { Step } from '../support/registry/steps.ts';
 import { quickClock } from './clock.ts';
 import type { FaultKind } from './kinds.ts';
-import { CONFIG_BYTES, LAYER_BYTES, type MatrixStep } from './steps.ts';
+import { CONFIG_BYTES, LAYER, type MatrixStep } from './steps.ts';
 import type { Running, Site, Target } from './targets.ts';
 
 export interface Cell {
@@ -36,7 +37,6 @@ export interface Result {
   readonly milliseconds: number;
 }
 
-const LAYER = bytesOf(LAYER_BYTES, 'matrix layer');
 const CONFIG = bytesOf(CONFIG_BYTES, 'matrix config');
 const LAYER_BODY = knownBody(LAYER);
 const CONFIG_BODY = knownBody(CONFIG);
@@ -86,9 +86,15 @@ function clientOf({ target, kind }: Cell, host: string, clock: Clock): Registry 
 
 async function push(registry: Registry, site: Site, step: MatrixStep, signal: AbortSignal): Promise<number> {
   const repository = registry.repository(site.repository);
-  const mount = step.with === 'mount' ? { mountFrom: BASE } : {};
-  const layer = await repository.uploadBlob(LAYER_BODY, { label: 'the layer', signal, ...mount });
-  const config = await repository.uploadBlob(CONFIG_BODY, { label: 'the config', signal });
+  const more = step.with === 'mount' ? { mountFrom: BASE } : { openWhileAsking: step.with === 'ahead' };
+  // As long as the registry has not answered its first request goes alone.
+  if (step.with === 'ahead') await repository.headBlob(digestOfBytes(CONFIG), signal);
+  if (step.with === 'together') registry.connect();
+  const layerSent = repository.uploadBlob(LAYER_BODY, { label: 'the layer', signal, ...more });
+  layerSent.catch(() => {});
+  if (step.with !== 'together') await layerSent;
+  const configSent = repository.uploadBlob(CONFIG_BODY, { label: 'the config', signal });
+  const [layer, config] = await Promise.all([layerSent, configSent]);
   await repository.putManifest(MANIFEST, MediaType.ociManifest, TAG, signal);
   return layer.bytesResent + config.bytesResent;
 }
@@ -134,12 +140,19 @@ const ALL_STEPS: readonly Step[] = [
   'manifest-put',
 ];
 
-function ruleOf({ step, kind }: Cell, clock: Clock): FaultRule {
-  const where = step.where ?? (() => true);
+function ruleOf({ step, kind }: Cell, clock: Clock, proxy: FaultProxy): FaultRule {
+  const where = (request: SeenRequest): boolean => {
+    if (step.where?.(request) === false) return false;
+    if (kind.unused !== undefined) proxy.faults.endUnused(kind.unused);
+    return true;
+  };
+  const isPosted = () => (proxy.stats.over.get('upload-post') ?? 0) > 0;
+  const isHeld = ({ step: of }: SeenRequest) => step.with === 'ahead' && of === 'blob-head';
+  const held = async (request: SeenRequest) => (isHeld(request) ? until(isPosted) : undefined);
   const { outage } = kind;
   if (outage === undefined) {
     const times = kind.times === 'always' ? Number.POSITIVE_INFINITY : 1;
-    return { step: step.step, where, fault: kind.fault(), times };
+    return { step: step.step, where, held, fault: kind.fault(), times };
   }
   let since: number | undefined;
   const isAway = (request: SeenRequest): boolean => {
@@ -147,22 +160,47 @@ function ruleOf({ step, kind }: Cell, clock: Clock): FaultRule {
     if (concerned.includes(request.step) && where(request)) since ??= clock.now();
     return since !== undefined && clock.now() - since < outage * 1000;
   };
-  return { step: ALL_STEPS, where: isAway, fault: kind.fault(), times: Number.POSITIVE_INFINITY };
+  return { step: ALL_STEPS, where: isAway, held, fault: kind.fault(), times: Number.POSITIVE_INFINITY };
+}
+
+/** Connections that a registry opens early: one more than its default concurrency. */
+const OPENED_EARLY = 6;
+
+async function openEarly(registry: Registry, site: Site, proxy: FaultProxy): Promise<void> {
+  registry.repository(site.repository);
+  registry.connect();
+  await until(() => proxy.unused() === OPENED_EARLY);
+}
+
+/**
+ * A session that was opened beside a HEAD is used or deleted, whatever became of the HEAD. Where the POST's own answer may be lost (an
+ * outage, a connection that dies with it) the client can't know of the session.
+ */
+function leavesSession({ step, kind }: Cell, site: Site): boolean {
+  const isKnown = kind.outage === undefined && kind.unused === undefined && site.ownRefusals() === 0;
+  return step.with === 'ahead' && isKnown && site.openSessions() > 0;
+}
+
+async function until(reached: () => boolean): Promise<void> {
+  while (!reached()) await sleep(2);
 }
 
 /** Runs a cell in a repository of its own, through a proxy of its own. */
 export async function runCell(cell: Cell, running: Running): Promise<Result> {
   const { step, kind } = cell;
   const started = performance.now();
-  const site = await running.open(nameOf(cell), step.with === 'token' || kind.needs === 'credentials');
-  const proxy = await startFaultProxy({ target: site.url });
+  const site = await running.open(nameOf(cell), step.step === 'token' || kind.needs === 'credentials');
+  const proxy = await startFaultProxy({ target: site.url, oneRequestEach: kind.unused !== undefined });
   const clock = quickClock();
   const registry = clientOf(cell, proxy.host, clock);
   try {
     if (step.with === 'mount') await site.addBlob(BASE, LAYER);
     if (step.before !== undefined) proxy.faults.add(step.before);
-    const rule = proxy.faults.add(ruleOf(cell, clock));
-    const end = await endOf(registry, site, step);
+    const rule = proxy.faults.add(ruleOf(cell, clock, proxy));
+    if (kind.unused !== undefined) await openEarly(registry, site, proxy);
+    const pushed = await endOf(registry, site, step);
+    await registry.close();
+    const end = leavesSession(cell, site) ? ({ is: 'broken', how: 'an upload session is left open' } as const) : pushed;
     const milliseconds = performance.now() - started;
     return { cell, end, hits: rule.hits, ownRefusals: site.ownRefusals(), milliseconds };
   } finally {

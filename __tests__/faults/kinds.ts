@@ -1,4 +1,5 @@
 /** The faults of the matrix: what happens, how often, and what it may cost. */
+
 import {
   cutAfter,
   dropAnswer,
@@ -14,6 +15,7 @@ import {
   tooMany,
   truncateAnswer,
 } from '../support/fault-proxy/faults.ts';
+import type { UnusedEnd } from '../support/fault-proxy/proxy.ts';
 
 export interface FaultKind {
   readonly name: string;
@@ -28,6 +30,8 @@ export interface FaultKind {
   readonly hangs?: boolean;
   /** From the step's first request on all requests end so, for this time (seconds of the cell's clock). */
   readonly outage?: number;
+  /** At the step's first request the connections die that were opened early and have had no request; it goes through itself. */
+  readonly unused?: UnusedEnd;
 }
 
 /** Where a body is cut, bytes: in the middle of the smallest one that the matrix sends, a manifest. */
@@ -52,6 +56,10 @@ const always = (kind: FaultKind): FaultKind => ({ ...kind, name: `${kind.name}, 
 const away = (seconds: number, name: string, fault: Fault | (() => Fault), says: RegExp): FaultKind =>
   once(`away for ${seconds} s, ${name}`, fault, says, { outage: seconds });
 
+/** Every request gets a connection of its own, so that the next ones find what has become of those opened early. */
+const unusedDie = (name: string, unused: UnusedEnd): FaultKind =>
+  once(`connections opened early ${name}`, slow({}), /./, { unused });
+
 const reset = once('reset before it is taken', resetBefore, broken);
 const silent = once('no answer, not taken', hang('before'), /no answer/, { hangs: true });
 const large = once('413 (HTML, early)', tooLarge, /413 |one body may have \d+ bytes at most/);
@@ -66,6 +74,9 @@ export const KINDS: readonly FaultKind[] = [
   silent,
   once('no answer, taken', hang('after'), /no answer/, { hangs: true }),
   once('slow', slow({ bytesPerSecond: 4_000_000, answerAfter: 60 }), /./),
+  unusedDie('end', 'end'),
+  unusedDie('are reset', 'reset'),
+  unusedDie('get a 408', '408'),
   large,
   once('416 with Location and Range', outOfRange(true), /416 /, { needs: 'session' }),
   once('416 bare', outOfRange(false), /416 /),

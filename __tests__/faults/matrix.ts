@@ -7,17 +7,22 @@ import type { Target } from './targets.ts';
 
 /** Why a cell can't be: the request is never sent, or the fault makes no sense for it. Undefined: it can. */
 export function inapplicable({ target, step, kind }: Cell): string | undefined {
-  const credentials = kind.needs === 'credentials' || step.with === 'token';
+  const isToken = step.step === 'token';
+  const credentials = kind.needs === 'credentials' || isToken;
   if (credentials && !target.tokens) return 'it asks for no credentials here';
-  if (kind.needs === 'credentials' && step.with === 'token') return 'a request for a token carries none';
+  if (kind.needs === 'credentials' && isToken) return 'a request for a token carries none';
   if ((kind.needs === 'body' || kind.needs === 'session') && step.has?.includes(kind.needs) !== true) {
     return `the request has no ${kind.needs}`;
   }
   const chunked = step.step === 'upload-patch' || step.step === 'upload-get' || step.name === 'PUT, closing';
   if (target.afterBreak === 'whole' && chunked) return 'blobs go in one PUT';
   if (target.name === 'ecr' && step.name === 'PATCH, last') return 'the last chunk goes in the closing PUT';
+  if (kind.unused !== undefined && !EARLY.has(step.name)) return 'the connections opened early are used by then';
   return undefined;
 }
+
+/** Steps at which connections that were opened early have had no request yet. */
+const EARLY: ReadonlySet<string> = new Set(['token', 'HEAD blob', 'HEAD after its POST', 'POST', 'PATCH, first']);
 
 /** The cells of a target, those that can't be among them. */
 export const cellsOf = (target: Target): Cell[] =>

@@ -1,5 +1,6 @@
 /** The steps of the matrix: which request of the push is meant, and what has to go before so that it is sent at all. */
 
+import { bytesOf, digestOfBytes } from '../registry/upload/client.ts';
 import { gatewayError } from '../support/fault-proxy/faults.ts';
 import type { FaultRule, SeenRequest } from '../support/fault-proxy/rules.ts';
 
@@ -8,6 +9,10 @@ export const CHUNK = 128 * 1024;
 
 /** The layer of every push: a first chunk, a middle one, and a last one that is smaller. */
 export const LAYER_BYTES = 2 * CHUNK + 1000;
+
+/** The layer's bytes and their digest. */
+export const LAYER = bytesOf(LAYER_BYTES, 'matrix layer');
+export const LAYER_DIGEST = digestOfBytes(LAYER);
 
 /** Bytes of the image's config, which tells its PUT from others. */
 export const CONFIG_BYTES = 4321;
@@ -22,8 +27,13 @@ export interface MatrixStep {
   readonly says: RegExp;
   /** A fault before it, without which the request is not sent. */
   readonly before?: FaultRule;
-  /** Pushes with tokens, or with a mount. */
-  readonly with?: 'token' | 'mount';
+  /**
+   * Pushes with a mount; with the session opened while the blob is asked for (`ahead`); with both blobs at once over connections
+   * that are opened early (`together`).
+   */
+  readonly with?: 'mount' | 'ahead' | 'together';
+  /** The step that it is like: what ends a push there ends it here. */
+  readonly like?: string;
 }
 
 const patchAt =
@@ -40,8 +50,17 @@ const chunk = (name: string, start: number): MatrixStep => ({
 });
 
 export const STEPS: readonly MatrixStep[] = [
-  { name: 'token', step: 'token', says: /asking for a token/, with: 'token' },
+  { name: 'token', step: 'token', says: /asking for a token/ },
+  { name: 'token for several requests', step: 'token', says: /asking for a token/, with: 'together', like: 'token' },
   { name: 'HEAD blob', step: 'blob-head', says: /HEAD/ },
+  {
+    name: 'HEAD after its POST',
+    step: 'blob-head',
+    where: ({ path }) => path.endsWith(LAYER_DIGEST),
+    says: /HEAD/,
+    with: 'ahead',
+    like: 'HEAD blob',
+  },
   { name: 'mount POST', step: 'upload-mount', says: /mounting/, with: 'mount' },
   { name: 'POST', step: 'upload-post', says: /opening an upload/ },
   chunk('PATCH, first', 0),

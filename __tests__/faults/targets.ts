@@ -19,6 +19,8 @@ export interface Site {
   manifest(tag: string): Promise<Buffer | undefined>;
   /** Requests of the upload that the registry itself refused without a fault of ours: 429s of the profile `hub`. */
   ownRefusals(): number;
+  /** Upload sessions that are open in the cell's repository. */
+  openSessions(): number;
 }
 
 export interface Target {
@@ -81,6 +83,7 @@ const siteIn = (server: Registry, repository: string): Site => ({
   manifest: async (tag) => server.manifest(repository, tag)?.bytes,
   ownRefusals: () =>
     server.requests.filter((request) => request.repository === repository && request.status === 429).length,
+  openSessions: () => server.openSessions(repository),
 });
 
 /** `hub` refuses every so-many-th request: its cells would disturb each other. */
@@ -140,6 +143,7 @@ export const realTarget = (registry: DockerRegistry): Target => {
     blob: (digest) => fetched(`${url}/v2/${repository}/blobs/${digest}`),
     manifest: (tag) => fetched(`${url}/v2/${repository}/manifests/${tag}`),
     ownRefusals: () => 0,
+    openSessions: () => registry.openUploads().filter((upload) => upload.startsWith(`${repository}/`)).length,
   });
   return {
     name: 'docker-registry',

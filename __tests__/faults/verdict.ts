@@ -1,6 +1,5 @@
 /** Whether a cell ended as it must. */
-import { RegistryError } from '../../src/registry/http/error.ts';
-import { UploadError } from '../../src/registry/http/upload-error.ts';
+import { RegistryError, UploadError } from '../../src/registry/http/error.ts';
 import { BlobUnknownError } from '../../src/registry/manifests.ts';
 import { nameOf, type Result } from './cell.ts';
 import { boundOf, expectedEnd } from './expected.ts';

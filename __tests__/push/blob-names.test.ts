@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { digestOf as digestOfBytes } from '../../src/oci/types.ts';
-import { BlobNames, dockerfileStep } from '../../src/push/blob-names.ts';
+import { BlobNames, dockerfileStep } from '../../src/push/image-blobs.ts';
 
 const digestOf = (text: string) => digestOfBytes(Buffer.from(text));
 const DIFF_IDS = [digestOf('a'), digestOf('b')];
@@ -16,11 +16,11 @@ const composedOf = (history: unknown) => {
 describe('the name of a layer', () => {
   it('is the same before its image is read, after it, and for the blob that was made of it', () => {
     const names = new BlobNames();
-    names.learnLayers(DIFF_IDS);
+    names.addLayers(DIFF_IDS);
     const name = names.nameOf({ key: DIFF_IDS[1]! });
     expect(name).toBe(`layer 2/2 ${short(DIFF_IDS[1]!)}`);
-    names.learnTree(composedOf([]));
-    names.learnBlob(digestOf('compressed'), DIFF_IDS[1]!);
+    names.addTree(composedOf([]));
+    names.addBlob(digestOf('compressed'), DIFF_IDS[1]!);
     expect(names.describe({ digest: digestOf('compressed') }).name).toBe(name);
     expect(names.describe({ digest: digestOf('other'), diffId: DIFF_IDS[1]! }).name).toBe(name);
   });
@@ -29,7 +29,7 @@ describe('the name of a layer', () => {
     const names = new BlobNames();
     const name = names.nameOf({ key: DIFF_IDS[0]! });
     expect(name).toBe(`blob ${short(DIFF_IDS[0]!)}`);
-    names.learnTree(composedOf([]));
+    names.addTree(composedOf([]));
     expect(names.nameOf({ key: DIFF_IDS[0]! })).toBe(name);
     expect(names.describe({ digest: DIFF_IDS[0]! }).name).toBe(name);
   });
@@ -38,7 +38,7 @@ describe('the name of a layer', () => {
 describe('the step of a layer', () => {
   it('is that of the history without the steps that made none', () => {
     const names = new BlobNames();
-    names.learnTree(
+    names.addTree(
       composedOf([
         { created_by: '/bin/sh -c #(nop) ADD file:1 in / ' },
         { created_by: 'ENV A=b', empty_layer: true },
@@ -55,7 +55,7 @@ describe('the step of a layer', () => {
     'is not guessed from a history of %j',
     (history) => {
       const names = new BlobNames();
-      names.learnTree(composedOf(history));
+      names.addTree(composedOf(history));
       expect(names.describe({ digest: DIFF_IDS[0]! })).not.toHaveProperty('createdBy');
     },
   );

@@ -14,6 +14,7 @@ import { REGISTRY_LOGIN, startDockerRegistry } from '../support/real/registry.ts
 import { describeWith } from '../support/real/suite.ts';
 import { loopbackCertificate } from '../support/registry/certificate.ts';
 import { TEST_CREDENTIALS } from '../support/registry/profiles.ts';
+import type { Quirk } from '../support/registry/quirk.ts';
 import { folderForTest, registryForTest, requestForTest } from './bench.ts';
 
 const MIB = 2 ** 20;
@@ -118,6 +119,28 @@ it('a registry that takes no chunks says so', async () => {
   expect(diagnosis).toMatchObject({ mayPush: true, takesChunks: false, problem: undefined });
   expect(diagnosisLines(diagnosis).join('\n')).toContain('not taken');
 });
+
+it.each(['upload-post', 'upload-patch', 'upload-get', 'upload-delete'] as const)(
+  'that is cancelled at its %s leaves no upload behind',
+  async (step) => {
+    const cancel = new AbortController();
+    const cancelling: Quirk = {
+      name: 'cancels the examination before the answer',
+      after: (given, { route }) => {
+        if (route.step === step) cancel.abort(new Error('SIGTERM'));
+        return given;
+      },
+    };
+    const registry = await registryForTest({ quirks: [cancelling] });
+    const before = registry.contents();
+    const tags = `${registry.host}/team/app:1`;
+    const request = await requestForTest({ tags, image: tags });
+    const examining = examine(request.destinations[0]!, request, () => {}, cancel.signal);
+    await expect(examining).rejects.toThrow('SIGTERM');
+    expect(registry.requests.map((asked) => asked.step)).toContain('upload-post');
+    expect(registry.contents()).toEqual(before);
+  },
+);
 
 it('bearer tokens', async () => {
   const registry = await registryForTest({ profile: 'gitlab' });

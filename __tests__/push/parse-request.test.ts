@@ -224,6 +224,14 @@ describe('parseRequest of a merge', () => {
 
   const refused = (raw: RawInputs): string => complaint({ image: '', ...raw });
 
+  it('reports what a merge does not use', () => {
+    const inputs = { merge: IMAGE, tags: IMAGE };
+    expect(merge({ ...inputs, 'force-compression': 'true' }).notices.join()).toContain(
+      'force-compression: a merge takes',
+    );
+    expect(merge(inputs).notices).toEqual([]);
+  });
+
   it('refuses what can not be one', () => {
     expect(refused({ image: IMAGE, merge: IMAGE, tags })).toMatch(/^Input: merge: image is set too/);
     expect(refused({ merge: IMAGE })).toMatch(/^Input: tags: they are missing, and merge needs them/);

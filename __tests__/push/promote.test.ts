@@ -1,3 +1,4 @@
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { type Descriptor, MediaType } from '../../src/oci/types.ts';
@@ -8,8 +9,8 @@ import { PROFILE_NAMES, TEST_CREDENTIALS } from '../support/registry/profiles.ts
 import type { Registry } from '../support/registry/server.ts';
 import { Events, folderForTest, registryForTest, requestForTest } from './bench.ts';
 
-const go = async (image: string, tags: string) => {
-  const request = await requestForTest({ image, tags, ...TEST_CREDENTIALS, cache: 'false' });
+const go = async (image: string, tags: string, inputs: Readonly<Record<string, string>> = {}) => {
+  const request = await requestForTest({ image, tags, ...TEST_CREDENTIALS, cache: 'false', ...inputs });
   return push(request, new Events().report, new AbortController().signal);
 };
 
@@ -53,4 +54,34 @@ it.each([
   await go(`docker://${rounds.host}/staging/app:1`, `${rounds.host}/staging/app:2`);
   // One is the connection's own.
   expect(rounds.count - 1).toBeLessThanOrEqual(most);
+});
+
+describe('an image of another registry', () => {
+  it('is refused when bytes of a blob are others, though most of them were sent: nothing is left behind', async () => {
+    const [from, to] = [await registryForTest(), await registryForTest()];
+    await stage(from);
+    const isLarge = (digest: string) => readFileSync(from.blobPath(digest)).length > 10_000;
+    const large = from.blobs('staging/app').find(isLarge)!;
+    const bytes = readFileSync(from.blobPath(large));
+    bytes[5_000]! ^= 1;
+    writeFileSync(from.blobPath(large), bytes);
+    const pushed = go(`docker://${from.host}/staging/app:1`, `${to.host}/production/app:1`, { 'chunk-size': '4KiB' });
+    await expect(pushed).rejects.toThrow(/the bytes of the blob sha256:.* have the digest/);
+    expect(to.requests.filter(({ step }) => step === 'upload-patch').length).toBeGreaterThan(0);
+    expect(to.openSessions()).toBe(0);
+    expect(to.blobs('production/app')).not.toContain(large);
+    expect(to.tags('production/app')).toEqual([]);
+  });
+
+  it('goes to two registries by one reading', async () => {
+    const [from, to, other] = [await registryForTest(), await registryForTest(), await registryForTest()];
+    const index = await stage(from);
+    const before = from.requests.length;
+    await go(`docker://${from.host}/staging/app:1`, `${to.host}/production/app:1\n${other.host}/archive/app:1`);
+    expect(to.manifest('production/app', '1')?.digest).toBe(index.digest);
+    expect(other.manifest('archive/app', '1')?.digest).toBe(index.digest);
+    const read = from.requests.slice(before).filter(({ step }) => step === 'blob-get');
+    // Two layers and two configs.
+    expect(read).toHaveLength(4);
+  });
 });

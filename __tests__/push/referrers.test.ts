@@ -2,8 +2,8 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { type Descriptor, type Digest, digestOf, type Index, MediaType } from '../../src/oci/types.ts';
+import { referrersTag } from '../../src/push/image-manifests.ts';
 import { push } from '../../src/push/push.ts';
-import { referrersTag } from '../../src/push/referrers.ts';
 import { LayoutFolder } from '../support/layout.ts';
 import { startDockerRegistry } from '../support/real/registry.ts';
 import { describeWith } from '../support/real/suite.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { digestOf, MediaType } from '../../src/oci/types.ts';
-import { type BlobRecord, PushStats } from '../../src/push/stats.ts';
+import { type BlobRecord, PushStats } from '../../src/push/events.ts';
 
 const record = (change: Partial<BlobRecord> = {}): BlobRecord => ({
   digest: digestOf(Buffer.from('blob')),

@@ -2,14 +2,16 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
-import { gunzipSync } from 'node:zlib';
+import { gunzipSync, gzipSync, zstdDecompressSync } from 'node:zlib';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { StreamedBlob } from '../../src/blob/blob.ts';
 import { Spool } from '../../src/blob/spool.ts';
-import type { Digest } from '../../src/oci/types.ts';
+import { type Digest, digestOf, MediaType } from '../../src/oci/types.ts';
 import { OnDemand, type PushContext } from '../../src/push/context.ts';
 import { blobsOf, NOTHING_AGAIN } from '../../src/push/image-blobs.ts';
-import { blobOfEntry, Transfer } from '../../src/push/transfer.ts';
+import { blobOfEntry, isRecompressible } from '../../src/push/layer-builder.ts';
+import { Transfer } from '../../src/push/transfer.ts';
+import type { StreamSource } from '../../src/source/source.ts';
 import { refusal } from '../support/registry/answer.ts';
 import type { Quirk } from '../support/registry/quirk.ts';
 import type { Registry } from '../support/registry/server.ts';
@@ -192,6 +194,36 @@ describe('a stream', () => {
     expect(source.given).toHaveLength(3);
   });
 
+  it.each([false, true])(
+    'has its layers compressed again in another way, known by their diffIDs at the end (hold: %s)',
+    async (hold) => {
+      const registry = await registryForTest();
+      const inputs = { tags: `${registry.host}/team/app:v1`, compression: 'zstd', 'force-compression': 'true' };
+      const { job } = await jobForTest(inputs);
+      const of = layers(2);
+      const packed = of.map(({ bytes }) => gzipSync(bytes));
+      const blobs = async function* (): AsyncGenerator<StreamedBlob> {
+        for (const bytes of packed) {
+          const digest = digestOf(bytes);
+          yield { name: digest, digest, size: bytes.length, format: 'gzip', body: Readable.from([bytes]) };
+        }
+      };
+      const source = { ...streamOf(of), kind: 'stream', blobs } as StreamSource;
+      const transfer = new Transfer(job, NOTHING_AGAIN);
+      const blobOf = (entry: StreamedBlob) => (isRecompressible(entry, job.request) ? undefined : blobOfEntry(entry));
+      await transfer.fromStream(source, { blobOf, isComplete: () => false, hold });
+      await transfer.releaseHeld((key) => key === of[1]?.diffId);
+      await transfer.finished();
+      const expected = hold ? of.slice(1) : of;
+      expect(new Set(transfer.compressed.keys())).toEqual(new Set(expected.map(({ diffId }) => diffId)));
+      for (const { diffId, bytes } of expected) {
+        const { digest, mediaType } = transfer.compressed.get(diffId)!;
+        expect(mediaType).toBe(MediaType.ociLayerZstd);
+        expect(zstdDecompressSync(readFileSync(registry.blobPath(digest))).equals(bytes)).toBe(true);
+      }
+    },
+  );
+
   it('holds everything back until the tree tells what belongs, however little room the spool has', async () => {
     const registry = await registryForTest();
     const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
@@ -226,9 +258,10 @@ describe.each([1, 2, 5])('with concurrency: %i', (concurrency) => {
     const of = [...layers(3, 200_000), ...layers(2, 3_000_000), ...layers(3, 200_000)];
     const transfer = new Transfer(job, NOTHING_AGAIN);
     const tree = composed(of);
-    if (kind === 'store') await transfer.fromStore(storeOf(of), blobsOf(tree));
+    // The config is tiny, and may go beside the layers: it comes later.
+    const plain = blobsOf(tree).filter((blob) => blob.plain);
+    if (kind === 'store') await transfer.fromStore(storeOf(of), plain);
     else await transfer.fromStream(streamOf(of), everything);
-    // The config is tiny, and may go beside the layers.
     await transfer.finished();
     transfer.know(tree);
     await transfer.locate(blobsOf(tree));

@@ -1,7 +1,7 @@
 /** No secret leaves the transport: not in an error's texts, not in an inspected error, not in an event other than its announcement. */
 import { inspect } from 'node:util';
 import { expect, it } from 'vitest';
-import type { TransportEvent } from '../../src/registry/host/request.ts';
+import type { TransportEvent } from '../../src/registry/host/sender.ts';
 import { errorOf, type RegistryError } from '../../src/registry/http/error.ts';
 import { caught, connect, never, read, serve } from './helpers/loopback.ts';
 import { tokenRegistry } from './helpers/token-registry.ts';

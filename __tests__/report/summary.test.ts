@@ -1,8 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Digest } from '../../src/oci/types.ts';
 import type { Metadata, NamedBlob, PushResult } from '../../src/push/result.ts';
-import { code, table } from '../../src/report/markdown.ts';
-import { summaryOf } from '../../src/report/summary.ts';
+import { code, summaryOf, table } from '../../src/report/summary.ts';
 import { HOSTILE_TEXTS } from '../support/hostile-text.ts';
 
 const HOST = 'registry.example.com';

@@ -1,8 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
-import { completionOf } from '../../src/terminal/completion.ts';
-import { FLAGS } from '../../src/terminal/flag-table.ts';
-import { parseFlags } from '../../src/terminal/flags.ts';
+import { FLAGS, parseFlags } from '../../src/terminal/flags.ts';
+import { completionOf } from '../../src/terminal/help.ts';
 
 /** What bash proposes at the end of these words. */
 const proposed = (...words: string[]): string[] => {

@@ -13,6 +13,8 @@ export interface UplinkOptions {
   readonly bytesPerSecond: number;
   /** Half of it each way; connecting takes one. 0 for none. */
   readonly roundTripMs: number;
+  /** False: connections carry any number of bytes at once, as warm ones do. Default: true. */
+  readonly slowStart?: boolean;
   /** Told of each round trip that a new connection costs. */
   readonly onConnect?: () => void;
 }
@@ -49,7 +51,7 @@ export async function startUplink(options: UplinkOptions): Promise<Uplink> {
       socket.on('error', () => {}).once('close', () => sockets.delete(socket));
     }
     options.onConnect?.();
-    void carry(client, registry, rate, options.roundTripMs).finally(() => [client, registry].map((s) => s.destroy()));
+    void carry(client, registry, rate, options).finally(() => [client, registry].map((s) => s.destroy()));
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -63,10 +65,15 @@ export async function startUplink(options: UplinkOptions): Promise<Uplink> {
 }
 
 /** Resolves when both ways have ended, or either side has gone. */
-async function carry(client: Socket, registry: Socket, rate: Rate, roundTripMs: number): Promise<void> {
+async function carry(
+  client: Socket,
+  registry: Socket,
+  rate: Rate,
+  { roundTripMs, slowStart = true }: UplinkOptions,
+): Promise<void> {
   if (roundTripMs > 0) await sleep(roundTripMs);
   const gone = Promise.race([once(client, 'close'), once(registry, 'close')]);
-  const up = upwards(client, new Path(registry, roundTripMs / 2), rate, new Window(roundTripMs));
+  const up = upwards(client, new Path(registry, roundTripMs / 2), rate, new Window(roundTripMs, slowStart));
   const down = downwards(registry, new Path(client, roundTripMs / 2));
   await Promise.race([gone, Promise.all([up, down])]).catch(() => {});
 }
@@ -149,13 +156,16 @@ class Path {
 /** TCP's congestion window: slow start, no losses. What is on its way fits into it; each acknowledgement makes it larger. */
 class Window {
   readonly #roundTripMs: number;
-  #size = INITIAL_WINDOW_BYTES;
+  readonly #first: number;
+  #size: number;
   #flying = 0;
   #lastSent = 0;
   #opened = Promise.withResolvers<void>();
 
-  constructor(roundTripMs: number) {
+  constructor(roundTripMs: number, slowStart: boolean) {
     this.#roundTripMs = roundTripMs;
+    this.#first = slowStart ? INITIAL_WINDOW_BYTES : LARGEST_WINDOW_BYTES;
+    this.#size = this.#first;
   }
 
   /** Bytes that may be sent now. */
@@ -165,7 +175,7 @@ class Window {
 
   /** Resolves when something may be sent, with the time since when: now if nothing had to be waited for, it is 0. */
   async room(): Promise<number> {
-    if (this.#flying === 0 && performance.now() - this.#lastSent > IDLE_MS) this.#size = INITIAL_WINDOW_BYTES;
+    if (this.#flying === 0 && performance.now() - this.#lastSent > IDLE_MS) this.#size = this.#first;
     if (this.free > 0) return 0;
     while (this.free === 0) await this.#opened.promise;
     return performance.now();

@@ -7,14 +7,14 @@ import { INPUT_NAMES, type RawInputs } from '../push/input-values.ts';
 import { type MergeRequest, type PushRequest, parseRequest } from '../push/options.ts';
 
 /**
- * Variables that engines, credential helpers and other children have no use for. The runner's own tokens stay in `process.env`, where
- * the process for the Actions cache takes them from; inputs are removed there too.
+ * Variables that engines, credential helpers and other children have no use for. The runner's own tokens stay in
+ * `process.env`, where the process for the Actions cache takes them from; inputs are removed there too.
  */
 const PRIVATE = /^(?:INPUT_.*|ACTIONS_RUNTIME_TOKEN|ACTIONS_ID_TOKEN_REQUEST_TOKEN)$/i;
 
 /**
- * Reads and checks the inputs, once: afterwards INPUT_PASSWORD and INPUT_USERNAME are gone from the environment, and the request's
- * `env`, which children get, has none of the inputs and no token of the runner. Throws InputError.
+ * Reads and checks the inputs, once: afterwards INPUT_PASSWORD and INPUT_USERNAME are gone from the environment, and
+ * the request's `env`, which children get, has none of the inputs and no token of the runner. Throws InputError.
  */
 export function readRequest(): PushRequest | MergeRequest {
   // A password may begin or end with white space; nothing else does on purpose.

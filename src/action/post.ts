@@ -3,8 +3,8 @@
 import { basename, relative, resolve, sep } from 'node:path';
 import { getState } from '@actions/core';
 import { type SavePlan, savePlan } from '../cache/save.ts';
-import { captureConsole, print } from './commands.ts';
 import { workDir } from './inputs.ts';
+import { captureConsole, print } from './log.ts';
 import { SAVE_PLAN } from './outputs.ts';
 
 /** Saves what the main step left in the state; trouble with the cache is a warning. */
@@ -22,8 +22,9 @@ export async function runPost(): Promise<void> {
 }
 
 /**
- * Throws unless every path of the plan lies below `folder`. The state is written by the main step, but a workflow command in any of
- * its lines could write it too, and the files of a plan are saved where other workflows read, then removed.
+ * Throws unless every path of the plan lies below `folder`. The state is written by the main step, but a workflow
+ * command in any of its lines could write it too, and the files of a plan are saved where other workflows read, then
+ * removed.
  */
 function confine(plan: SavePlan, folder: string): void {
   const isInside = (path: unknown): boolean => {

@@ -5,11 +5,9 @@ import { examine } from '../push/doctor.ts';
 import type { RequestOptions } from '../push/options.ts';
 import { push } from '../push/push.ts';
 import { diagnosisLines } from '../report/doctor.ts';
-import { captureConsole, print } from './commands.ts';
 import { readRequest } from './inputs.ts';
-import { type Log, openLog } from './log.ts';
-import { fail, failPartly, writeOutputs } from './outputs.ts';
-import { privateLayersNotice } from './private-layers.ts';
+import { captureConsole, type Log, openLog, print } from './log.ts';
+import { fail, failPartly, privateLayersNotice, writeOutputs } from './outputs.ts';
 
 /** Runs the step to its end; a failure is reported in the log and by the exit code. */
 export async function runStep(): Promise<void> {
@@ -48,13 +46,16 @@ async function examineAll(request: RequestOptions, log: Log, cancel: AbortSignal
 }
 
 /**
- * The runner cancels by SIGINT, 7.5 s later by SIGTERM, and kills the process after another 2.5 s. Sessions are deleted and files
- * removed within this time of the first signal, milliseconds.
+ * The runner cancels by SIGINT, 7.5 s later by SIGTERM, and kills the process after another 2.5 s. Sessions are deleted
+ * and files removed within this time of the first signal, milliseconds.
  */
 const CLEAN_UP_MS = 4500;
 
-/** A signal that is aborted at the first SIGINT or SIGTERM. The process ends after CLEAN_UP_MS even if the clean-up hangs. */
-export function cancelSignal(): AbortSignal {
+/**
+ * A signal that is aborted at the first SIGINT or SIGTERM. The process ends after CLEAN_UP_MS even if the clean-up
+ * hangs.
+ */
+function cancelSignal(): AbortSignal {
   const controller = new AbortController();
   const cancel = (signal: NodeJS.Signals) => {
     if (controller.signal.aborted) return;

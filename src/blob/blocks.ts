@@ -1,7 +1,7 @@
 /**
- * Buffers that files are read into, used again. A layer of a gigabyte is four thousand of them: left to the garbage collector, which does not
- * feel their size, dozens are in memory at once, each new one costs the system fresh pages, and V8 marks its whole heap for
- * every 20 MB of them: that was a sixth of the CPU time of a push by zstd.
+ * Buffers that files are read into, used again. A layer of a gigabyte is four thousand of them: left to the garbage
+ * collector, which does not feel their size, dozens are in memory at once, each new one costs the system fresh pages,
+ * and V8 marks its whole heap for every 20 MB of them: that was a sixth of the CPU time of a push by zstd.
  */
 
 import { close, open, read, readSync } from 'node:fs';
@@ -28,7 +28,10 @@ export function recycleBlock({ buffer }: Buffer): void {
 /** A byte stream that takes its chunks back; a reader that is through with one may say so, once. */
 type BlockStream = Readable & { recycle(chunk: Buffer): void };
 
-/** A byte stream out of blocks. One at a time: Node joins what waits in a stream into a new buffer for those who iterate over it. */
+/**
+ * A byte stream out of blocks. One at a time: Node joins what waits in a stream into a new buffer for those who iterate
+ * over it.
+ */
 export const blockStream = (blocks: AsyncIterable<Buffer>): BlockStream =>
   Object.assign(Readable.from(blocks, { objectMode: false, highWaterMark: 1 }), { recycle: recycleBlock });
 
@@ -73,7 +76,10 @@ export function openFileStream(fd: number, start: number, end: number): FillStre
   return Object.assign(blockStream(blocksOfFile(fd, start, end)), { fill });
 }
 
-/** The bytes [start, end) of an open file, in blocks. Throws what the system says, and an Error when the file ends before. */
+/**
+ * The bytes [start, end) of an open file, in blocks. Throws what the system says, and an Error when the file ends
+ * before.
+ */
 export async function* blocksOfFile(fd: number, start: number, end: number): AsyncGenerator<Buffer> {
   for (let position = start; position < end; ) {
     const length = Math.min(BLOCK_SIZE, end - position);
@@ -125,12 +131,18 @@ function readSome(fd: number, into: Uint8Array, position: number): Promise<numbe
 
 const endsAt = (bytes: number): Error => new Error(`it ends at ${bytes} bytes`);
 
-/** The input of a layer in blocks: a stream's chunks put together, or a file's bytes read straight into their place. */
+// The input of a layer in blocks: a stream's chunks put together, or a file's bytes read straight into their place.
 
-/** A layer's bytes. A stream that uses its buffers again learns when a chunk was copied; one of a file may fill whole blocks. */
+/**
+ * A layer's bytes. A stream that uses its buffers again learns when a chunk was copied; one of a file may fill whole
+ * blocks.
+ */
 export type Input = Readable & {
   recycle?(chunk: Buffer): void;
-  /** Reads the next bytes into a block, without a copy, and returns their number: less than fit in only at the end. Instead of reading the stream. */
+  /**
+   * Reads the next bytes into a block, without a copy, and returns their number: less than fit in only at the end.
+   * Instead of reading the stream.
+   */
   fill?(block: Uint8Array): Promise<number>;
 };
 
@@ -149,7 +161,10 @@ export class Gatherer {
     this.#chunks = input.fill ? undefined : (input as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
   }
 
-  /** Fills a block and returns the number of bytes: less than fit in only at the end of the input. Rejects with the input's error. */
+  /**
+   * Fills a block and returns the number of bytes: less than fit in only at the end of the input. Rejects with the
+   * input's error.
+   */
   async fill(block: Uint8Array): Promise<number> {
     if (!this.#chunks) return this.#times.waitedForInput(this.#input.fill!(block));
     let filled = 0;

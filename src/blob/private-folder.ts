@@ -1,10 +1,10 @@
 /**
- * Folders for layers on their way and in the cache: readable by their owner alone, since layers hold source code and sometimes
- * secrets, and named so that a later process knows whether the one that made them still runs.
+ * Folders for layers on their way and in the cache: readable by their owner alone, since layers hold source code and
+ * sometimes secrets, and named so that a later process knows whether the one that made them still runs.
  */
 
 import { createHash, randomUUID } from 'node:crypto';
-import { readFileSync, readlinkSync } from 'node:fs';
+import { constants, readFileSync, readlinkSync } from 'node:fs';
 import { chmod, lstat, mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { basename, dirname, join } from 'node:path';
@@ -13,26 +13,33 @@ import { LayerError } from '../oci/error.ts';
 /** Files that only their owner may read and write, for `open` and `writeFile`. */
 export const PRIVATE_FILE = 0o600;
 
+const { S_IFDIR, S_IFMT } = constants;
+
 const PRIVATE_FOLDER = 0o700;
 const OTHERS = 0o077;
 const WRITABLE_BY_OTHERS = 0o022;
 
+/** Set for folders that users share, such as /tmp: only the owner of a file may remove it there. */
+const STICKY = 0o1000;
+
 /**
- * Makes a folder (and those above it) for this user alone, or takes one that exists and is this user's. Throws LayerError for one that another user may have put there to read or replace what is written (a folder of another user, or a link, in a shared temporary
- * folder), and what the file system throws.
+ * Makes a folder (and those above it) for this user alone, or takes one that exists and is this user's, and closes it
+ * to others. What a link of the user's own leads to (a larger disk), and a folder that users share, keep their modes:
+ * they are not only for layers, and the folders and files made in them are private by themselves. Throws LayerError for
+ * a folder that another user may have put there to read or replace what is written, and what the file system throws.
  */
 export async function makePrivateFolder(path: string): Promise<{ readonly made: boolean }> {
   const made = (await mkdir(path, { recursive: true, mode: PRIVATE_FOLDER })) !== undefined;
   await expectOwnFolder(path);
-  const found = await lstat(path);
-  const uid = process.getuid?.();
-  // A link of the user's own may lead to a larger disk.
-  const folder = found.isSymbolicLink() ? await stat(path) : found;
-  if (folder.uid === uid && (folder.mode & OTHERS) !== 0) await chmod(path, PRIVATE_FOLDER);
+  const { uid, mode } = await lstat(path);
+  const isOpen = (mode & S_IFMT) === S_IFDIR && (mode & STICKY) === 0 && (mode & OTHERS) !== 0;
+  if (isOpen && uid === process.getuid?.()) await chmod(path, PRIVATE_FOLDER);
   return { made };
 }
 
-/** Throws LayerError for a folder that another user has put where this one would write. One that does not exist passes. */
+/**
+ * Throws LayerError for a folder that another user has put where this one would write. One that does not exist passes.
+ */
 export async function expectOwnFolder(path: string): Promise<void> {
   const uid = process.getuid?.();
   const found = await lstat(path).catch(() => undefined);
@@ -40,7 +47,10 @@ export async function expectOwnFolder(path: string): Promise<void> {
   if (found && uid !== undefined && found.uid !== uid) await expectTrustedParent(path, found.uid);
 }
 
-/** A job that runs partly in containers has files of two users, in a folder where no third one can write: that is no intruder. */
+/**
+ * A job that runs partly in containers has files of two users, in a folder where no third one can write: that is no
+ * intruder.
+ */
 async function expectTrustedParent(path: string, owner: number): Promise<void> {
   const parent = await stat(dirname(path));
   if ((parent.mode & WRITABLE_BY_OTHERS) === 0) return;
@@ -49,7 +59,10 @@ async function expectTrustedParent(path: string, owner: number): Promise<void> {
   throw new LayerError(`${what}: it is not used`, { remedy });
 }
 
-/** What tells processes apart that share a folder: the process, when it began, and the machine (the container) that counts it. */
+/**
+ * What tells processes apart that share a folder: the process, when it began, and the machine (the container) that
+ * counts it.
+ */
 interface Owner {
   readonly pid: number;
   readonly began: string;
@@ -64,10 +77,15 @@ export function ownName(prefix = ''): string {
 
 const OWN_NAME = /^(?<pid>\d+)-(?<began>\d+)-(?<machine>[0-9a-f]{8})-[0-9a-f]{8}$/;
 
-/** Whether the owner runs can't be told for another machine (a shared home) or an old name. No push takes longer. Milliseconds. */
+/**
+ * Whether the owner runs can't be told for another machine (a shared home) or an old name. No push takes longer.
+ * Milliseconds.
+ */
 const ABANDONED_AFTER = 24 * 60 * 60 * 1000;
 
-/** Removes what lies in `parent`, has a name with this prefix, and belongs to a process that was killed. Never rejects. */
+/**
+ * Removes what lies in `parent`, has a name with this prefix, and belongs to a process that was killed. Never rejects.
+ */
 export async function removeAbandoned(parent: string, prefix = ''): Promise<void> {
   const names = await readdir(parent).catch(() => []);
   const ours = names.filter((name) => name.startsWith(prefix));
@@ -104,7 +122,10 @@ function self(): Owner {
   return known;
 }
 
-/** When a process began, in ticks since the machine's start, so that a number given out again is not taken for it; 0 where that is not told. */
+/**
+ * When a process began, in ticks since the machine's start, so that a number given out again is not taken for it; 0
+ * where that is not told.
+ */
 function startOf(pid: number): string {
   // https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html: field 22; field 2 may have spaces and brackets.
   const fields = read(() => readFileSync(`/proc/${pid}/stat`, 'utf8')).replace(/^.*\)/s, '');

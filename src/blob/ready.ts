@@ -1,4 +1,7 @@
-/** Blobs that exist in full before they are sent: in memory, in a store that opens them at any offset, in a file of the cache. */
+/**
+ * Blobs that exist in full before they are sent: in memory, in a store that opens them at any offset, in a file of the
+ * cache.
+ */
 
 import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
@@ -15,8 +18,8 @@ interface ReadyBlob<Bytes extends Readable | Buffer = Readable | Buffer> extends
 }
 
 /**
- * A blob of a store as it lies there; undefined when it can't be sent so (its size is not known, or it has no ranges) and has
- * to pass through the spool.
+ * A blob of a store as it lies there; undefined when it can't be sent so (its size is not known, or it has no ranges)
+ * and has to pass through the spool.
  */
 export function readyBlob(
   stored: StoredBlob,
@@ -29,7 +32,10 @@ export function readyBlob(
   return stored.isRemote ? remoteBlob(seekable, digest) : seekableBlob(seekable, digest, options);
 }
 
-/** Bytes in memory: a config, a manifest, a small layer. Rejects with LayerError for other bytes than the digest's, before any is sent. */
+/**
+ * Bytes in memory: a config, a manifest, a small layer. Rejects with LayerError for other bytes than the digest's,
+ * before any is sent.
+ */
 export function memoryBlob(bytes: Buffer, digest: Digest): ReadyBlob<Buffer> {
   const identity = { digest, size: bytes.length };
   let found: Digest | undefined;
@@ -55,9 +61,9 @@ export function memoryBlob(bytes: Buffer, digest: Digest): ReadyBlob<Buffer> {
 export type SeekableBlob = Pick<StoredBlob, 'read'> & Required<Pick<StoredBlob, 'size'>>;
 
 /**
- * A blob straight from a store's file, without a copy: any chunk can be sent from the first moment on. Its bytes are hashed beside
- * the upload, by a separate reading that starts with the first `reach` or `completed`; a blob that the registry has is never read.
- * Both reject with LayerError once the bytes were found to be others than `digest` names.
+ * A blob straight from a store's file, without a copy: any chunk can be sent from the first moment on. Its bytes are
+ * hashed beside the upload, by a separate reading that starts with the first `reach` or `completed`; a blob that the
+ * registry has is never read. Both reject with LayerError once the bytes were found to be others than `digest` names.
  */
 export function seekableBlob(
   stored: SeekableBlob,
@@ -88,9 +94,10 @@ export function seekableBlob(
 }
 
 /**
- * A blob that is read from another host, without a copy: any chunk can be sent from the first moment on, and is read again when it
- * has to be sent again. Its bytes are hashed as they are read in order; the last of them are returned only when the
- * digest is right, so that no registry can commit others. `reach` and `completed` reject with LayerError once reading has failed.
+ * A blob that is read from another host, without a copy: any chunk can be sent from the first moment on, and is read
+ * again when it has to be sent again. Its bytes are hashed as they are read in order; the last of them are returned
+ * only when the digest is right, so that no registry can commit others. `reach` and `completed` reject with LayerError
+ * once reading has failed.
  */
 export function remoteBlob(stored: SeekableBlob, digest: Digest): ReadyBlob<Readable> {
   const { size } = stored;
@@ -185,7 +192,10 @@ function expectDigest(found: Digest, expected: Digest): void {
 const damaged = (what: string): LayerError =>
   new LayerError(what, { remedy: 'the image is damaged where it is kept: build, pull or save it again' });
 
-/** A complete file whose bytes were verified before: a compressed layer that the cache has restored. Throws when it is not there. */
+/**
+ * A complete file whose bytes were verified before: a compressed layer that the cache has restored. Throws when it is
+ * not there.
+ */
 export async function cachedBlob(path: string, digest: Digest): Promise<ReadyBlob<Readable>> {
   const { size } = await stat(path);
   const identity = { digest, size };

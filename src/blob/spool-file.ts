@@ -1,7 +1,8 @@
 /**
- * One blob on disk: appended to by its maker, read at any offset by its uploads. It is one file, which the cache may take over,
- * until the disk is short: from then on it goes on in segments, and those that every registry has confirmed are removed. What was
- * removed can't be sent again: a registry that loses its upload session then makes the blob fail, and it is made again from its source.
+ * One blob on disk: appended to by its maker, read at any offset by its uploads. It is one file, which the cache may
+ * take over, until the disk is short: from then on it goes on in segments, and those that every registry has confirmed
+ * are removed. What was removed can't be sent again: a registry that loses its upload session then makes the blob fail,
+ * and it is made again from its source.
  */
 
 import { type FileHandle, open, rm } from 'node:fs/promises';
@@ -62,8 +63,9 @@ export class SpoolFile {
   }
 
   /**
-   * Resolves when the maker may go on. It waits while the spool is at its bound and this blob is far enough ahead of its upload,
-   * but never when the upload waits for bytes that do not exist yet, however large its chunks are: else each waits for the other.
+   * Resolves when the maker may go on. It waits while the spool is at its bound and this blob is far enough ahead of
+   * its upload, but never when the upload waits for bytes that do not exist yet, however large its chunks are: else
+   * each waits for the other.
    */
   room(): Promise<void> {
     return this.#space.room(() => this.#isAhead());
@@ -188,7 +190,10 @@ export class SpoolFile {
   }
 }
 
-/** A registry lost its upload session, and bytes of the blob are gone that it had confirmed: the blob has to be made again. */
+/**
+ * A registry lost its upload session, and bytes of the blob are gone that it had confirmed: the blob has to be made
+ * again.
+ */
 export class SpoolShortError extends LayerError {
   constructor(name: string) {
     super(

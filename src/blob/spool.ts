@@ -1,4 +1,7 @@
-/** The folder where blobs wait for the wire: made once, read as often as a request is repeated, removed when the registries have them. */
+/**
+ * The folder where blobs wait for the wire: made once, read as often as a request is repeated, removed when the
+ * registries have them.
+ */
 
 import { rmdir, statfs } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
@@ -34,8 +37,8 @@ export class Spool {
   }
 
   /**
-   * Opens (makes) the folder, for this user alone, and removes those beside it whose process was killed. `dir` is `ownName` of
-   * SPOOL_PREFIX, or any folder. Throws LayerError when the folder can't be made, or is not safe to use.
+   * Opens (makes) the folder, for this user alone, and removes those beside it whose process was killed. `dir` is
+   * `ownName` of SPOOL_PREFIX, or any folder. Throws LayerError when the folder can't be made, or is not safe to use.
    */
   static async open(dir: string, options: SpoolOptions = {}): Promise<Spool> {
     const folder = resolve(dir);
@@ -87,7 +90,7 @@ async function freeBytes(dir: string): Promise<number> {
   return bavail * bsize;
 }
 
-/** How much disk the spool takes, and which makers have to wait for some of it. */
+// How much disk the spool takes, and which makers have to wait for some of it.
 
 /** What may have bytes to free. */
 interface Reclaimable {
@@ -106,8 +109,8 @@ export class SpoolSpace {
   /** Bytes that a blob may be ahead of what the registries have confirmed while the bound is reached. */
   readonly allowance: number;
   /**
-   * The most bytes that one request should ask for. While the bound is reached, each blob is at most two chunks ahead of its upload,
-   * and a block: together they fit into what is free above the bound, where that is half of the disk.
+   * The most bytes that one request should ask for. While the bound is reached, each blob is at most two chunks ahead
+   * of its upload, and a block: together they fit into what is free above the bound, where that is half of the disk.
    */
   readonly maxChunk: number;
   /** Bytes after which a blob goes on in another file while the disk is short. */
@@ -157,8 +160,8 @@ export class SpoolSpace {
   }
 
   /**
-   * Resolves when a blob may grow: there is space, or it is not far enough `ahead` of its upload to wait. Asked again whenever
-   * something changed. Rejects when the spool was closed.
+   * Resolves when a blob may grow: there is space, or it is not far enough `ahead` of its upload to wait. Asked again
+   * whenever something changed. Rejects when the spool was closed.
    */
   async room(ahead: () => boolean): Promise<void> {
     for (;;) {

@@ -70,7 +70,10 @@ export function compressLayer(input: Input, options: CompressOptions): Streaming
   return Object.assign(new Made(maker), { diffId: diffId.promise });
 }
 
-/** Passes a blob through byte for byte (a layer that came compressed, an artifact). Returns at once, like `compressLayer`. */
+/**
+ * Passes a blob through byte for byte (a layer that came compressed, an artifact). Returns at once, like
+ * `compressLayer`.
+ */
 export function spoolBlob(input: Input, options: SpoolOptions): StreamingBlob {
   const maker = new BlobWriter(input, options.spool.file(options.path), {
     name: options.digest ? `the blob ${options.digest}` : 'the blob',

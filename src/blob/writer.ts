@@ -1,4 +1,7 @@
-/** What compressing a layer and passing one through have in common: gathered input, a spool file, those who wait, and one way to fail. */
+/**
+ * What compressing a layer and passing one through have in common: gathered input, a spool file, those who wait, and
+ * one way to fail.
+ */
 
 import { createHash } from 'node:crypto';
 import { LayerError, layerError } from '../oci/error.ts';
@@ -28,7 +31,8 @@ export class BlobWriter {
     this.file = file;
     this.name = options.name;
     this.#options = options;
-    // A stream that breaks while it is not read (held back) rejects the next read; without a listener it would end the process.
+    // A stream that breaks while it is not read (held back) rejects the next read; without a listener it would end the
+    // process.
     input.on('error', () => undefined);
   }
 
@@ -37,7 +41,10 @@ export class BlobWriter {
     return this.#read;
   }
 
-  /** Runs the work to its end, whichever that is: the blob is complete and passed its check, or all waiting readers are rejected. */
+  /**
+   * Runs the work to its end, whichever that is: the blob is complete and passed its check, or all waiting readers are
+   * rejected.
+   */
   async run(work: () => Promise<void>, check: (made: BlobIdentity) => void = () => undefined): Promise<void> {
     const { signal } = this.#options;
     const cancel = () => this.stop(layerError(`${this.name} was cancelled`, signal.reason));

@@ -29,8 +29,9 @@ export async function inspectBlob(path: string, signal?: AbortSignal): Promise<B
 }
 
 /**
- * Digest, size (bytes) and diffID of a compressed layer in a file: the diffID is computed, so nothing has to be believed.
- * config.md, section Layer DiffID. Throws when the file can't be read or is not completely of this compression.
+ * Digest, size (bytes) and diffID of a compressed layer in a file: the diffID is computed, so nothing has to be
+ * believed. config.md, section Layer DiffID. Throws when the file can't be read or is not completely of this
+ * compression.
  */
 export async function inspectLayer(
   path: string,
@@ -51,7 +52,9 @@ export async function inspectLayer(
   return { digest: `sha256:${blob.digest('hex')}`, size, diffId: `sha256:${tar.digest('hex')}` };
 }
 
-/** Feeds a chunk to a member and what the member leaves of it to new ones. Resolves to the member that is still open. */
+/**
+ * Feeds a chunk to a member and what the member leaves of it to new ones. Resolves to the member that is still open.
+ */
 async function unpack(chunk: Buffer, open: Member, next: () => Member): Promise<Member> {
   let member = open;
   let rest = chunk.subarray(await member.write(chunk));
@@ -66,8 +69,8 @@ async function unpack(chunk: Buffer, open: Member, next: () => Member): Promise<
 }
 
 /**
- * One run of a decompressor. Node's zstd stops after a frame when more follows in the same write, and its gunzip, which goes on to
- * the next member, at anything that is none: both leave the rest, which the caller has to look at.
+ * One run of a decompressor. Node's zstd stops after a frame when more follows in the same write, and its gunzip, which
+ * goes on to the next member, at anything that is none: both leave the rest, which the caller has to look at.
  */
 class Member {
   readonly #stream: Transform & { readonly bytesWritten: number };

@@ -8,7 +8,10 @@ export interface KnownLayer {
   /** Of a layer that came compressed, and was never unpacked: the digest of the blob itself. */
   readonly diffId: Digest;
   readonly descriptor: Descriptor;
-  /** `host/name`: where the blob was pushed to, so that other repositories of that registry can mount it. The newest first. */
+  /**
+   * `host/name`: where the blob was pushed to, so that other repositories of that registry can mount it. The newest
+   * first.
+   */
   readonly repositories?: readonly string[];
 }
 
@@ -58,8 +61,8 @@ export function formatKnownLayers(layers: readonly KnownLayer[]): string {
 }
 
 /**
- * Reads a pointer document that anyone may have written. Rows that are not exactly a layer (digests, size in bytes, media
- * type of a compressed layer) are left out; a text that is not such a document at all returns no rows.
+ * Reads a pointer document that anyone may have written. Rows that are not exactly a layer (digests, size in bytes,
+ * media type of a compressed layer) are left out; a text that is not such a document at all returns no rows.
  */
 export function parseKnownLayers(text: string): KnownLayer[] {
   if (text.length > MAX_POINTER_BYTES) return [];
@@ -92,7 +95,9 @@ const isLayerSize = (size: unknown): size is number =>
 
 const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null;
 
-/** The newer layers first, then the older ones whose diffID they do not name; of the same blob the repositories of both. */
+/**
+ * The newer layers first, then the older ones whose diffID they do not name; of the same blob the repositories of both.
+ */
 export function mergeKnownLayers(newer: readonly KnownLayer[], older: readonly KnownLayer[]): KnownLayer[] {
   const merged = new Map<Digest, KnownLayer>();
   for (const layer of [...newer, ...older]) {
@@ -106,10 +111,9 @@ export function mergeKnownLayers(newer: readonly KnownLayer[], older: readonly K
   return [...merged.values()];
 }
 
-/**
- * Names of entries in the Actions cache. Keys match by prefix, so every prefix ends with a separator; a key's content never
- * changes. https://docs.github.com/actions/reference/workflows-and-actions/dependency-caching#cache-key-matching
- */
+// Names of entries in the Actions cache. Keys match by prefix, so every prefix ends with a separator; a key's content
+// never changes.
+// https://docs.github.com/actions/reference/workflows-and-actions/dependency-caching#cache-key-matching
 
 /** 32 hex digits of a SHA-256: enough that two names never share it, and the key stays far below the 512 allowed. */
 const HASH_DIGITS = 32;
@@ -129,7 +133,10 @@ export function layerEntry(format: LayerFormat, diffId: Digest): EntryName {
   return { key: `chunked-push-layer-v1-${formatName(format)}-${hex}`, file: `layer-${hex}` };
 }
 
-/** What the keys of all pointer entries of a registry begin with, and the name of the file in them. `repository`: `host/name`. */
+/**
+ * What the keys of all pointer entries of a registry begin with, and the name of the file in them. `repository`:
+ * `host/name`.
+ */
 export function registryPrefix(format: LayerFormat, repository: string): EntryName {
   const hash = shortHash(repository.slice(0, repository.indexOf('/')));
   return { key: `chunked-push-pointers-v2-${formatName(format)}-${hash}-`, file: `pointers-${hash}` };

@@ -1,7 +1,7 @@
 /**
  * The compressed-layer cache of one push: this machine's folder first, then the Actions cache. Nothing of it has to be
- * believed: a layer is returned only after its bytes were hashed (and, from the Actions cache, decompressed to its diffID), and
- * what `known` says is for the registry to confirm. Trouble is a line in the log, never an error.
+ * believed: a layer is returned only after its bytes were hashed (and, from the Actions cache, decompressed to its
+ * diffID), and what `known` says is for the registry to confirm. Trouble is a line in the log, never an error.
  */
 
 import { lstat, readFile, rm } from 'node:fs/promises';
@@ -105,21 +105,25 @@ export class LayerCache {
     return known;
   }
 
-  /** The compressed layer with this diffID, checked; undefined when there is none, or what there is, is not that layer. */
+  /**
+   * The compressed layer with this diffID, checked; undefined when there is none, or what there is, is not that layer.
+   */
   restore(diffId: Digest): Promise<RestoredLayer | undefined> {
     const restoring = this.#restores.get(diffId) ?? this.#limit(() => this.#restore(diffId));
     this.#restores.set(diffId, restoring);
     return restoring;
   }
 
-  /** A good place for a compressed layer that is to be recorded: on the cache's file system, and of this process alone. */
+  /**
+   * A good place for a compressed layer that is to be recorded: on the cache's file system, and of this process alone.
+   */
   layerPath(diffId: Digest): string {
     return join(this.#store.session, layerEntry(this.#options, diffId).file);
   }
 
   /**
-   * Notes the layers of a push that succeeded, takes over their files, and decides what is worth saving. Call it once, after
-   * everything that reads those files. Never rejects.
+   * Notes the layers of a push that succeeded, takes over their files, and decides what is worth saving. Call it once,
+   * after everything that reads those files. Never rejects.
    */
   async record(layers: readonly RecordedLayer[]): Promise<SavePlan> {
     const workspace = join(this.#options.dir, 'tmp', `save-${this.#store.session.slice(-12)}`);
@@ -142,7 +146,10 @@ export class LayerCache {
     }
   }
 
-  /** Notes the layers, and takes over the files of those that come from no cache: saving another one again would be refused. */
+  /**
+   * Notes the layers, and takes over the files of those that come from no cache: saving another one again would be
+   * refused.
+   */
   async #takeOver(layers: readonly RecordedLayer[]): Promise<Required<RecordedLayer>[]> {
     const files: Required<RecordedLayer>[] = [];
     const before = layers.some(({ repositories }) => repositories) ? await this.#knownHere() : [];
@@ -224,8 +231,8 @@ export class LayerCache {
   }
 
   /**
-   * For each repository the newest entry of its registry, which another repository's push may have left, and its own. One after the
-   * other: entries of a registry have one file name, because a name is part of what the cache looks up.
+   * For each repository the newest entry of its registry, which another repository's push may have left, and its own.
+   * One after the other: entries of a registry have one file name, because a name is part of what the cache looks up.
    */
   async #fetchPointers(): Promise<ReadonlyMap<string, readonly KnownLayer[]>> {
     const pointers = new Map<string, readonly KnownLayer[]>();

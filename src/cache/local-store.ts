@@ -1,6 +1,7 @@
 /**
- * The part of the layer cache that is on this machine: a folder that any number of processes use at once. Files get their
- * final name by rename or link when they are complete, and a name always means the same bytes, so nothing is locked.
+ * The part of the layer cache that is on this machine: a folder that any number of processes use at once. Files get
+ * their final name by rename or link when they are complete, and a name always means the same bytes, so nothing is
+ * locked.
  *
  *     v1/<compression>-<level>/known/<diffID>.json          which blob stands for a layer
  *     v1/<compression>-<level>/layers/<diffID>-<digest>     the blob
@@ -47,7 +48,10 @@ export class LocalStore {
     this.session = join(this.#sessions, ownName());
   }
 
-  /** Makes the folders, once, and removes what killed processes left. Throws LayerError for a folder that is not safe, and what the file system throws. */
+  /**
+   * Makes the folders, once, and removes what killed processes left. Throws LayerError for a folder that is not safe,
+   * and what the file system throws.
+   */
   make(): Promise<void> {
     this.#made ??= this.#make();
     return this.#made;
@@ -59,7 +63,10 @@ export class LocalStore {
     await removeAbandoned(this.#sessions);
   }
 
-  /** Every layer that a push from this machine has noted, the newest first. Throws LayerError for a folder that is not safe. */
+  /**
+   * Every layer that a push from this machine has noted, the newest first. Throws LayerError for a folder that is not
+   * safe.
+   */
   async known(): Promise<KnownLayer[]> {
     if (!(await stat(this.#dir).catch(() => undefined))) return [];
     await makePrivateFolder(this.#dir);
@@ -99,7 +106,10 @@ export class LocalStore {
     return path;
   }
 
-  /** A name of this process for a blob, which lasts whatever other processes remove; undefined when the blob is not there. */
+  /**
+   * A name of this process for a blob, which lasts whatever other processes remove; undefined when the blob is not
+   * there.
+   */
   async hold(layer: KnownLayer): Promise<string | undefined> {
     await this.make();
     const path = this.path(layer);

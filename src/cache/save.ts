@@ -1,6 +1,7 @@
-/** The post step of the layer cache: saves what the push left, and reports what became of it. Trouble is never an error. */
+/**
+ * The post step of the layer cache: saves what the push left, and reports what became of it. Trouble is never an error.
+ */
 
-import { readFileSync } from 'node:fs';
 import { mkdir, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import pLimit from 'p-limit';
@@ -28,8 +29,8 @@ interface SaveReport {
 }
 
 /**
- * Saves the planned entries that the Actions cache does not have, and removes their files. Never rejects: what could not be
- * saved, and why, is in the report and in one line of the log.
+ * Saves the planned entries that the Actions cache does not have, and removes their files. Never rejects: what could
+ * not be saved, and why, is in the report and in one line of the log.
  */
 export async function savePlan(
   plan: SavePlan,
@@ -100,7 +101,7 @@ function report({ saved, existing, failed }: SaveReport, log: Log): void {
   for (const { key, why } of failed) log.debug(`layer cache: not saved: ${key}: ${why}`);
 }
 
-/** What the post step is to save, decided while the push still knows what each layer cost. */
+// What the post step is to save, decided while the push still knows what each layer cost.
 
 /** A file that is to become an entry of the Actions cache. */
 export interface PlannedEntry {
@@ -131,15 +132,18 @@ interface Candidate {
   readonly secondsToMake: number;
 }
 
-/** Restoring an entry costs a call, a download, tar and a process each: measured at 50 ms with a service on the same machine. */
+/**
+ * Restoring an entry costs a call, a download, tar and a process each: measured at 50 ms with a service on the same
+ * machine.
+ */
 const MIN_LAYER_BYTES = 32 * 1024;
 
 /** A repository may make 200 new entries a minute, for all of its jobs. */
 const MAX_LAYERS = 50;
 
 /**
- * Chooses what to save: at most `maxSize` bytes, and if that is less than there is, what saves the fewest seconds a byte is
- * dropped first. Small layers are not worth an entry.
+ * Chooses what to save: at most `maxSize` bytes, and if that is less than there is, what saves the fewest seconds a
+ * byte is dropped first. Small layers are not worth an entry.
  */
 export function choose<T extends Candidate>(layers: readonly T[], maxSize: number) {
   const dropped: { layer: T; why: string }[] = [];
@@ -160,27 +164,4 @@ function reasonAgainst({ size }: Candidate, count: number, bytes: number, maxSiz
   if (size < MIN_LAYER_BYTES) return 'quicker compressed again than restored';
   if (bytes + size > maxSize) return `over cache-max-size (${maxSize} bytes)`;
   return count >= MAX_LAYERS ? `over ${MAX_LAYERS} new entries` : undefined;
-}
-
-/** Who can read what is saved in the Actions cache. */
-
-/**
- * What the log should say when layers of a push with credentials are saved in the Actions cache of a public repository; undefined
- * otherwise. Anyone may open a pull request there, and a workflow that it starts may restore every entry of its base branch:
- * https://docs.github.com/actions/reference/workflows-and-actions/dependency-caching#restrictions-for-accessing-a-cache
- */
-export function publicCacheNotice(env: NodeJS.ProcessEnv): string | undefined {
-  if (!isPublicRepository(env)) return undefined;
-  return 'layer cache: this repository is public, so pull requests from anybody can read the layers that are saved in its Actions cache; set cache: false if the image is private';
-}
-
-/** Whether the event that started the workflow says that its repository is public. Without a word about it: no. */
-function isPublicRepository(env: NodeJS.ProcessEnv): boolean {
-  try {
-    const event: unknown = JSON.parse(readFileSync(env.GITHUB_EVENT_PATH ?? '', 'utf8'));
-    const { repository } = event as { repository?: { private?: unknown; visibility?: unknown } };
-    return repository?.private === false && (repository.visibility ?? 'public') === 'public';
-  } catch {
-    return false;
-  }
 }

@@ -1,7 +1,7 @@
 /**
  * A process of its own for @actions/cache: started by service.ts, with a private folder as working folder and as
- * GITHUB_WORKSPACE. So paths in entries (and the entries' versions, which hash them) are the same on every machine, what
- * @actions/cache writes to the log is caught, and a call that hangs can be ended. Ends when its parent does.
+ * GITHUB_WORKSPACE. So paths in entries (and the entries' versions, which hash them) are the same on every machine,
+ * what @actions/cache writes to the log is caught, and a call that hangs can be ended. Ends when its parent does.
  */
 
 import { AsyncLocalStorage } from 'node:async_hooks';

@@ -56,7 +56,10 @@ export interface Deadlines {
 const DEADLINES: Deadlines = {
   /** Loading @actions/cache takes about half a second on an idle machine. */
   start: 20_000,
-  /** One retry of @actions/cache (after 3 s), no more: pushing without the cache is quicker than waiting for the rest of its 30 s. */
+  /**
+   * One retry of @actions/cache (after 3 s), no more: pushing without the cache is quicker than waiting for the rest of
+   * its 30 s.
+   */
   lookup: 5_000,
   /** What takes longer is quicker made anew. */
   restore: 60_000,
@@ -72,13 +75,15 @@ const PROGRAM = new URL(
 
 /**
  * GNU tar takes these before @actions/cache's own, which allow absolute names and links: whatever an archive says, each
- * member is unpacked as a file of that base name in the entries folder. https://www.gnu.org/software/tar/manual/html_section/transform.html
+ * member is unpacked as a file of that base name in the entries folder.
+ * https://www.gnu.org/software/tar/manual/html_section/transform.html
  */
 const TAR_OPTIONS = `--no-same-owner --no-same-permissions --transform=s,/*$,,;s,^.*/,,;s,^,${ENTRIES}/,`;
 
 /**
- * Whether a runner offers a cache service: the conditions of @actions/cache's isFeatureAvailable(), asked before 400 ms go into loading
- * it. A token is not among them: nektos/act has none by default. GitHub Enterprise Server has version 1 of the service alone.
+ * Whether a runner offers a cache service: the conditions of @actions/cache's isFeatureAvailable(), asked before 400 ms
+ * go into loading it. A token is not among them: nektos/act has none by default. GitHub Enterprise Server has version 1
+ * of the service alone.
  */
 export function isServiceOffered(env: NodeJS.ProcessEnv = process.env): boolean {
   const version2 = env.ACTIONS_CACHE_SERVICE_V2 && isGitHubHost(env.GITHUB_SERVER_URL || 'https://github.com');
@@ -242,9 +247,12 @@ function hold(child: ChildProcess): void {
   child.channel?.ref();
 }
 
-/** What @actions/cache writes to a job's log, read as answers: it reports most failures there and nowhere else. */
+// What @actions/cache writes to a job's log, read as answers: it reports most failures there and nowhere else.
 
-/** `::warning::text`, `::error title=x::text`. https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands */
+/**
+ * `::warning::text`, `::error title=x::text`.
+ * https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands
+ */
 const COMMAND = /^::(\w[\w-]*)(?: [^:]*)?::(.*)$/s;
 
 /** How @actions/cache begins a line that says why a call came to nothing. */
@@ -261,7 +269,10 @@ export function readable(line: string): string {
   return text.replaceAll(/(https?:\/\/[^\s?]*)\?\S*/g, '$1').trim();
 }
 
-/** The one debug line that is needed: the line for people says of any refusal that another job may be creating the entry. */
+/**
+ * The one debug line that is needed: the line for people says of any refusal that another job may be creating the
+ * entry.
+ */
 const REFUSAL = /^::debug::(Failed to reserve cache: .*)$/s;
 
 /** The last thing that went wrong in the log of one call; undefined when nothing did. */

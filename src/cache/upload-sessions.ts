@@ -1,6 +1,6 @@
 /**
- * Upload sessions in progress, noted on disk so that the next push of the same blob to the same repository goes on where a push was
- * killed. Only where a later push finds them: for the terminal command, and on self-hosted runners.
+ * Upload sessions in progress, noted on disk so that the next push of the same blob to the same repository goes on where
+ * a push was killed. Only where a later push finds them: for the terminal command, and on self-hosted runners.
  *
  *     uploads/<hash of repository and blob>.<process>    a note, as JSON; one for each process, so that none is locked
  *
@@ -31,8 +31,9 @@ export class UploadSessions {
   }
 
   /**
-   * The session that a killed push has left for a blob in a repository (`registry/name`), and which no other push goes on with; it is
-   * this process's from now on. `blob`: its digest, or what stands for a digest that is not known yet. Never rejects.
+   * The session that a killed push has left for a blob in a repository (`registry/name`), and which no other push goes
+   * on with; it is this process's from now on. `blob`: its digest, or what stands for a digest that is not known yet.
+   * Never rejects.
    */
   async take(repository: string, blob: string): Promise<SessionNote | undefined> {
     try {
@@ -50,7 +51,10 @@ export class UploadSessions {
     return undefined;
   }
 
-  /** Notes how far an upload has come; undefined removes the note. At once, since the next moment may be the last. Never throws. */
+  /**
+   * Notes how far an upload has come; undefined removes the note. At once, since the next moment may be the last. Never
+   * throws.
+   */
   note(repository: string, blob: string, session: SessionNote | undefined): void {
     const path = join(this.#dir, `${hashOf(repository, blob)}.${this.#owner}`);
     try {
@@ -122,8 +126,9 @@ function parse(text: string): SessionNote | undefined {
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 
 /**
- * Where sessions are noted; undefined where no later push would find them. `workDir` lasts for the terminal command; a runner empties
- * its RUNNER_TEMP before each job, but a self-hosted one keeps the user's cache folder, and a hosted one keeps nothing.
+ * Where sessions are noted; undefined where no later push would find them. `workDir` lasts for the terminal command; a
+ * runner empties its RUNNER_TEMP before each job, but a self-hosted one keeps the user's cache folder, and a hosted one
+ * keeps nothing.
  */
 export function uploadSessionsFolder(options: {
   readonly workDir: string;

@@ -4,8 +4,8 @@
 export const now = (): number => Number(process.hrtime.bigint()) / 1e6;
 
 /**
- * Resolves or rejects as `promise` does, or rejects with the signal's reason as soon as that is aborted. The work behind
- * the promise goes on; its later failure is not reported as unhandled.
+ * Resolves or rejects as `promise` does, or rejects with the signal's reason as soon as that is aborted. The work
+ * behind the promise goes on; its later failure is not reported as unhandled.
  */
 export async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   const aborted = Promise.withResolvers<never>();

@@ -1,6 +1,6 @@
 /**
- * What differs between operating systems, all in one place. Each function takes the system, by default this one, so that tests
- * can try Windows and macOS on any machine. Knows nothing of images and registries.
+ * What differs between operating systems, all in one place. Each function takes the system, by default this one, so
+ * that tests can try Windows and macOS on any machine. Knows nothing of images and registries.
  */
 import { accessSync, constants } from 'node:fs';
 import { homedir } from 'node:os';
@@ -12,35 +12,44 @@ export type System = NodeJS.Platform;
 export const pathsOf = (system: System = process.platform): PlatformPath => (system === 'win32' ? win32 : posix);
 
 /**
- * The position of the colon that ends a path in `PATH[:REF]`, skopeo's syntax; -1 without one. The colon of a Windows drive
- * (`C:\images\app.tar`, `C:/images/app.tar`, `\\?\C:\…`) is part of the path. A letter without a slash (`a:tag`) is a path and a
- * reference there too: Windows would take it for a path relative to the current folder of drive A.
+ * The position of the colon that ends a path in `PATH[:REF]`, skopeo's syntax; -1 without one. The colon of a Windows
+ * drive (`C:\images\app.tar`, `C:/images/app.tar`, `\\?\C:\…`) is part of the path. A letter without a slash (`a:tag`)
+ * is a path and a reference there too: Windows would take it for a path relative to the current folder of drive A.
  */
 export function colonAfterPath(text: string, system: System = process.platform): number {
   const drive = system === 'win32' ? /^(?:[\\/]{2}[?.][\\/])?[A-Za-z]:(?=[\\/])/.exec(text)?.[0] : undefined;
   return text.indexOf(':', drive?.length ?? 0);
 }
 
-/** Whether a name out of an archive or a folder's list would be a file elsewhere, if it were joined to the folder's path. */
+/**
+ * Whether a name out of an archive or a folder's list would be a file elsewhere, if it were joined to the folder's
+ * path.
+ */
 export const leadsOut = (name: string, system: System = process.platform): boolean =>
   pathsOf(system).isAbsolute(name) ||
   name.split(system === 'win32' ? /[\\/]/ : '/').includes('..') ||
   // `C:file` is relative to that drive's current folder, and `file:stream` is another stream of a file.
   (system === 'win32' && name.includes(':'));
 
-/** A variable of an environment. On Windows their names have no case, but a copy of `process.env` has: it may have `Path`. */
+/**
+ * A variable of an environment. On Windows their names have no case, but a copy of `process.env` has: it may have
+ * `Path`.
+ */
 export function variable(name: string, env: NodeJS.ProcessEnv, system: System = process.platform): string | undefined {
   if (system !== 'win32' || env[name] !== undefined) return env[name];
   return Object.entries(env).find(([key]) => key.toUpperCase() === name)?.[1];
 }
 
-/** The user's folder, as Go's os.UserHomeDir has it for docker and podman: on Windows %USERPROFILE% and never %HOME%, which Git's shell sets. */
+/**
+ * The user's folder, as Go's os.UserHomeDir has it for docker and podman: on Windows %USERPROFILE% and never %HOME%,
+ * which Git's shell sets.
+ */
 export const homeFolder = (env: NodeJS.ProcessEnv, system: System = process.platform): string =>
   variable(system === 'win32' ? 'USERPROFILE' : 'HOME', env, system) || homedir();
 
 /**
- * Where this program keeps files from run to run: the XDG Base Directory Specification on Linux and wherever its variable is
- * set, ~/Library/Caches on macOS, %LOCALAPPDATA% on Windows.
+ * Where this program keeps files from run to run: the XDG Base Directory Specification on Linux and wherever its
+ * variable is set, ~/Library/Caches on macOS, %LOCALAPPDATA% on Windows.
  */
 export function cacheFolder(env: NodeJS.ProcessEnv, system: System = process.platform): string {
   const { join } = pathsOf(system);
@@ -54,15 +63,18 @@ export function cacheFolder(env: NodeJS.ProcessEnv, system: System = process.pla
 /** Docker's and Podman's files of settings and credentials hold some KiB. Bytes. */
 export const MAX_CONFIG_FILE_BYTES = 4 * 1024 * 1024;
 
-/** Docker's config.json. DOCKER_CONFIG names its folder: https://docs.docker.com/reference/cli/docker/#environment-variables */
+/**
+ * Docker's config.json. DOCKER_CONFIG names its folder:
+ * https://docs.docker.com/reference/cli/docker/#environment-variables
+ */
 export const dockerConfigFile = (env: NodeJS.ProcessEnv, system: System = process.platform): string => {
   const { join } = pathsOf(system);
   return join(env.DOCKER_CONFIG || join(homeFolder(env, system), '.docker'), 'config.json');
 };
 
 /**
- * Podman's auth files, in its order. A file that the environment names stands alone. The one in the runtime folder is Linux's.
- * https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md
+ * Podman's auth files, in its order. A file that the environment names stands alone. The one in the runtime folder is
+ * Linux's. https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md
  */
 export function podmanAuthFiles(env: NodeJS.ProcessEnv, system: System = process.platform): string[] {
   if (env.REGISTRY_AUTH_FILE) return [env.REGISTRY_AUTH_FILE];
@@ -74,7 +86,10 @@ export function podmanAuthFiles(env: NodeJS.ProcessEnv, system: System = process
   return [join(runtime, ...(env.XDG_RUNTIME_DIR ? ['containers'] : []), 'auth.json'), ofUser];
 }
 
-/** Where Docker's engine listens when nothing says otherwise: a socket, on Windows a named pipe. Both are what net.connect takes. */
+/**
+ * Where Docker's engine listens when nothing says otherwise: a socket, on Windows a named pipe. Both are what
+ * net.connect takes.
+ */
 export const dockerSocket = (system: System = process.platform): string =>
   system === 'win32' ? '//./pipe/docker_engine' : '/var/run/docker.sock';
 
@@ -104,7 +119,10 @@ export function findProgram(
   return undefined;
 }
 
-/** The files that a program's name may stand for: on Windows with the endings of %PATHEXT%, where any file may be "executed". */
+/**
+ * The files that a program's name may stand for: on Windows with the endings of %PATHEXT%, where any file may be
+ * "executed".
+ */
 export function programNames(name: string, env: NodeJS.ProcessEnv, system: System = process.platform): string[] {
   if (system !== 'win32') return [name];
   const endings = (variable('PATHEXT', env, system) || '.COM;.EXE;.BAT;.CMD').split(';').filter((it) => it !== '');
@@ -113,9 +131,15 @@ export function programNames(name: string, env: NodeJS.ProcessEnv, system: Syste
     : endings.map((ending) => name + ending.toLowerCase());
 }
 
-/** The signals that ask this program to end. On Windows Ctrl+Break and the closing of the console window arrive as signals too. */
+/**
+ * The signals that ask this program to end. On Windows Ctrl+Break and the closing of the console window arrive as
+ * signals too.
+ */
 export const endingSignals = (system: System = process.platform): readonly NodeJS.Signals[] =>
   system === 'win32' ? ['SIGINT', 'SIGTERM', 'SIGBREAK', 'SIGHUP'] : ['SIGINT', 'SIGTERM'];
 
-/** Whether a file can be a pipe between processes (mkfifo). Windows has named pipes, which are no files: a tool can't write to one by its name. */
+/**
+ * Whether a file can be a pipe between processes (mkfifo). Windows has named pipes, which are no files: a tool can't
+ * write to one by its name.
+ */
 export const hasFifos = (system: System = process.platform): boolean => system !== 'win32';

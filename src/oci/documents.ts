@@ -84,7 +84,10 @@ export function readConfig(bytes: Uint8Array, what: string): ImageConfig {
 export const readDiffIds = (config: Uint8Array, what: string): readonly Digest[] =>
   readConfig(config, what).rootfs.diff_ids;
 
-/** The manifest that a manifest or index is about (`subject`), from its bytes; undefined for all others. Throws ImageError. */
+/**
+ * The manifest that a manifest or index is about (`subject`), from its bytes; undefined for all others. Throws
+ * ImageError.
+ */
 export function readSubject(bytes: Uint8Array, { digest, mediaType }: Descriptor): Digest | undefined {
   const document = readDocument(bytes, `the manifest ${digest}`, mediaType);
   if (document.kind === 'manifest') return document.manifest.subject?.digest;
@@ -100,7 +103,10 @@ export function expectDocumentSize(size: number, what: string): void {
   );
 }
 
-/** The descriptor of a manifest or index whose bytes are known, its media type as it says itself, else as its kind has it. */
+/**
+ * The descriptor of a manifest or index whose bytes are known, its media type as it says itself, else as its kind has
+ * it.
+ */
 export function describeDocument(bytes: Buffer, document: Document): Descriptor {
   const own = document.kind === 'index' ? document.index : document.kind === 'manifest' ? document.manifest : undefined;
   const mediaType = own?.mediaType ?? (document.kind === 'index' ? MediaType.ociIndex : MediaType.ociManifest);
@@ -232,7 +238,7 @@ function shown(value: unknown): string {
   return text.length > 100 ? `${text.slice(0, 100)}…` : text;
 }
 
-/** Limits on what an image may contain, for archives that are made to harm: each ends in one error. */
+// Limits on what an image may contain, for archives that are made to harm: each ends in one error.
 
 /**
  * The largest JSON document that is kept in memory, bytes. Registries refuse larger manifests (distribution-spec,

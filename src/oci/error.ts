@@ -35,9 +35,12 @@ export function asImageError(error: unknown, step: ImageStep, what: string, reme
   return new ImageError(step, `${what}: ${messageOf(error)}`, options);
 }
 
-/** What went wrong while a layer was read, compressed or kept on disk. */
+// What went wrong while a layer was read, compressed or kept on disk.
 
-/** The first line says what was being done and what came back; `remedy` says what the user can do, where there is something. */
+/**
+ * The first line says what was being done and what came back; `remedy` says what the user can do, where there is
+ * something.
+ */
 export class LayerError extends Error {
   readonly step = 'Layer';
   /** What was being done. */
@@ -54,7 +57,10 @@ export class LayerError extends Error {
 
 const saidBy = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause));
 
-/** The cause itself when it is a typed error of some room (it says already what, why and what to do), else a LayerError about `what`. */
+/**
+ * The cause itself when it is a typed error of some room (it says already what, why and what to do), else a LayerError
+ * about `what`.
+ */
 export function layerError(what: string, cause: unknown): Error {
   if (cause instanceof Error && 'remedy' in cause) return cause;
   return new LayerError(what, { cause });

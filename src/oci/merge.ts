@@ -29,8 +29,9 @@ export function uniqueEntries(entries: readonly Descriptor[]): Descriptor[] {
 }
 
 /**
- * The entries of the merged index: images by platform, then what is about them in the order of their images. The same parts
- * have the same order, however they were listed. Throws ImageError where two parts have different images for one platform.
+ * The entries of the merged index: images by platform, then what is about them in the order of their images. The same
+ * parts have the same order, however they were listed. Throws ImageError where two parts have different images for one
+ * platform.
  */
 export function mergeEntries(parts: readonly PartOfIndex[]): Descriptor[] {
   const sorted = parts.toSorted((a, b) => compare(a.root, b.root));
@@ -53,7 +54,10 @@ function keyOf({ platform }: Descriptor): string {
   return [platformKey(platform), platform['os.version'] ?? '', ...features].join(' ');
 }
 
-/** One part may have several images for a platform (buildah writes one of gzip and one of zstd layers): then every part has the same. */
+/**
+ * One part may have several images for a platform (buildah writes one of gzip and one of zstd layers): then every part
+ * has the same.
+ */
 function expectOneImageAPlatform(parts: readonly PartOfIndex[]): void {
   const seen = new Map<string, { digests: string; text: string }>();
   for (const { text, entries } of parts) {
@@ -71,7 +75,10 @@ function expectOneImageAPlatform(parts: readonly PartOfIndex[]): void {
   }
 }
 
-/** The merged index above the parts' own manifests. Its keys are in the order of image-index.md: the same parts have the same digest. */
+/**
+ * The merged index above the parts' own manifests. Its keys are in the order of image-index.md: the same parts have the
+ * same digest.
+ */
 export function mergedTree(
   entries: readonly Descriptor[],
   documents: ReadonlyMap<Digest, Buffer>,

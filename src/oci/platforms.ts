@@ -76,7 +76,10 @@ const ARCHITECTURES: Readonly<Record<string, readonly [string, string?]>> = {
 };
 const SILENT_VARIANTS: Readonly<Record<string, string>> = { arm64: 'v8', arm: 'v7', amd64: 'v1' };
 
-/** One text for all ways to write a platform: `linux/arm64` and `linux/aarch64/v8` have the same. The version of the system is not in it. */
+/**
+ * One text for all ways to write a platform: `linux/arm64` and `linux/aarch64/v8` have the same. The version of the
+ * system is not in it.
+ */
 export function platformKey(platform: Platform): string {
   const given = String(platform.architecture).toLowerCase();
   const [architecture, implied] = Object.hasOwn(ARCHITECTURES, given) ? ARCHITECTURES[given]! : [given];

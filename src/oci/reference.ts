@@ -159,10 +159,8 @@ function checkRepository(
   }
 }
 
-/**
- * Docker Hub's names: one registry that workflows, Docker's config file and its API write in different ways.
- * https://github.com/distribution/reference (defaultDomain, legacyDefaultDomain)
- */
+// Docker Hub's names: one registry that workflows, Docker's config file and its API write in different ways.
+// https://github.com/distribution/reference (defaultDomain, legacyDefaultDomain)
 
 /** The name in references, and the canonical one here. */
 export const DOCKER_HUB = 'docker.io';

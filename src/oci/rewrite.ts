@@ -1,4 +1,6 @@
-/** Manifests and indexes when layers are compressed by a push: what is left out, and what of them becomes another one. */
+/**
+ * Manifests and indexes when layers are compressed by a push: what is left out, and what of them becomes another one.
+ */
 
 import { readDocument, serialise } from './documents.ts';
 import { type ManifestTree, withReferrers } from './image-tree.ts';
@@ -41,10 +43,10 @@ export function composeManifest(
 
 /**
  * Puts the layers that were compressed in the place of those that the tree names, plain ones and those that are
- * compressed again: `replacements` by diffID. Only manifests of container images change, and the indexes above them, digests and attestation marks
- * included; everything else stays byte for byte, and so does a tree in which nothing is replaced. A Docker schema 2
- * manifest that changes becomes an OCI one: its own types have no name for zstd.
- * What an attestation says inside (its in-toto subject) is signed by its maker and stays.
+ * compressed again: `replacements` by diffID. Only manifests of container images change, and the indexes above them,
+ * digests and attestation marks included; everything else stays byte for byte, and so does a tree in which nothing is
+ * replaced. A Docker schema 2 manifest that changes becomes an OCI one: its own types have no name for zstd. What an
+ * attestation says inside (its in-toto subject) is signed by its maker and stays.
  */
 export function rewriteTree(tree: ManifestTree, replacements: ReadonlyMap<Digest, Descriptor>): ManifestTree {
   const rewriter = new Rewriter(tree, replacements);
@@ -185,7 +187,7 @@ function isBare(manifest: Manifest): boolean {
   );
 }
 
-/** Images whose compressed layers are compressed again in another way: the rest of them stays, only digests change. */
+// Images whose compressed layers are compressed again in another way: the rest of them stays, only digests change.
 
 /** An image of which some layers are compressed again. */
 interface Recompression {
@@ -195,8 +197,9 @@ interface Recompression {
 }
 
 /**
- * Marks an image to have its layers compressed in this way, whatever they come in, and leaves out what speaks of digests
- * that change by it. The same tree where no layer comes in another compression, or no config tells its diffID. Throws ImageError.
+ * Marks an image to have its layers compressed in this way, whatever they come in, and leaves out what speaks of
+ * digests that change by it. The same tree where no layer comes in another compression, or no config tells its diffID.
+ * Throws ImageError.
  */
 export function recompressed(tree: ManifestTree, compression: 'gzip' | 'zstd'): Recompression {
   const marked: ManifestTree = { ...tree, recompress: compression, isVerbatim: false };

@@ -93,7 +93,9 @@ export const isImageConfigType = (mediaType: string): boolean => CONFIG_TYPES.ha
 /** Whether a media type is that of a container image's uncompressed layer. */
 export const isPlainLayerType = (mediaType: string): boolean => PLAIN_LAYER_TYPES.has(mediaType);
 
-/** How a container image's layer is compressed, by its media type; undefined for plain ones, and for what is no layer. */
+/**
+ * How a container image's layer is compressed, by its media type; undefined for plain ones, and for what is no layer.
+ */
 export function layerCompression(mediaType: string): 'gzip' | 'zstd' | undefined {
   const match = /^application\/vnd\.(?:oci\.image\.layer\.v1|docker\.image\.rootfs\.diff)\.tar[+.](gzip|zstd)$/;
   return match.exec(mediaType)?.[1] as 'gzip' | 'zstd' | undefined;
@@ -117,7 +119,7 @@ export const isDigest = (text: unknown): text is Digest =>
 /** The sha256 digest of bytes that are all in memory. */
 export const digestOf = (bytes: Uint8Array): Digest => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
 
-/** ChainIDs: the names of stacks of layers. image-spec config.md, "Layer ChainID". */
+// ChainIDs: the names of stacks of layers. image-spec config.md, "Layer ChainID".
 
 /** The chainIDs of layers from the base up: that of each layer with all that are below it. */
 export function chainIdsOf(diffIds: readonly Digest[]): Digest[] {

@@ -1,6 +1,6 @@
 /**
- * Commits images that were transferred: every manifest by digest in every repository, blobs that registries then deny sent
- * again, and only then the tags.
+ * Commits images that were transferred: every manifest by digest in every repository, blobs that registries then deny
+ * sent again, and only then the tags.
  */
 
 import type { Descriptor, Digest } from '../oci/types.ts';
@@ -9,10 +9,17 @@ import { activeRepositories, type PushContext, type SharedContext } from './cont
 import { explain, PushError, stepAndMessage } from './error.ts';
 import { blobsOf } from './image-blobs.ts';
 import { type Document, documentsOf } from './image-manifests.ts';
-import { type Denied, type ManifestPut, putManifests } from './put-manifests.ts';
+import {
+  type Denied,
+  isMoving,
+  type ManifestPut,
+  moveAllTags,
+  moveTags,
+  putManifests,
+  type TagMove,
+} from './put-manifests.ts';
 import type { KeptLayer } from './queue.ts';
 import { tagsBefore } from './resolve.ts';
-import { isMoving, moveAllTags, moveTags, type TagMove } from './tags.ts';
 import type { TargetRepository } from './target-repository.ts';
 import { type Transferred, transferImage } from './transfer-image.ts';
 
@@ -32,21 +39,22 @@ interface RepositoryCommit extends ManifestPut {
   readonly moves: readonly TagMove[];
 }
 
-export interface CommitOptions {
+interface CommitOptions {
   readonly byDigest: boolean;
   readonly allOrNothing?: boolean;
   beforeTags?(): Promise<void>;
 }
 
 /** What a commit came to. */
-export interface Committed {
+interface Committed {
   /** Whether a tag names another digest now than before. */
   readonly changed: boolean;
 }
 
 /**
- * Commits images. `allOrNothing`, the default for several images: all tags move or none, and the first failure is thrown.
- * Otherwise a repository or tag that refuses fails alone. `beforeTags` runs when everything is there by its digest.
+ * Commits images. `allOrNothing`, the default for several images: all tags move or none, and the first failure is
+ * thrown. Otherwise a repository or tag that refuses fails alone. `beforeTags` runs when everything is there by its
+ * digest.
  */
 export async function commit(
   images: readonly TransferredImage[],
@@ -83,14 +91,14 @@ export function throwFirstFailure(images: readonly Pick<TransferredImage, 'job'>
 }
 
 /**
- * Rounds of sending again. In the first only what was named is sent; serverless-registry names one blob at a time, so after
- * a second denial its HEAD is not believed for any blob.
+ * Rounds of sending again. In the first only what was named is sent; serverless-registry names one blob at a time, so
+ * after a second denial its HEAD is not believed for any blob.
  */
 const ROUNDS = 2;
 
 /**
- * Puts the manifests. Blobs that a repository then denies are sent again without believing its HEAD: some answer HEAD from a
- * fallback or for a blob that is being deleted. Only the repositories that denied something can fail by this.
+ * Puts the manifests. Blobs that a repository then denies are sent again without believing its HEAD: some answer HEAD
+ * from a fallback or for a blob that is being deleted. Only the repositories that denied something can fail by this.
  */
 async function putWithHealing(
   images: readonly TransferredImage[],

@@ -7,14 +7,17 @@ import { expectOwnFolder, ownName } from '../blob/private-folder.ts';
 import { SPOOL_PREFIX, Spool } from '../blob/spool.ts';
 import { LayerCache } from '../cache/layer-cache.ts';
 import { UploadSessions, uploadSessionsFolder } from '../cache/upload-sessions.ts';
+import { MAX_DOCUMENT_BYTES } from '../oci/documents.ts';
 import type { Reference } from '../oci/reference.ts';
-import { BlobNames } from './blob-names.ts';
-import { RegistryDocuments } from './documents.ts';
-import type { Report } from './events.ts';
+import type { Descriptor, Digest } from '../oci/types.ts';
+import type { FetchedManifest } from '../registry/manifests.ts';
+import type { Repository } from '../registry/repository.ts';
+import { PushStats, type Report } from './events.ts';
+import { BlobNames } from './image-blobs.ts';
 import { EarlierImages, KnownLayers } from './known-layers.ts';
 import type { ImageRequest, RequestOptions } from './options.ts';
-import { closeRegistries, openRegistries, type RegistryHost, type TargetRegistry, targetsOf } from './registries.ts';
-import { PushStats } from './stats.ts';
+import type { TargetRegistry } from './registries.ts';
+import { closeRegistries, openRegistries, type RegistryHost, targetsOf } from './registry-hosts.ts';
 
 /** What all images of a push (or a merge) share. */
 export interface SharedContext<Request extends RequestOptions = RequestOptions> {
@@ -152,4 +155,53 @@ export async function closeContext({ hosts, pool, spool, cache, sessions }: Shar
   await Promise.allSettled([closeRegistries(hosts), pool.close()]);
   sessions?.close();
   await Promise.allSettled([spool.close(), cache?.close()]);
+}
+
+/** Documents of registries (manifests, small blobs): each is asked for once in a push, whichever step needs it. */
+class RegistryDocuments {
+  readonly #manifests = new Map<string, Promise<FetchedManifest | undefined>>();
+  readonly #descriptors = new Map<string, Promise<Descriptor | undefined>>();
+  readonly #blobs = new Map<string, Promise<Buffer | undefined>>();
+  readonly #scopes = new Map<Repository, number>();
+
+  /**
+   * A manifest by tag or digest, verified; undefined when there is none. Throws RegistryError or the signal's reason.
+   */
+  manifest(repository: Repository, reference: string, signal: AbortSignal): Promise<FetchedManifest | undefined> {
+    return once(this.#manifests, this.#key(repository, reference), () => repository.getManifest(reference, signal));
+  }
+
+  /**
+   * What a tag or digest names, by HEAD unless the manifest itself was asked for; undefined when there is nothing.
+   * Throws RegistryError or the signal's reason.
+   */
+  async descriptor(repository: Repository, reference: string, signal: AbortSignal): Promise<Descriptor | undefined> {
+    const key = this.#key(repository, reference);
+    const manifest = this.#manifests.get(key);
+    if (manifest) return (await manifest)?.descriptor;
+    return once(this.#descriptors, key, () => repository.headManifest(reference, signal));
+  }
+
+  /** A small blob, verified; undefined when there is none. Throws RegistryError or the signal's reason. */
+  blob(repository: Repository, digest: Digest, signal: AbortSignal): Promise<Buffer | undefined> {
+    const options = { maxBytes: MAX_DOCUMENT_BYTES, signal };
+    return once(this.#blobs, this.#key(repository, digest), () => repository.getBlob(digest, options));
+  }
+
+  /** Repositories of several registries may have one name. */
+  #key(repository: Repository, reference: string): string {
+    const number = this.#scopes.get(repository) ?? this.#scopes.size;
+    this.#scopes.set(repository, number);
+    return `${number} ${reference}`;
+  }
+}
+
+function once<T>(made: Map<string, Promise<T>>, key: string, make: () => Promise<T>): Promise<T> {
+  const known = made.get(key);
+  if (known) return known;
+  const promise = make();
+  // An answer that is not needed any more may still fail.
+  promise.catch(() => {});
+  made.set(key, promise);
+  return promise;
 }

@@ -1,8 +1,11 @@
-/** The use case `doctor`: what a registry and what is in front of it take, found by a few requests that leave nothing behind. */
+/**
+ * The use case `doctor`: what a registry and what is in front of it take, found by a few requests that leave nothing
+ * behind.
+ */
 
 import { DEFAULT_CHUNK_SIZE } from '../blob/blob.ts';
 import { formatReference, type Reference } from '../oci/reference.ts';
-import { resolveCredentials } from '../registry/auth/credentials.ts';
+import { resolveCredentials } from '../registry/auth/stored-credentials.ts';
 import { type Certificate, Examination, type Examined, type TrialUpload } from '../registry/examine.ts';
 import { RegistryError } from '../registry/http/error.ts';
 import { explainLine, PushError } from './error.ts';
@@ -28,7 +31,9 @@ export interface Diagnosis {
   readonly announcedMax: number | undefined;
   /** Whether a chunk was taken. */
   readonly takesChunks: boolean | undefined;
-  /** The largest of the sizes tried that is not refused, and the smallest that is, with the words of the refusal. Bytes. */
+  /**
+   * The largest of the sizes tried that is not refused, and the smallest that is, with the text of the refusal. Bytes.
+   */
   readonly largestBody: number | undefined;
   readonly refusedBody: { readonly bytes: number; readonly reason: string } | undefined;
   /** Whether it says how far an upload has come, after a chunk. */
@@ -42,7 +47,9 @@ export interface Diagnosis {
 
 const MIB = 2 ** 20;
 
-/** Common limits of proxies and registries, with what lies between them; bytes. The refusal of one takes a round trip. */
+/**
+ * Common limits of proxies and registries, with what lies between them; bytes. The refusal of one takes a round trip.
+ */
 const SIZES = [
   ...[1 * MIB, 2 * MIB, 4 * MIB, 5 * MIB, 8 * MIB, 10 * MIB, 16 * MIB, 20 * MIB, 32 * MIB, 50 * MIB, 64 * MIB],
   ...[DEFAULT_CHUNK_SIZE, 100_000_000, 100 * MIB, 200 * MIB, 500_000_000, 512 * MIB, 1024 * MIB],
@@ -56,7 +63,10 @@ const LONGEST_MS = 60_000;
 
 type Options = Pick<RequestOptions, 'credentials' | 'insecure' | 'ca' | 'tlsVerify' | 'env' | 'destinations'>;
 
-/** Examines the registry of a reference. Never throws for what the registry does: that is the diagnosis. Throws for unusable inputs. */
+/**
+ * Examines the registry of a reference. Never throws for what the registry does: that is the diagnosis. Throws for
+ * unusable inputs.
+ */
 export async function examine(
   { registry, repository, apiHost }: Reference,
   options: Options,
@@ -124,7 +134,7 @@ async function ask(examination: Examination, findings: Findings, signal: AbortSi
   try {
     await sendChunk(examination, upload, findings, signal);
   } finally {
-    await examination.remove(upload, signal);
+    await examination.remove(upload);
   }
   await findLargest(examination, upload, findings, signal);
 }

@@ -1,4 +1,6 @@
-/** Failures of a push, told so that the first line says which step failed, what the other side said, and what to do. */
+/**
+ * Failures of a push, reported so that the first line says which step failed, what the other side said, and what to do.
+ */
 
 /** A failure that the push itself found; failures of the rooms below keep their own classes. */
 export class PushError extends Error {
@@ -21,8 +23,8 @@ export class CancelledError extends PushError {
   }
 }
 
-/** One failure in the words of the log: the step that failed, what happened, and the remedy where there is one. */
-export interface Explanation {
+/** One failure as the log has it: the step that failed, what happened, and the remedy where there is one. */
+interface Explanation {
   readonly step: string;
   readonly message: string;
   readonly remedy: string | undefined;
@@ -31,11 +33,11 @@ export interface Explanation {
 /** Explains any error of any room: all of them may carry `step` and `remedy`. */
 export function explain(error: unknown, step = 'Push'): Explanation {
   if (!(error instanceof Error)) return { step, message: String(error), remedy: undefined };
-  const told = error as Error & { step?: unknown; remedy?: unknown };
+  const fields = error as Error & { step?: unknown; remedy?: unknown };
   return {
-    step: typeof told.step === 'string' ? told.step : step,
+    step: typeof fields.step === 'string' ? fields.step : step,
     message: error.message,
-    remedy: typeof told.remedy === 'string' ? told.remedy : undefined,
+    remedy: typeof fields.remedy === 'string' ? fields.remedy : undefined,
   };
 }
 

@@ -1,4 +1,6 @@
-/** Reads the values of single inputs: choices, booleans, numbers, sizes, durations, lists. Each error names its input. */
+/**
+ * Reads the values of single inputs: choices, booleans, numbers, sizes, durations, lists. Each error names its input.
+ */
 
 import { explain, PushError } from './error.ts';
 
@@ -141,9 +143,9 @@ export interface Annotations {
 }
 
 /**
- * Annotations, `key=value` one a line. docker/metadata-action writes the level before the key, `manifest:` or `index:` or
- * both (`manifest,index:`). Without it a push means the manifest, as docker/build-push-action does, and a merge its index.
- * Throws InputError.
+ * Annotations, `key=value` one a line. docker/metadata-action writes the level before the key, `manifest:` or `index:`
+ * or both (`manifest,index:`). Without it a push means the manifest, as docker/build-push-action does, and a merge its
+ * index. Throws InputError.
  */
 export function annotationsOf(text: string, unprefixed: keyof Annotations): Annotations {
   const levels = { manifest: {} as Record<string, string>, index: {} as Record<string, string> };

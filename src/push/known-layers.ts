@@ -1,13 +1,14 @@
 /**
- * Known layers: which compressed blob stands for a diffID, as this push, the caches, and images pushed earlier say. All of
- * it is a hint: a blob counts as there only after the registry said so.
+ * Known layers: which compressed blob stands for a diffID, as this push, the caches, and images pushed earlier say. All
+ * of it is a hint: a blob counts as there only after the registry said so.
  */
+
 import { layerMediaType } from '../blob/compress/compression.ts';
 import type { KnownBlob } from '../cache/layer-cache.ts';
+import { readDiffIds } from '../oci/documents.ts';
 import {
   type Descriptor,
   type Digest,
-  type ImageConfig,
   type Index,
   isDigest,
   isForeignLayer,
@@ -20,6 +21,7 @@ import type { Repository } from '../registry/repository.ts';
 import type { SharedContext } from './context.ts';
 import { explain } from './error.ts';
 import type { TargetRegistry } from './registries.ts';
+import type { TargetRepository } from './target-repository.ts';
 
 export class KnownLayers {
   readonly #byDiffId = new Map<Digest, Descriptor[]>();
@@ -79,6 +81,8 @@ interface EarlierImage {
   /** A tag or a digest. */
   readonly reference: string;
   readonly signal: AbortSignal;
+  /** The repository as one that the push goes to, if it is one. */
+  readonly target?: TargetRepository;
 }
 
 /** What an earlier image says. */
@@ -89,21 +93,22 @@ interface EarlierLayers {
   readonly blobs: Digest[];
 }
 
-/** An image whose config and diffIDs the engine has told. */
-export interface KnownConfig {
+/** An image whose config and diffIDs the engine has reported. */
+interface KnownConfig {
   readonly digest: Digest;
   readonly diffIds: readonly Digest[];
 }
 
 /**
- * Reads known layers out of images pushed earlier, whose config and manifest pair diffIDs with blobs position by position.
- * What can't be read says nothing.
+ * Reads known layers out of images pushed earlier, whose config and manifest pair diffIDs with blobs position by
+ * position. What can't be read says nothing.
  */
 export class EarlierImages {
   readonly #shared: SharedContext;
   readonly #registries: readonly TargetRegistry[];
   #reading: Promise<EarlierLayers>[] | undefined;
   #read: Promise<void> | undefined;
+  #hasAsked = false;
   /** Of the image that is pushed: an earlier image with this config need not be asked for its diffIDs. */
   config: KnownConfig | undefined;
 
@@ -124,8 +129,8 @@ export class EarlierImages {
   }
 
   /**
-   * Adds what the images say to the known layers. All are asked at once, and what the first ones say comes first, so that two
-   * runs choose the same blobs; when they explain every layer, the others are not waited for. Never rejects.
+   * Adds what the images say to the known layers. All are asked at once, and what the first ones say comes first, so
+   * that two runs choose the same blobs; when they explain every layer, the others are not waited for. Never rejects.
    */
   read(): Promise<void> {
     this.#read ??= this.#readInOrder();
@@ -147,9 +152,10 @@ export class EarlierImages {
     const { request, report, signal } = this.#shared;
     return this.#registries.flatMap(({ host, registry, repositories }) => {
       if (request.cacheFrom === undefined) {
-        return repositories.flatMap(({ references, repository, signal }) => {
+        return repositories.flatMap((target) => {
+          const { references, repository, signal } = target;
           const tags = [...references.map(({ tag }) => tag ?? 'latest'), 'latest'];
-          return [...new Set(tags)].map((reference) => ({ host, repository, reference, signal }));
+          return [...new Set(tags)].map((reference) => ({ host, repository, reference, signal, target }));
         });
       }
       const here = request.cacheFrom.filter((reference) => reference.apiHost === host);
@@ -177,7 +183,10 @@ export class EarlierImages {
     return found;
   }
 
-  /** The manifest, or those that an index names. Indexes in an index say nothing: they could name each other without end. */
+  /**
+   * The manifest, or those that an index names. Indexes in an index say nothing: they could name each other without
+   * end.
+   */
   async #manifestsOf({ repository, reference, signal }: EarlierImage): Promise<Manifest[]> {
     const { documents } = this.#shared;
     const root = await documents.manifest(repository, reference, signal);
@@ -197,19 +206,40 @@ export class EarlierImages {
   async #addLayers(image: EarlierImage, { config, layers }: Manifest, found: EarlierLayers): Promise<void> {
     found.blobs.push(...layers.map(({ digest }) => digest).filter(isDigest));
     if (!isImageConfigType(config.mediaType)) return;
+    if (config.digest !== this.config?.digest) this.#askAhead(image, layers);
     const diffIds = await this.#diffIdsOf(image, config.digest);
     // Not one to one: the config is not that of these layers, and nothing can be said of any of them.
     if (diffIds?.length !== layers.length) return;
     for (const [position, layer] of layers.entries()) {
       const diffId = diffIds[position];
-      if (isDigest(diffId) && isLayer(layer)) found.layers.push([diffId, layer]);
+      if (diffId && isLayer(layer)) found.layers.push([diffId, layer]);
     }
   }
 
-  async #diffIdsOf({ repository, signal }: EarlierImage, config: Digest): Promise<readonly unknown[] | undefined> {
+  /**
+   * Asks for the lowest layers, which most of two images have in common, while the config is read that tells whose they
+   * are: on the connections that are free then.
+   */
+  #askAhead({ target }: EarlierImage, layers: readonly Descriptor[]): void {
+    if (!target || this.areElsewhere || this.#hasAsked) return;
+    this.#hasAsked = true;
+    const lowest = layers.filter((layer) => isLayer(layer) && isDigest(layer.digest) && !isForeignLayer(layer));
+    for (const { digest } of lowest.slice(0, this.#shared.request.concurrency - 1)) target.askAhead(digest);
+  }
+
+  async #diffIdsOf({ repository, signal }: EarlierImage, config: Digest): Promise<readonly Digest[] | undefined> {
     if (config === this.config?.digest) return this.config.diffIds;
     const bytes = await this.#shared.documents.blob(repository, config, signal);
-    return bytes && ((JSON.parse(bytes.toString('utf8')) as Partial<ImageConfig>).rootfs?.diff_ids ?? []);
+    return bytes && diffIdsIn(bytes);
+  }
+}
+
+/** The diffIDs of a config; none of what is no image's config: it may be that of an artifact. */
+function diffIdsIn(config: Buffer): readonly Digest[] {
+  try {
+    return readDiffIds(config, 'the config');
+  } catch {
+    return [];
   }
 }
 
@@ -217,7 +247,7 @@ export class EarlierImages {
 const isLayer = ({ mediaType, digest, size }: Descriptor): boolean =>
   typeof mediaType === 'string' && isDigest(digest) && Number.isSafeInteger(size) && size > 0;
 
-/** Where a blob is mounted from, and how often that is tried. */
+// Where a blob is mounted from, and how often that is tried.
 
 /** Below this a mount that is refused costs as much as sending the blob, bytes. */
 const SMALL = 100 * 1024;
@@ -225,8 +255,8 @@ const MIDDLE = 10 * 1024 * 1024;
 
 /**
  * The repositories to try, the likeliest first, of those that are thought to have a blob of `size` bytes. As moby does
- * (distribution/push_v2.go, getMaxMountAndExistenceCheckAttempts and getRepositoryMountCandidates): the more there is to
- * send, the more tries it is worth; and who shares more of the path is likelier to let us read.
+ * (distribution/push_v2.go, getMaxMountAndExistenceCheckAttempts and getRepositoryMountCandidates): the more there is
+ * to send, the more tries it is worth; and who shares more of the path is likelier to let us read.
  */
 export function mountSources(from: readonly string[], into: string, size: number | undefined): readonly string[] {
   const sources = from.filter((name) => name !== into);

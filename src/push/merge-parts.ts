@@ -49,7 +49,7 @@ class NotServedError extends PushError {}
  * When parts are read again: S3 and registries with replicas serve a tag, or list it, some seconds after its PUT was
  * confirmed. Milliseconds.
  */
-export const READ_AGAIN_MS: readonly number[] = [500, 1000, 2000, 4000];
+const READ_AGAIN_MS: readonly number[] = [500, 1000, 2000, 4000];
 
 /** Runs `read` again after each wait as long as something is not served yet. Throws what the last one throws. */
 export async function whenServed<T>(
@@ -76,8 +76,8 @@ export function notServed(name: string, reference: string, remedy: string): Push
 }
 
 /**
- * Reads the parts with all that their indexes name, attestations too. Throws PushError when one is not there, no tag matches a
- * `*`, a platform is missing or comes twice, and what the registry's client and the documents' reader throw.
+ * Reads the parts with all that their indexes name, attestations too. Throws PushError when one is not there, no tag
+ * matches a `*`, a platform is missing or comes twice, and what the registry's client and the documents' reader throw.
  */
 export function readParts(shared: SharedContext<MergeRequest>, waits?: readonly number[]): Promise<MergeParts> {
   const reader = new PartReader(shared);
@@ -153,7 +153,10 @@ class PartReader {
     return { ...part, text: `${part.name}${separator}${part.reference}`, root: descriptor.digest, entries };
   }
 
-  /** What a manifest becomes in the merged index: itself, with its platform; of an index all that it names, byte for byte. */
+  /**
+   * What a manifest becomes in the merged index: itself, with its platform; of an index all that it names, byte for
+   * byte.
+   */
   async #entriesOf(
     part: PartReference,
     descriptor: Descriptor,

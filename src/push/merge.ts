@@ -7,7 +7,7 @@ import { formatReference } from '../oci/reference.ts';
 import type { Digest } from '../oci/types.ts';
 import { walk } from '../oci/walk.ts';
 import type { Repository } from '../registry/repository.ts';
-import { blobsInRegistry } from '../source/registry/registry.ts';
+import { blobsInRegistry } from '../source/registry/blobs.ts';
 import type { FoundImage } from '../source/source.ts';
 import { commit, throwFirstFailure } from './commit.ts';
 import { activeRepositories, contextOf, type PushContext, type SharedContext } from './context.ts';
@@ -19,8 +19,8 @@ import type { TargetRepository } from './target-repository.ts';
 import { type Transferred, transferImage } from './transfer-image.ts';
 
 /**
- * Merges. Resolves to the index's digest when every tag names it. Throws when a part or a platform is missing, and when any
- * registry refuses the index or a tag: no tag has moved then.
+ * Merges. Resolves to the index's digest when every tag names it. Throws when a part or a platform is missing, and when
+ * any registry refuses the index or a tag: no tag has moved then.
  */
 export async function merge(shared: SharedContext<MergeRequest>): Promise<PushResult> {
   const { request, stats, report } = shared;
@@ -125,7 +125,10 @@ async function cleanUp(parts: MergeParts, job: PushContext): Promise<void> {
   }
 }
 
-/** ECR deletes an image with its last tag. Where a registry does so though an index names the image, it is put again by its digest. */
+/**
+ * ECR deletes an image with its last tag. Where a registry does so though an index names the image, it is put again by
+ * its digest.
+ */
 async function keepManifests(
   repository: Repository,
   entries: Part['entries'],

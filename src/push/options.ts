@@ -1,4 +1,6 @@
-/** What a push or a merge is asked to do, checked and typed. The action makes it from inputs, the terminal from flags. */
+/**
+ * What a push or a merge is asked to do, checked and typed. The action makes it from inputs, the terminal from flags.
+ */
 
 import { COMPRESSIONS } from '../blob/compress/compression.ts';
 import { readRegularSync } from '../common/open-regular.ts';
@@ -24,8 +26,8 @@ import {
 /** What every request has: where it goes, and how. */
 export interface RequestOptions {
   /**
-   * Every place that is written to, in the order of the inputs, each once; never empty. With a tag, without a digest; by
-   * digest alone (`pushByDigest`) without a tag. The first one is what the `image` output names.
+   * Every place that is written to, in the order of the inputs, each once; never empty. With a tag, without a digest;
+   * by digest alone (`pushByDigest`) without a tag. The first one is what the `image` output names.
    */
   readonly destinations: readonly Reference[];
   /** Lines for the log about inputs that have no effect. */
@@ -69,7 +71,10 @@ export interface RequestOptions {
 
 /** One image and where it goes. */
 export interface ImageRequest {
-  /** An image name or ID, or a source with its transport prefix (`docker-archive:FILE`, `oci:DIR`, `docker://REFERENCE`). */
+  /**
+   * An image name or ID, or a source with its transport prefix (`docker-archive:FILE`, `oci:DIR`,
+   * `docker://REFERENCE`).
+   */
   readonly image: string;
   /** Never empty. */
   readonly destinations: readonly Reference[];
@@ -129,7 +134,10 @@ export function parseRequest(raw: RawInputs, surroundings: Surroundings): PushRe
       throw new InputError('push-by-digest', 'a merge always writes tags', 'leave it out, or leave merge out');
     if (fallback === 'engine') throw new InputError('fallback', 'no engine can do a merge', 'write fallback: none');
     const { destinations, parts } = mergeOf(listOf(text('merge')), text('tags'));
-    const options = optionsOf(raw, destinations, [], surroundings);
+    const unused = booleanOf('force-compression', text('force-compression'), false)
+      ? ['force-compression: a merge takes its images byte for byte; not used']
+      : [];
+    const options = optionsOf(raw, destinations, unused, surroundings);
     expectIndexAnnotations(options.annotations);
     return { kind: 'merge', parts, cleanup, ...options };
   }

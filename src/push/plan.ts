@@ -1,12 +1,18 @@
-/** Where each blob of an image comes from: it exists in every registry, or is mounted, or lies in memory, in the cache, in the source. */
+/**
+ * Where each blob of an image comes from: it exists in every registry, or is mounted, or lies in memory, in the cache,
+ * in the source.
+ */
 
 import type { LayerCache } from '../cache/layer-cache.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
+import { formatReference } from '../oci/reference.ts';
 import type { Descriptor, Digest } from '../oci/types.ts';
+import type { FoundImage } from '../source/source.ts';
 import { activeRegistries, activeRepositories, type PushContext } from './context.ts';
 import type { BlobFate } from './events.ts';
-import { documentsInMemory, type ImageBlob, type UploadAgain } from './image-blobs.ts';
+import { blobsOf, documentsInMemory, type ImageBlob, type UploadAgain } from './image-blobs.ts';
 import type { TargetRegistry } from './registries.ts';
+import { layersByDiffId, selected, treeWithoutExport } from './resolve.ts';
 
 export type BlobPlace =
   /** Every active registry has it, or took it by a mount. */
@@ -38,7 +44,7 @@ export class Plan {
   /** Where a blob comes from. Registries and caches are asked once for each. Throws when no registry is left. */
   locate(blob: ImageBlob): Promise<BlobPlace> {
     const known = this.#places.get(blob.key);
-    if (known) return known.then((place) => (place.at === 'source' ? this.#atHand(blob) : place));
+    if (known) return known.then((place) => (place.at === 'source' ? this.#placeOfSource(blob) : place));
     const place = this.#locate(blob);
     place.catch(() => {});
     this.#places.set(blob.key, place);
@@ -51,12 +57,12 @@ export class Plan {
     if (descriptor) return { at: 'registry', descriptor };
     if (blob.plain && this.#job.cache) return this.#fromCache(blob, await this.#job.cache.get(), mayExist);
     const mounted = mayExist ? await this.#fromElsewhere(blob) : undefined;
-    return mounted ? { at: 'registry', descriptor: mounted } : this.#atHand(blob);
+    return mounted ? { at: 'registry', descriptor: mounted } : this.#placeOfSource(blob);
   }
 
   /**
-   * The caches are only asked for plain layers that the registry's own images did not explain: on a fresh runner their service
-   * takes about half a second to answer, as long as all the rest of a push that has nothing to move.
+   * The caches are only asked for plain layers that the registry's own images did not explain: on a fresh runner their
+   * service takes about half a second to answer, as long as all the rest of a push that has nothing to move.
    */
   async #fromCache(blob: ImageBlob, cache: LayerCache, mayExist: boolean): Promise<BlobPlace> {
     const { known, signal } = this.#job;
@@ -68,7 +74,10 @@ export class Plan {
     return restored ? { at: 'cache', ...restored } : { at: 'source' };
   }
 
-  /** A large layer that came compressed, by a mount from a repository that another job has pushed it to: the cache says which. */
+  /**
+   * A large layer that came compressed, by a mount from a repository that another job has pushed it to: the cache says
+   * which.
+   */
   async #fromElsewhere(blob: ImageBlob): Promise<Descriptor | undefined> {
     const { cache, known, request } = this.#job;
     if (blob.plain || !cache || request.dryRun || (blob.size ?? 0) < WORTH_ASKING_BYTES) return undefined;
@@ -76,16 +85,16 @@ export class Plan {
     return findExisting(this.#job, blob);
   }
 
-  #atHand(blob: ImageBlob): BlobPlace {
+  #placeOfSource(blob: ImageBlob): BlobPlace {
     const bytes = blob.plain ? undefined : this.#documents.get(blob.key);
     return bytes ? { at: 'memory', bytes } : { at: 'source' };
   }
 }
 
 /**
- * The blob that stands for an image's blob, if every active registry has it (by HEAD) or takes it by a mount; undefined when it
- * must be sent. What every repository has said just now that it lacks is not asked for again. A registry that can't be asked
- * has failed; throws when none is left.
+ * The blob that stands for an image's blob, if every active registry has it (by HEAD) or takes it by a mount; undefined
+ * when it must be sent. What every repository has said just now that it lacks is not asked for again. A registry that
+ * can't be asked has failed; throws when none is left.
  */
 export async function findExisting(job: PushContext, blob: ImageBlob): Promise<Descriptor | undefined> {
   for (const candidate of await candidatesOf(job, blob)) {
@@ -112,7 +121,7 @@ export async function findExisting(job: PushContext, blob: ImageBlob): Promise<D
 }
 
 /** The blobs that may stand for one: itself, or for a plain layer what is known of compressed ones. */
-export async function candidatesOf(job: PushContext, blob: ImageBlob): Promise<readonly Descriptor[]> {
+async function candidatesOf(job: PushContext, blob: ImageBlob): Promise<readonly Descriptor[]> {
   const { key, mediaType, size } = blob;
   if (!blob.plain) return [{ mediaType, digest: key, size: size ?? 0 }];
   await job.earlier.read();
@@ -141,4 +150,48 @@ function note(job: PushContext, target: TargetRegistry, blob: ImageBlob, found: 
     retries: 0,
     seconds: 0,
   });
+}
+
+// Says what a push would move, and changes nothing: only HEAD and GET requests are sent, and no engine's `save` runs.
+
+/** A line for every blob: whether it is there, or would be uploaded. Throws when no registry can be asked. */
+export async function reportDryRun(job: PushContext, found: FoundImage): Promise<void> {
+  const blobs = await blobsToReport(job, found);
+  job.report({ type: 'phase', phase: 'Upload' });
+  for (const target of activeRegistries(job)) {
+    for (const blob of blobs ?? []) await reportBlob(job, target, blob);
+  }
+  if (!blobs) job.report({ type: 'info', text: 'Would export the image: only its export shows its layers' });
+  for (const { repositories } of activeRegistries(job)) {
+    for (const reference of repositories.flatMap(({ references }) => references)) {
+      job.report({ type: 'info', text: `Would put the manifest as ${formatReference(reference)}` });
+    }
+  }
+}
+
+async function blobsToReport(job: PushContext, found: FoundImage): Promise<ImageBlob[] | undefined> {
+  const tree = found.engine ? await treeWithoutExport(job, found) : await treeOfFile(job, found);
+  if (tree) job.names.addTree(tree);
+  if (tree) return blobsOf(selected(job, tree));
+  return found.root === undefined && found.diffIds ? layersByDiffId(found) : undefined;
+}
+
+async function treeOfFile(job: PushContext, found: FoundImage): Promise<ImageTree | undefined> {
+  const ignore = () => {};
+  const source = await found.open({ signal: job.signal, debug: ignore, notice: ignore });
+  await source.close();
+  return source.kind === 'store' ? source.tree : undefined;
+}
+
+async function reportBlob(job: PushContext, target: PushContext['registries'][number], blob: ImageBlob): Promise<void> {
+  const { size } = blob;
+  let isThere = false;
+  for (const { digest } of await candidatesOf(job, blob)) {
+    // Only HEAD: a mount would change the registry.
+    const heads = target.active.map(({ repository, signal }) => repository.headBlob(digest, signal));
+    isThere ||= (await Promise.all(heads)).every(({ state }) => state === 'present');
+  }
+  const bytes = size === undefined ? '' : ` (${size} bytes)`;
+  const text = `${job.names.nameOf(blob)}: ${isThere ? 'exists' : `would be uploaded${bytes}`} at ${target.host}`;
+  job.report({ type: 'info', text });
 }

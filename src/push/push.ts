@@ -2,7 +2,7 @@
 
 import { isCompressedLayerType } from '../cache/known-layers.ts';
 import type { RecordedLayer } from '../cache/layer-cache.ts';
-import { publicCacheNotice, type SavePlan } from '../cache/save.ts';
+import type { SavePlan } from '../cache/save.ts';
 import { formatReference } from '../oci/reference.ts';
 import type { Digest } from '../oci/types.ts';
 import type { FoundImage } from '../source/source.ts';
@@ -15,14 +15,13 @@ import {
   type PushContext,
   type SharedContext,
 } from './context.ts';
-import { reportDryRun } from './dry-run.ts';
 import { CancelledError } from './error.ts';
 import type { Report } from './events.ts';
 import { mayFallBack, pushByEngine } from './fallback.ts';
 import { blobsOf, type ImageBlob } from './image-blobs.ts';
 import { merge } from './merge.ts';
 import type { MergeRequest, PushRequest } from './options.ts';
-import { WORTH_ASKING_BYTES } from './plan.ts';
+import { reportDryRun, WORTH_ASKING_BYTES } from './plan.ts';
 import { compressionNotice, resolve } from './resolve.ts';
 import { type PushResult, resultOf } from './result.ts';
 import type { TargetRepository } from './target-repository.ts';
@@ -32,9 +31,10 @@ import { transferImage } from './transfer-image.ts';
 const DEADLINE_MS = 6 * 60 * 60 * 1000;
 
 /**
- * Pushes images to their destinations, or merges what lies in registries. Resolves to the digests that the registries have confirmed, and for each destination
- * that failed its error. Throws when an image can't be found or read, when every destination of a single image failed, when
- * any of several images did (no tag has moved then), and CancelledError when `cancel` was aborted.
+ * Pushes images to their destinations, or merges what lies in registries. Resolves to the digests that the registries
+ * have confirmed, and for each destination that failed its error. Throws when an image can't be found or read, when
+ * every destination of a single image failed, when any of several images did (no tag has moved then), and
+ * CancelledError when `cancel` was aborted.
  */
 export async function push(
   request: PushRequest | MergeRequest,
@@ -56,7 +56,9 @@ export async function push(
   }
 }
 
-/** Inputs without effect, and repositories under another name than the one written: registries know no upper-case ones. */
+/**
+ * Inputs without effect, and repositories under another name than the one written: registries know no upper-case ones.
+ */
 function reportNotices({ kind, destinations, notices, annotations }: PushRequest | MergeRequest, report: Report): void {
   const lowered = destinations.filter((reference) => reference.lowered).map(formatReference);
   const forIndex = Object.keys(kind === 'push' ? annotations.index : {}).map((key) => `index:${key}`);
@@ -109,7 +111,10 @@ interface Pushed {
 
 const has = (target: TargetRepository, digest: Digest): boolean => target.holds(digest);
 
-/** The push itself: blobs move image by image, so that shared ones go once a registry; then all manifests, then all tags. */
+/**
+ * The push itself: blobs move image by image, so that shared ones go once a registry; then all manifests, then all
+ * tags.
+ */
 async function pushAll(shared: SharedContext<PushRequest>, images: readonly ResolvedImage[]): Promise<Pushed> {
   const { stats, report, request } = shared;
   const transferred: TransferredImage[] = [];
@@ -132,8 +137,8 @@ async function pushAll(shared: SharedContext<PushRequest>, images: readonly Reso
 }
 
 /**
- * What a cache may know of an image's layers now: the blobs that were made of them, and where those and large ones that came
- * compressed have been pushed to, for other repositories to mount them.
+ * What a cache may know of an image's layers now: the blobs that were made of them, and where those and large ones that
+ * came compressed have been pushed to, for other repositories to mount them.
  */
 function knownNow({ job, transferred: { kept, tree } }: TransferredImage): RecordedLayer[] {
   const repositories = job.registries.flatMap(({ host, active }) =>
@@ -149,22 +154,14 @@ function knownNow({ job, transferred: { kept, tree } }: TransferredImage): Recor
 }
 
 /** Records in the cache what the push knows of layers now. */
-async function record(
-  { cache, hosts, request, report }: SharedContext,
-  known: readonly RecordedLayer[],
-): Promise<SavePlan | undefined> {
+async function record({ cache }: SharedContext, known: readonly RecordedLayer[]): Promise<SavePlan | undefined> {
   const layers = new Map<Digest, RecordedLayer>();
   for (const layer of known) {
     const { repositories = [] } = layers.get(layer.diffId) ?? {};
     const all = [...new Set([...repositories, ...(layer.repositories ?? [])])];
     layers.set(layer.diffId, { ...layers.get(layer.diffId), ...layer, repositories: all });
   }
-  const plan = layers.size > 0 ? await (await cache?.get())?.record([...layers.values()]) : undefined;
-  const mayBePrivate =
-    plan && plan.layers.length > 0 && [...hosts.values()].some(({ hasCredentials }) => hasCredentials);
-  const text = mayBePrivate ? publicCacheNotice(request.env) : undefined;
-  if (text) report({ type: 'info', text });
-  return plan;
+  return layers.size > 0 ? (await cache?.get())?.record([...layers.values()]) : undefined;
 }
 
 /** A failure of the export ends the push, unless the engine may do what is left. Registries keep their own failures. */

@@ -38,6 +38,11 @@ export class UploadQueue {
   readonly #compressed = new Map<Digest, Descriptor>();
   readonly #kept = new Map<Digest, KeptLayer>();
   readonly #abandoned = Promise.withResolvers<void>();
+  /**
+   * Whether the registries have the image's config: this very image was pushed before, and its layers are likely to be
+   * there.
+   */
+  isPushedBefore = false;
 
   constructor(job: PushContext, again: UploadAgain) {
     this.#job = job;
@@ -75,7 +80,7 @@ export class UploadQueue {
   /** Notes the compressed blob that stands for a plain layer. */
   note(layer: KeptLayer): void {
     this.#job.known.add(layer.diffId, layer.descriptor);
-    this.#job.names.learnBlob(layer.descriptor.digest, layer.diffId);
+    this.#job.names.addBlob(layer.descriptor.digest, layer.diffId);
     this.#taken.add(layer.diffId);
     this.#compressed.set(layer.diffId, layer.descriptor);
     this.#kept.set(layer.diffId, layer);
@@ -140,13 +145,17 @@ export class UploadQueue {
       fromCache,
       sessionKey: this.#sessionKey(blob, body),
       isForced: (repository) => this.#again.blobs.has(blob.key) && this.#again.repositories.has(repository),
+      isLikelyThere: this.isPushedBefore && blob.plain,
       // What the caches say of a layer that is compressed again may be of other bytes: its digest is not known yet.
       mountFrom: body.identity && this.#job.known.repositories(registry.host, body.identity.digest)[0],
       onConfirmed: (bytes) => onConfirmed(registry, bytes),
     };
   }
 
-  /** A layer that is compressed has no digest yet, but the same compressor makes the same bytes of it; the registry compares their digest. */
+  /**
+   * A layer that is compressed has no digest yet, but the same compressor makes the same bytes of it; the registry
+   * compares their digest.
+   */
   #sessionKey({ key, plain }: ImageBlob, body: ReadableBlob): string | undefined {
     const { compression, compressionLevel = COMPRESSIONS[compression].defaultLevel } = this.#job.request;
     if (body.identity) return body.identity.digest;
@@ -154,7 +163,10 @@ export class UploadQueue {
     return plain ? `${key} ${compression} ${compressionLevel}` : key;
   }
 
-  /** A layer in the old form of `docker save` is uploaded before its diffID is known, under another name than it then has. */
+  /**
+   * A layer in the old form of `docker save` is uploaded before its diffID is known, under another name than it then
+   * has.
+   */
   #reportName(blob: ImageBlob, diffId: Digest): void {
     if (blob.label === undefined) return;
     const name = this.#job.names.nameOf({ key: diffId });

@@ -1,19 +1,17 @@
-/** A registry with the repositories that an image goes to there: a blob is sent to it once, and mounted from then on. */
+/**
+ * A registry with the repositories that an image goes to there: a blob is sent to it once, and mounted from then on.
+ */
 
-import type { ReadableBlob } from '../blob/blob.ts';
+import type { ReadableBlob, SessionNote } from '../blob/blob.ts';
 import type { UploadSessions } from '../cache/upload-sessions.ts';
 import { now } from '../common/async.ts';
-import type { Reference } from '../oci/reference.ts';
 import type { Digest } from '../oci/types.ts';
-import { resolveCredentials } from '../registry/auth/credentials.ts';
-import { Registry } from '../registry/registry.ts';
+import type { Registry } from '../registry/registry.ts';
 import type { BlobOutcome, UploadOptions } from '../registry/upload/blob-upload.ts';
-import type { BlobFate, Report } from './events.ts';
+import type { BlobFate, PushStats, Report } from './events.ts';
 import { type KnownLayers, mountSources } from './known-layers.ts';
-import type { ImageRequest, RequestOptions } from './options.ts';
-import { SMALL_BLOB, UploadSlots } from './slots.ts';
-import type { PushStats } from './stats.ts';
-import { TargetRepository } from './target-repository.ts';
+import { SMALL_BLOB, type UploadSlots } from './slots.ts';
+import type { TargetRepository } from './target-repository.ts';
 
 /** One blob's upload to one registry: its bytes, and what the log and the statistics say of it. */
 export interface BlobUpload {
@@ -26,14 +24,16 @@ export interface BlobUpload {
   readonly sessionKey: string | undefined;
   /** A repository of this registry that is known to have the blob. */
   readonly mountFrom?: string | undefined;
+  /** Whether the blob is likely to be there: no session is opened before the registry has been asked. */
+  readonly isLikelyThere: boolean;
   /** Whether it is sent there without believing that it is there (the registry denied it when the manifest came). */
   isForced(repository: TargetRepository): boolean;
   /** Bytes that this registry has confirmed. */
   onConfirmed(bytes: number): void;
 }
 
-/** A blob that is there: what that took, and its size (bytes) where the registry told it. */
-export interface Presence {
+/** A blob that is there: what that took, and its size (bytes) where the registry reported it. */
+interface Presence {
   readonly fate: BlobFate;
   readonly size?: number;
 }
@@ -46,6 +46,8 @@ export class TargetRegistry {
   readonly #report: Report;
   readonly #stats: PushStats;
   readonly #sessions: UploadSessions | undefined;
+  /** Sessions of killed pushes, looked for before their blob is uploaded. */
+  readonly #taken = new Map<string, Promise<SessionNote | undefined>>();
 
   constructor(options: {
     registry: Registry;
@@ -77,7 +79,7 @@ export class TargetRegistry {
     return this.repositories.find(({ isActive }) => !isActive)?.failure;
   }
 
-  /** Gives up every repository that has not confirmed all of its tags. */
+  /** Fails every repository that has not confirmed all of its tags. */
   fail(reason: unknown): void {
     for (const repository of this.active) if (repository.unpushed.length > 0) repository.fail(reason);
   }
@@ -117,7 +119,7 @@ export class TargetRegistry {
   ): Promise<Presence | undefined> {
     const { repository, signal } = target;
     if (target.holds(digest)) return { fate: 'exists' };
-    const head = await repository.headBlob(digest, signal);
+    const head = await target.headBlob(digest);
     if (head.state === 'present')
       return head.size === undefined ? { fate: 'exists' } : { fate: 'exists', size: head.size };
     for (const source of mountSources([...new Set(from)], repository.name, size)) {
@@ -138,8 +140,25 @@ export class TargetRegistry {
   }
 
   /**
-   * Brings a blob into every active repository: sent to the first, mounted (else sent) into the others. Never rejects: a
-   * repository that does not take it has failed. At most `concurrency` uploads at once.
+   * Opens the upload of a blob that the registry has just denied, while its bytes are looked for: else what other blobs
+   * send next takes the connections, and this one's upload begins a round trip later. For small blobs, as long as they
+   * would be sent at once.
+   */
+  async openAhead(digest: Digest, size: number, label: string): Promise<void> {
+    const [target] = this.active;
+    if (!target?.lacks(digest) || !this.#slots.hasPlace(size)) return;
+    if (await this.#sessionLeft(target.repository.name, digest)) return;
+    target.repository.openAhead(digest, { label, signal: target.signal });
+  }
+
+  /** Deletes what `openAhead` has opened for a blob whose bytes are not there. */
+  closeAhead(digest: Digest): void {
+    for (const { repository } of this.repositories) repository.closeAhead(digest);
+  }
+
+  /**
+   * Brings a blob into every active repository: sent to the first, mounted (else sent) into the others. Never rejects:
+   * a repository that does not take it has failed. At most `concurrency` uploads at once.
    */
   async upload(upload: BlobUpload): Promise<void> {
     await this.#slots.run(await sizeKnown(upload.body), async () => {
@@ -174,8 +193,8 @@ export class TargetRegistry {
       signal,
       label,
       mayExist: !isAbsent,
-      // What is uploaded is hardly ever there: the plan has asked for it, or its digest comes with its last byte.
-      openWhileAsking: true,
+      // Else it is hardly ever there: the plan has asked for it, or its digest comes with its last byte.
+      openWhileAsking: !upload.isLikelyThere,
       force: source === undefined && upload.isForced(target),
       ...(mountFrom === undefined || mountFrom === repository.name ? {} : { mountFrom }),
       ...(await this.#session(upload, repository.name)),
@@ -203,9 +222,20 @@ export class TargetRegistry {
   async #session({ sessionKey }: BlobUpload, repository: string): Promise<Pick<UploadOptions, 'resume' | 'onSession'>> {
     const sessions = this.#sessions;
     if (!sessions || sessionKey === undefined) return {};
+    const resume = await this.#sessionLeft(repository, sessionKey);
+    this.#taken.delete(`${repository} ${sessionKey}`);
     const name = `${this.host}/${repository}`;
-    const resume = await sessions.take(name, sessionKey);
     return { resume, onSession: (session) => sessions.note(name, sessionKey, session) };
+  }
+
+  /** The session that a killed push has left for a blob; looked for once, until it is used. */
+  #sessionLeft(repository: string, sessionKey: string): Promise<SessionNote | undefined> {
+    const key = `${repository} ${sessionKey}`;
+    const known = this.#taken.get(key);
+    if (known || !this.#sessions) return known ?? Promise.resolve(undefined);
+    const taken = this.#sessions.take(`${this.host}/${repository}`, sessionKey);
+    this.#taken.set(key, taken);
+    return taken;
   }
 
   #count(upload: BlobUpload, outcome: BlobOutcome, seconds: number, first: boolean): void {
@@ -228,8 +258,9 @@ export class TargetRegistry {
 }
 
 /**
- * The size of a blob, as far as it tells whether the blob is small: one that is being made is waited for until it is complete or
- * too large for that, which is before its first chunk is sent. Undefined for a large one whose end is not known. Never rejects.
+ * The size of a blob, as far as it tells whether the blob is small: one that is being made is waited for until it is
+ * complete or too large for that, which is before its first chunk is sent. Undefined for a large one whose end is not
+ * known. Never rejects.
  */
 async function sizeKnown(body: ReadableBlob): Promise<number | undefined> {
   if (body.identity) return body.identity.size;
@@ -247,97 +278,3 @@ const isUnreadable = (body: ReadableBlob): Promise<boolean> =>
     ),
     new Promise<boolean>((resolve) => setImmediate(resolve, false)),
   ]);
-
-/** A registry that the push goes to, shared by all images of it. */
-export interface RegistryHost {
-  readonly registry: Registry;
-  /** Whether there are credentials for it. */
-  readonly hasCredentials: boolean;
-  /** The uploads to it, of all images together. */
-  readonly slots: UploadSlots;
-}
-
-interface Surroundings {
-  readonly report: Report;
-  readonly signal: AbortSignal;
-}
-
-/** The registries of all destinations, by API host. Nothing is sent yet. Throws for unusable credentials. */
-export async function openRegistries(
-  request: RequestOptions,
-  surroundings: Surroundings,
-): Promise<ReadonlyMap<string, RegistryHost>> {
-  const byHost = Map.groupBy(request.destinations, ({ apiHost }) => apiHost);
-  const opened = await Promise.all(
-    [...byHost].map(async ([host, references]) => [host, await openRegistry(request, host, references, surroundings)]),
-  );
-  return new Map(opened as [string, RegistryHost][]);
-}
-
-/** One registry. Nothing is sent yet. Throws for unusable credentials. */
-export async function openRegistry(
-  request: RequestOptions,
-  host: string,
-  references: readonly Reference[],
-  { report }: Surroundings,
-): Promise<RegistryHost> {
-  const { credentials, insecure, ca, tlsVerify, chunkSize, maxRetries, maxWait, env, concurrency } = request;
-  // A secret has one owner: the other registries' credentials are found in files.
-  const isOwner = host === request.destinations[0]?.apiHost;
-  const repositories = [...new Set(references.map(({ repository }) => repository))];
-  const found = await resolveCredentials({
-    registry: host,
-    ...(isOwner ? credentials : undefined),
-    env,
-    repositories,
-    onSecret: (value) => report({ type: 'secret', value }),
-  });
-  if (credentials !== undefined && !isOwner) {
-    const source = found.credentials === undefined ? 'none were found' : `${found.credentials.source} is used`;
-    const owner = request.destinations[0]?.registry;
-    const text = `The inputs username and password are for ${owner} alone; for ${references[0]?.registry} ${source}`;
-    report({ type: 'info', text });
-  }
-  const registry = new Registry({
-    host,
-    insecure,
-    ...(ca === undefined ? {} : { ca }),
-    credentials: found.credentials,
-    credentialProblems: found.problems,
-    env,
-    chunkSize,
-    concurrency,
-    maxRetries,
-    maxWait,
-    tlsVerify,
-    onEvent: (event) => report(event),
-  });
-  // One token for all of them: see Registry.connect.
-  for (const name of repositories) registry.repository(name);
-  return { registry, hasCredentials: found !== undefined, slots: new UploadSlots(concurrency) };
-}
-
-/** The registries and repositories of one image, in the order of its destinations. */
-export function targetsOf(
-  { destinations }: Pick<ImageRequest, 'destinations'>,
-  hosts: ReadonlyMap<string, RegistryHost>,
-  {
-    signal,
-    report,
-    stats,
-    sessions,
-  }: Surroundings & { readonly stats: PushStats; readonly sessions?: UploadSessions | undefined },
-): TargetRegistry[] {
-  return [...Map.groupBy(destinations, ({ apiHost }) => apiHost)].map(([host, references]) => {
-    const { registry, slots } = hosts.get(host)!;
-    const repositories = [...Map.groupBy(references, ({ repository }) => repository)].map(
-      ([name, group]) => new TargetRepository(registry.repository(name), group, signal),
-    );
-    return new TargetRegistry({ report, stats, sessions, registry, repositories, slots });
-  });
-}
-
-/** Ends the open upload sessions and the connections of every registry. */
-export async function closeRegistries(hosts: ReadonlyMap<string, RegistryHost>): Promise<void> {
-  await Promise.all([...hosts.values()].map(({ registry }) => registry.close()));
-}

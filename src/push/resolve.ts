@@ -6,6 +6,8 @@ import { selectPlatforms } from '../oci/platforms.ts';
 import type { Reference } from '../oci/reference.ts';
 import { compressionsOf, recompressed } from '../oci/rewrite.ts';
 import { type Descriptor, type Digest, type Index, isIndexType, isManifestType } from '../oci/types.ts';
+import type { Registry } from '../registry/registry.ts';
+import type { Repository } from '../registry/repository.ts';
 import { type FindOptions, findImage } from '../source/find/find.ts';
 import { registrySource } from '../source/registry/registry.ts';
 import type { FoundImage } from '../source/source.ts';
@@ -13,7 +15,7 @@ import { openEngineStore } from '../source/store/open.ts';
 import { activeRepositories, type PushContext } from './context.ts';
 import { explain, PushError } from './error.ts';
 import { blobsOf, type ImageBlob, uncompressedLayer } from './image-blobs.ts';
-import { SourceRepository } from './source-repository.ts';
+import { openRegistry } from './registry-hosts.ts';
 import type { TargetRepository } from './target-repository.ts';
 
 /** Finds the image, and asks the registries what its tags name now. Throws ImageError. */
@@ -26,7 +28,7 @@ export async function resolve(job: PushContext): Promise<FoundImage> {
   const source = new SourceRepository(job);
   const openRepository = async (reference: Reference) => {
     const repository = await source.open(reference);
-    // Beside the image's own first request, and after it; where earlier images under the tags are read, they tell it.
+    // Beside the image's own first request, and after it; where earlier images under the tags are read, they show it.
     if (!asksEarlier) setImmediate(() => activeRepositories(job).map((target) => tagsBefore(job, target)));
     return repository;
   };
@@ -44,14 +46,14 @@ export async function resolve(job: PushContext): Promise<FoundImage> {
     withReferrers: !remote || !isRetag(job, remote),
     storeOpener: (engineImage, options) => openEngineStore(engineImage, { ...options, export: way, env: request.env }),
   });
-  if (found.root === undefined && found.diffIds) job.names.learnLayers(found.diffIds);
-  // An image with manifests of its own hardly ever has layers that are compressed here: earlier images only tell where to mount
-  // its blobs from.
+  if (found.root === undefined && found.diffIds) job.names.addLayers(found.diffIds);
+  // An image with manifests of its own hardly ever has layers that are compressed here: earlier images only show where
+  // to mount its blobs from.
   if (found.root === undefined || asksEarlier) {
     if (found.root === undefined && found.diffIds) earlier.config = { digest: found.imageId, diffIds: found.diffIds };
     earlier.ask();
   }
-  // At the same time as all that follows: what they name tells at the end whether anything must be put.
+  // At the same time as all that follows: what they name shows at the end whether anything must be put.
   for (const repository of activeRepositories(job)) void tagsBefore(job, repository);
   if (found.root !== undefined && earlier.areElsewhere) await earlier.read();
   const where = found.engine ? ` in ${found.engine}` : '';
@@ -91,23 +93,27 @@ export async function tagsBefore(job: PushContext, target: TargetRepository): Pr
   return new Map(tags.map((tag, index) => [tag, descriptors[index]]));
 }
 
-/** The part of an engine's image that is pushed, as far as that is known without an export; a file source tells it when it is opened. */
+/**
+ * The part of an engine's image that is pushed, as far as that is known without an export; a file source shows it when
+ * it is opened.
+ */
 export async function knownTree(job: PushContext, found: FoundImage): Promise<ImageTree | undefined> {
   const tree = (found.engine || found.documents) && (await treeWithoutExport(job, found));
   return tree && selected(job, tree);
 }
 
-/** The layers that the engine's inspect tells, where they are plain for certain. */
-export const layersTold = (found: FoundImage): ImageBlob[] =>
+/** The layers that the engine's inspect reports, where they are plain for certain. */
+export const layersByDiffId = (found: FoundImage): ImageBlob[] =>
   found.root === undefined ? (found.diffIds ?? []).map((diffId) => uncompressedLayer(diffId)) : [];
 
 /** The blobs of an image that are known before it is opened. */
 export const knownBlobs = (found: FoundImage, tree: ImageTree | undefined): ImageBlob[] =>
-  tree ? blobsOf(tree) : layersTold(found);
+  tree ? blobsOf(tree) : layersByDiffId(found);
 
 /**
- * The part of a tree that is pushed: the platforms asked for, of those that are present, with `force-compression` marked to be
- * compressed again. Reports what is left out. Throws PushError for annotations on an image that has manifests of its own.
+ * The part of a tree that is pushed: the platforms asked for, of those that are present, with `force-compression`
+ * marked to be compressed again. Reports what is left out. Throws PushError for annotations on an image that has
+ * manifests of its own.
  */
 export function selected(job: Pick<PushContext, 'request' | 'report'>, tree: ImageTree): ImageTree {
   if (tree.kind === 'manifests' && Object.keys(job.request.annotations.manifest).length > 0) {
@@ -129,7 +135,10 @@ export function selected(job: Pick<PushContext, 'request' | 'report'>, tree: Ima
   return again.tree;
 }
 
-/** What to say of images whose layers come in another compression than the one asked for; undefined where that has an effect. */
+/**
+ * What to say of images whose layers come in another compression than the one asked for; undefined where that has an
+ * effect.
+ */
 export function compressionNotice(
   { request }: Pick<PushContext, 'request'>,
   name: string,
@@ -143,7 +152,10 @@ export function compressionNotice(
   return `compression: ${compression} has no effect on ${name}: its layers come compressed with gzip and are pushed as they are; set force-compression to compress them again, under another digest than the image has now`;
 }
 
-/** The tree of an engine's image as the engine's own store tells it, else as the registry has it; undefined when neither does. */
+/**
+ * The tree of an engine's image as the engine's own store has it, else as the registry has it; undefined when neither
+ * does.
+ */
 export const treeWithoutExport = async (job: PushContext, found: FoundImage): Promise<ImageTree | undefined> =>
   (await found.documents?.(job.signal)) ?? (await treeFromRegistry(job, found));
 
@@ -155,7 +167,8 @@ async function treeFromRegistry(job: PushContext, found: FoundImage): Promise<Im
   const target = job.registries.find(({ isActive }) => isActive)?.active[0];
   if (!target) return undefined;
   try {
-    // Only what the digest is: docker-registry 2.8 answers 500 when it is asked for a manifest and has a config of that digest.
+    // Only what the digest is: docker-registry 2.8 answers 500 when it is asked for a manifest and has a config of that
+    // digest.
     if (found.root === undefined) return await composedTree(job, target, found);
     return await manifestTree(job, target, found.root);
   } catch (error) {
@@ -202,4 +215,58 @@ async function manifestTree(
   };
   const root = await collect(digest);
   return root ? { kind: 'manifests', root, documents, absent: [] } : undefined;
+}
+
+/**
+ * The repository that an image is read from (`docker://REFERENCE`): in a registry of the destinations, or in another
+ * one.
+ */
+class SourceRepository {
+  readonly #job: PushContext;
+  #reference: Reference | undefined;
+  /** A registry that nothing is pushed to. */
+  #own: Registry | undefined;
+
+  constructor(job: PushContext) {
+    this.#job = job;
+  }
+
+  /**
+   * Opens the repository for reading. In a registry of the destinations it shares their connections and credentials;
+   * for another one credentials are found in files. Throws for unusable credentials.
+   */
+  async open(reference: Reference): Promise<Repository> {
+    this.#reference = reference;
+    const { hosts, request, report, signal } = this.#job;
+    const { apiHost, repository } = reference;
+    const shared = hosts.get(apiHost)?.registry;
+    if (shared) return shared.repository(repository, 'pull');
+    const { registry } = await openRegistry(request, apiHost, [reference], { report, signal });
+    this.#own = registry;
+    return registry.repository(repository, 'pull');
+  }
+
+  /**
+   * The image that was found, its blobs to be mounted where its registry is a destination too. Its `close` ends the
+   * connections.
+   */
+  async foundImage(found: FoundImage): Promise<FoundImage> {
+    const reference = this.#reference;
+    if (!reference) return found;
+    const { hosts, known, signal } = this.#job;
+    const tree = await found.documents?.(signal);
+    const blobs = hosts.has(reference.apiHost) && tree ? blobsOf(tree) : [];
+    const held = new Set(tree?.kind === 'manifests' ? [...tree.documents.keys(), ...blobs.map(({ key }) => key)] : []);
+    for (const { host, repositories } of this.#job.registries) {
+      for (const target of repositories) {
+        if (host === reference.apiHost && target.repository.name === reference.repository) target.noteHeld(held);
+      }
+    }
+    for (const { key } of blobs) known.addRepository(reference.apiHost, key, reference.repository);
+    return { ...found, close: () => this.close() };
+  }
+
+  async close(): Promise<void> {
+    await this.#own?.close();
+  }
 }

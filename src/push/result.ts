@@ -2,14 +2,14 @@ import type { SavePlan } from '../cache/save.ts';
 import { formatReference, withTarget } from '../oci/reference.ts';
 import type { Digest } from '../oci/types.ts';
 import type { FoundImage } from '../source/source.ts';
-import type { BlobDescription } from './blob-names.ts';
 import type { PushContext, SharedContext } from './context.ts';
 import { explainLine } from './error.ts';
+import type { BlobRecord, Seconds } from './events.ts';
+import type { BlobDescription } from './image-blobs.ts';
 import type { TargetRegistry } from './registries.ts';
-import type { BlobRecord, Seconds } from './stats.ts';
 import type { DestinationFailure } from './target-repository.ts';
 
-export interface TagRecord {
+interface TagRecord {
   readonly reference: string;
   /** Absent when this tag was not pushed. */
   readonly digest?: Digest;
@@ -36,7 +36,9 @@ export interface Metadata {
 }
 
 export interface PushResult {
-  /** Of the manifest or index under the first tag that was pushed, as its registry serves it; undefined in a dry run. */
+  /**
+   * Of the manifest or index under the first tag that was pushed, as its registry serves it; undefined in a dry run.
+   */
   readonly digest: Digest | undefined;
   readonly imageId: Digest;
   /** `registry/repository@digest` of the first tag. */
@@ -68,7 +70,8 @@ export function tagRecords(registries: readonly TargetRegistry[]): TagRecord[] {
 }
 
 /**
- * The result of a push. Throws the failure of a push of one image to one repository only: there is nothing else to report.
+ * The result of a push. Throws the failure of a push of one image to one repository only: there is nothing else to
+ * report.
  */
 export function resultOf(
   shared: SharedContext,

@@ -1,8 +1,8 @@
 /**
- * Places for uploads: `concurrency` blobs at once. Of large ones the largest goes first, so that a long upload does not begin last;
- * one place is kept for small ones, so that what is short does not wait for what is long. Blobs that fit into one packet or two
- * (configs, attestations, layers of some files) go beside the others: they cost round trips and no bandwidth, and in a second wave
- * they would cost them twice. With `concurrency: 1` nothing goes beside anything.
+ * Places for uploads: `concurrency` blobs at once. Of large ones the largest goes first, so that a long upload does not
+ * begin last; one place is kept for small ones, so that what is short does not wait for what is long. Blobs that fit
+ * into one packet or two (configs, attestations, layers of some files) go beside the others: they cost round trips and
+ * no bandwidth, and in a second wave they would cost them twice. With `concurrency: 1` nothing goes beside anything.
  */
 
 /** Up to this a blob is small: it takes a few round trips, and hardly any time to send. Bytes. */
@@ -52,9 +52,17 @@ export class UploadSlots {
     }
   }
 
+  /** Whether a blob of `size` bytes that is no large one would start at once. */
+  hasPlace(size: number): boolean {
+    const placed = this.#running.small + this.#running.large;
+    const all = placed + this.#running.tiny;
+    if (this.#count === 1) return all === 0;
+    return all < this.#count * WITH_TINY && (kindOf(size) === 'tiny' || placed < this.#count);
+  }
+
   /**
-   * Keeps the small blobs' place though none of them waits: some may still come. Until the returned function is called, which
-   * may be called more than once.
+   * Keeps the small blobs' place though none of them waits: some may still come. Until the returned function is called,
+   * which may be called more than once.
    */
   expectSmall(): () => void {
     this.#expecting += 1;

@@ -2,6 +2,7 @@
 import { now } from '../common/async.ts';
 import { formatReference, type Reference } from '../oci/reference.ts';
 import type { Digest } from '../oci/types.ts';
+import type { BlobState } from '../registry/blobs.ts';
 import type { Repository } from '../registry/repository.ts';
 
 /** A repository or a tag that was not pushed. */
@@ -11,7 +12,9 @@ export interface DestinationFailure {
   readonly error: unknown;
 }
 
-/** How long a registry's word that it lacks a blob is not asked for again: the next step of the same push. Milliseconds. */
+/**
+ * How long a registry's word that it lacks a blob is not asked for again: the next step of the same push. Milliseconds.
+ */
 const JUST_NOW_MS = 1000;
 
 export class TargetRepository {
@@ -25,6 +28,7 @@ export class TargetRepository {
   readonly #committed = new Map<Reference, Digest>();
   readonly #refused = new Map<Reference, unknown>();
   readonly #absent = new Map<Digest, number>();
+  readonly #asked = new Map<Digest, Promise<BlobState>>();
   readonly #mountsTried = new Set<string>();
   #held: ReadonlySet<Digest> = new Set();
   #hasReceived = false;
@@ -45,7 +49,7 @@ export class TargetRepository {
     return this.#failure;
   }
 
-  /** Gives this repository up; its requests under way are ended. The first reason counts. */
+  /** Fails this repository; its requests under way are ended. The first reason counts. */
   fail(reason: unknown): void {
     if (this.#failure !== undefined) return;
     this.#failure = reason;
@@ -79,6 +83,21 @@ export class TargetRepository {
   /** Whether the registry has said just now that it lacks a blob. */
   lacks(digest: Digest): boolean {
     return now() - (this.#absent.get(digest) ?? Number.NEGATIVE_INFINITY) < JUST_NOW_MS;
+  }
+
+  /** Asks for a blob that the next step is likely to ask for, which then finds the answer. */
+  askAhead(digest: Digest): void {
+    if (this.#asked.has(digest)) return;
+    const asking = this.repository.headBlob(digest, this.signal);
+    asking.catch(() => {});
+    this.#asked.set(digest, asking);
+  }
+
+  /** Whether the registry has a blob: as `askAhead` has asked, once, else asked now. Throws RegistryError. */
+  headBlob(digest: Digest): Promise<BlobState> {
+    const asked = this.#asked.get(digest);
+    this.#asked.delete(digest);
+    return asked ?? this.repository.headBlob(digest, this.signal);
   }
 
   /** Whether a mount of a blob from a repository was tried before. */
@@ -128,7 +147,7 @@ export class TargetRepository {
     return this.#committed.has(reference) ? undefined : (this.#refused.get(reference) ?? this.#failure);
   }
 
-  /** What failed: the repository as a whole, or some of its tags. */
+  /** What failed: the complete repository, or some of its tags. */
   get failures(): DestinationFailure[] {
     if (this.#failure !== undefined) return [{ destination: this.name, error: this.#failure }];
     return [...this.#refused].map(([reference, error]) => ({ destination: formatReference(reference), error }));

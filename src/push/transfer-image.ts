@@ -1,4 +1,7 @@
-/** Brings every blob of an image into every registry: out of a store that is open, else out of its source, which is opened only for what nothing else has. */
+/**
+ * Brings every blob of an image into every registry: out of a store that is open, else out of its source, which is
+ * opened only for what nothing else has.
+ */
 
 import type { StreamedBlob } from '../blob/blob.ts';
 import { SpoolShortError } from '../blob/spool-file.ts';
@@ -9,11 +12,14 @@ import type { PushContext } from './context.ts';
 import { explain, PushError } from './error.ts';
 import type { Report } from './events.ts';
 import { blobsOf, documentsInMemory, type ImageBlob, NOTHING_AGAIN, type UploadAgain } from './image-blobs.ts';
+import { blobOfEntry, isRecompressible } from './layer-builder.ts';
 import type { KeptLayer } from './queue.ts';
 import { knownBlobs, knownTree, selected } from './resolve.ts';
-import { blobOfEntry, isRecompressible, Transfer } from './transfer.ts';
+import { Transfer } from './transfer.ts';
 
-/** What a transfer came to: the image's tree, the blobs that stand for its plain layers, and where the bytes came from. */
+/**
+ * What a transfer came to: the image's tree, the blobs that stand for its plain layers, and where the bytes came from.
+ */
 export interface Transferred {
   readonly tree: ImageTree;
   /** For each plain layer (by diffID) the compressed blob that stands for it. */
@@ -95,14 +101,18 @@ class Export {
     this.#phases = phases;
   }
 
-  /** The engine's store where it is open already and no layer of it must be compressed: reading from it costs no export. */
+  /**
+   * The engine's store where it is open already and no layer of it must be compressed: reading from it costs no export.
+   */
   async openStore(blobs: readonly ImageBlob[]): Promise<StoreSource | undefined> {
     if (blobs.some(({ plain }) => plain)) return undefined;
     const notice = (text: string) => void this.#notices.push(text);
     return this.#found.openStore?.({ signal: this.#job.signal, debug: this.#debug, notice });
   }
 
-  /** Transfers out of an open store, and closes it; small blobs are sent while registries are still asked for others. */
+  /**
+   * Transfers out of an open store, and closes it; small blobs are sent while registries are still asked for others.
+   */
   async fromOpenStore(store: StoreSource, tree: ImageTree, blobs: readonly ImageBlob[]): Promise<Transferred> {
     let isRead = false;
     const onRead = () => {
@@ -160,7 +170,7 @@ class Export {
     await transfer.fromStream(source, {
       blobOf: (entry) => this.#blobOf(entry, wanted),
       isComplete: () => this.#isComplete(expected ?? source.tree()),
-      // Which platforms an archive's layers belong to is told by its documents, and those come late.
+      // Which platforms an archive's layers belong to is in its documents, and those come late.
       hold: this.#job.request.platforms.length > 0 && expected === undefined,
     });
     const tree = expected ?? selected(this.#job, this.#treeOf(source));
@@ -175,7 +185,7 @@ class Export {
     return tree;
   }
 
-  /** The blob of the image that an entry of a stream is; undefined where only its plain bytes tell. */
+  /** The blob of the image that an entry of a stream is; undefined where only its plain bytes show it. */
   #blobOf(entry: StreamedBlob, wanted: ReadonlyMap<Digest, ImageBlob> | undefined): ImageBlob | 'unwanted' | undefined {
     const blob = blobOfEntry(entry);
     if (!blob) return undefined;
@@ -198,16 +208,18 @@ class Export {
     if (tree) return tree;
     const what = `${source.description} ended without the manifest or config of ${this.#found.imageId}`;
     throw new PushError('Export', what, {
-      remedy: 'check that the image is whole: the same `save` into a file, and its `load`, must work',
+      remedy: 'check that the image is complete: the same `save` into a file, and its `load`, must work',
     });
   }
 
-  /** The transfer has the whole image; where an engine's own store has given wrong bytes or none, `save` comes next. */
+  /**
+   * The transfer has the complete image; where an engine's own store returned wrong bytes or none, `save` comes next.
+   */
   async complete(once: Exported, expected: ImageTree | undefined): Promise<Transferred> {
     const first = await this.#readAgain(once, expected);
     const missing = this.#transfer.missingOf(first.tree);
     const isEngineStore = first.kind === 'store' && this.#found.engine !== undefined;
-    if (missing.length === 0 || !isEngineStore) return this.#whole(first);
+    if (missing.length === 0 || !isEngineStore) return this.#completed(first);
     const lacks = missing.map(({ key }) => {
       const cause = this.#transfer.whyUnreadable(key);
       const reason = cause === undefined ? 'it is not there' : explain(cause).message;
@@ -218,7 +230,7 @@ class Export {
       throw new PushError('Export', `export: store, but ${text}`, { cause, remedy: 'set export: auto or save' });
     }
     for (const { text } of lacks) this.#debug(`${text}; exporting it with save`);
-    return this.#whole(await this.run(expected, true));
+    return this.#completed(await this.run(expected, true));
   }
 
   /**
@@ -237,7 +249,7 @@ class Export {
     return last;
   }
 
-  #whole({ tree, description }: Exported): Transferred {
+  #completed({ tree, description }: Exported): Transferred {
     assertComplete(this.#transfer, tree);
     return transferred(this.#transfer, tree, description);
   }

@@ -1,6 +1,6 @@
 /**
- * Carries a plan out: what is in the registry stays, what is in memory or in the cache is sent from there, the rest is read
- * from the source, compressed while it is read, and sent while it is compressed.
+ * Carries a plan out: what is in the registry stays, what is in memory or in the cache is sent from there, the rest is
+ * read from the source, compressed while it is read, and sent while it is compressed.
  */
 
 import { Readable } from 'node:stream';
@@ -9,14 +9,13 @@ import type { StoredBlob, StreamedBlob, StreamingBlob } from '../blob/blob.ts';
 import { layerMediaType } from '../blob/compress/compression.ts';
 import { cachedBlob, memoryBlob, readyBlob } from '../blob/ready.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
-import { type Digest, MediaType } from '../oci/types.ts';
+import { type Digest, isImageConfigType } from '../oci/types.ts';
 import { decompress, isCompressed } from '../source/compression.ts';
 import type { StoreSource, StreamSource } from '../source/source.ts';
 import { activeRegistries, type PushContext } from './context.ts';
 import { PushError } from './error.ts';
 import { blobsOf, type ImageBlob, type UploadAgain } from './image-blobs.ts';
-import { LayerBuilder } from './layer-builder.ts';
-import type { RequestOptions } from './options.ts';
+import { entriesUntil, isRecompressible, LayerBuilder, unnamedLayer } from './layer-builder.ts';
 import { type BlobPlace, Plan } from './plan.ts';
 import { type QueuedBlob, UNNAMED, UploadQueue } from './queue.ts';
 import { SMALL_BLOB, UploadSlots } from './slots.ts';
@@ -31,7 +30,9 @@ export class Transfer {
   /** Settles when the last call of `locate` has: no layer without a name is sent before. */
   #locating: Promise<unknown> = Promise.resolve();
   readonly #making = pLimit(MAKERS);
-  /** For blobs of stores. A slot is held until its blob is in every registry, so that a slow one holds back reading too. */
+  /**
+   * For blobs of stores. A slot is held until its blob is in every registry, so that a slow one holds back reading too.
+   */
   readonly #slots: UploadSlots;
   /** Called when no more small blobs are expected: their places are free for large ones. */
   readonly #expected: readonly (() => void)[];
@@ -59,7 +60,9 @@ export class Transfer {
     return this.#queue.kept;
   }
 
-  /** Why a blob could not be read from its source; undefined when it was, or was not there. Another source may have it. */
+  /**
+   * Why a blob could not be read from its source; undefined when it was, or was not there. Another source may have it.
+   */
   whyUnreadable(key: Digest): unknown {
     // A legacy layer has no name until it was read.
     return this.#queue.unreadable.get(key) ?? this.#queue.unreadable.get(UNNAMED);
@@ -72,13 +75,13 @@ export class Transfer {
 
   /** The tree is known now: its documents need no source. */
   know(tree: ImageTree): void {
-    this.#job.names.learnTree(tree);
+    this.#job.names.addTree(tree);
     this.#plan.know(tree);
   }
 
   /**
-   * Sends or leaves the blobs that need no source, all registries asked at once. Resolves to those that only the source has;
-   * `missing` is called for each as soon as that is known. Throws when no registry is left.
+   * Sends or leaves the blobs that need no source, all registries asked at once. Resolves to those that only the source
+   * has; `missing` is called for each as soon as that is known. Throws when no registry is left.
    */
   async locate(blobs: readonly ImageBlob[], missing: () => void = () => {}): Promise<readonly ImageBlob[]> {
     const locating = Promise.all(
@@ -106,6 +109,7 @@ export class Transfer {
   async #take(blob: ImageBlob, place: Exclude<BlobPlace, { at: 'source' }>): Promise<void> {
     const { mediaType } = blob;
     if (place.at === 'registry') {
+      this.#queue.isPushedBefore ||= isImageConfigType(mediaType);
       if (blob.plain) this.#queue.note({ diffId: blob.key, descriptor: place.descriptor });
       else this.#queue.take(blob.key);
     } else if (place.at === 'memory') {
@@ -120,8 +124,8 @@ export class Transfer {
   }
 
   /**
-   * Moves what is missing out of a store: small blobs as soon as they are known to be missing, then the largest first. Nothing
-   * is read of what is there. `onRead` is called before the first blob is opened.
+   * Moves what is missing out of a store: small blobs and plain layers as soon as they are known to be missing, then
+   * the largest first. Nothing is read of what is there. `onRead` is called before the first blob is opened.
    */
   async fromStore(source: StoreSource, blobs: readonly ImageBlob[], onRead: () => void = () => {}): Promise<void> {
     const located = new Map(blobs.map((blob) => [blob, this.#needsSource(blob)]));
@@ -138,12 +142,12 @@ export class Transfer {
     const isSmall = ({ size }: ImageBlob) => size !== undefined && size <= SMALL_BLOB;
     const small = Promise.allSettled(blobs.filter(isSmall).map(send));
     void small.then(() => this.#expectNoSmall());
+    // Plain layers have no sizes: none is known to be the largest.
+    const unsized = Promise.allSettled(blobs.filter(({ size }) => size === undefined).map(send));
     // Of large blobs the largest goes first, and it must be known which that is.
     await Promise.allSettled(located.values());
-    const large = blobs
-      .filter((blob) => !isSmall(blob))
-      .sort((a, b) => (b.size ?? Infinity) - (a.size ?? Infinity) || 0);
-    const sent = [...(await Promise.allSettled(large.map(send))), ...(await small)];
+    const large = blobs.filter(({ size = 0 }) => size > SMALL_BLOB).sort((a, b) => (b.size ?? 0) - (a.size ?? 0));
+    const sent = [...(await Promise.allSettled(large.map(send))), ...(await small), ...(await unsized)];
     // Every reading has ended: the store can be closed.
     const failed = sent.find(({ status }) => status === 'rejected');
     if (failed?.status === 'rejected') throw failed.reason;
@@ -151,10 +155,12 @@ export class Transfer {
 
   async #fromStored(source: StoreSource, blob: ImageBlob): Promise<void> {
     const { key, plain, mediaType } = blob;
+    const closeAhead = this.#openAhead(blob);
     try {
       const stored = await source.open(blob.compressedAs ?? key);
       if (!stored) {
         this.#queue.leave(key);
+        closeAhead();
         return;
       }
       assertAsDescribed(stored, blob);
@@ -167,7 +173,24 @@ export class Transfer {
       else await this.#sendWhileMade(blob, (builder) => builder.passThrough(stored.read(), key));
     } catch (error) {
       this.#queue.markUnreadable(key, error);
+      closeAhead();
     }
+  }
+
+  /**
+   * Opens the uploads of a small blob that is about to be read. The returned function deletes those that were not used.
+   */
+  #openAhead(blob: ImageBlob): () => void {
+    const { key, plain, size = Number.POSITIVE_INFINITY } = blob;
+    if (plain || size > SMALL_BLOB) return () => {};
+    const label = this.#job.names.nameOf(blob);
+    const opening = activeRegistries(this.#job).map(async (registry) => {
+      await registry.openAhead(key, size, label);
+      return registry;
+    });
+    return () => {
+      for (const opened of opening) void opened.then((registry) => registry.closeAhead(key));
+    };
   }
 
   /** Sends a blob while it is made; the next one is begun when this one is made, sent or not. */
@@ -227,7 +250,10 @@ export class Transfer {
     this.#held.push(queued);
   }
 
-  /** A layer without a name may be one that a registry has or the cache has brought: it is sent once its bytes tell that it is none. */
+  /**
+   * A layer without a name may be one that a registry has or the cache has brought: it is sent once its bytes tell that
+   * it is none.
+   */
   async #addOnceNamed(queued: QueuedBlob): Promise<void> {
     queued.body.reach(Number.POSITIVE_INFINITY).catch(() => {});
     const diffId = await queued.made?.diffId?.catch(() => undefined);
@@ -280,8 +306,8 @@ export class Transfer {
 }
 
 /**
- * Throws PushError for a blob that is not what the image's documents say. A registry accepts both, and no client can pull either: a
- * layer that is compressed twice, and one of another size than its descriptor's.
+ * Throws PushError for a blob that is not what the image's documents say. A registry accepts both, and no client can
+ * pull either: a layer that is compressed twice, and one of another size than its descriptor's.
  */
 function assertAsDescribed({ format, size }: StoredBlob, blob: ImageBlob): void {
   const { key, plain, compressedAs, size: described } = blob;
@@ -300,51 +326,7 @@ function assertAsDescribed({ format, size }: StoredBlob, blob: ImageBlob): void 
  */
 const MAKERS = 2;
 
-/**
- * Yields what `source` yields until `abandoned` resolves. A tool that exports may take its time over the rest of a large
- * entry, or stand still: when no registry is left, it is not waited for.
- */
-export async function* entriesUntil<T>(source: AsyncIterable<T>, abandoned: Promise<void>): AsyncGenerator<T> {
-  const iterator = source[Symbol.asyncIterator]();
-  let isAbandoned = false;
-  try {
-    for (;;) {
-      const next = await Promise.race([iterator.next(), abandoned]);
-      isAbandoned = next === undefined;
-      if (!next || next.done) return;
-      yield next.value;
-    }
-  } finally {
-    const returned = iterator.return?.();
-    // A source that stands still would answer this only after the call before it.
-    if (isAbandoned) returned?.catch(() => {});
-    else await returned;
-  }
-}
-
 /** The bytes of a layer that its diffID is the digest of. */
 function plainBytes(input: Readable, { format }: Pick<StoredBlob, 'format'>): Readable {
   return isCompressed(format) ? Readable.from(decompress(input, format), { objectMode: false }) : input;
-}
-
-/** Whether an entry is a layer that is compressed again, as far as its first bytes tell. */
-export const isRecompressible = (
-  { format }: Pick<StreamedBlob, 'format'>,
-  { forceCompression, compression }: Pick<RequestOptions, 'forceCompression' | 'compression'>,
-): boolean => forceCompression && (format === 'gzip' || format === 'zstd') && format !== compression;
-
-/** The blob that an entry is by its name and first bytes; undefined for the legacy form, which does not tell. */
-export function blobOfEntry(entry: StreamedBlob): ImageBlob | undefined {
-  if (!entry.digest) return undefined;
-  const plain = entry.format === 'tar';
-  const compressed = entry.format === 'zstd' ? MediaType.ociLayerZstd : MediaType.ociLayerGzip;
-  const mediaType = plain ? MediaType.ociLayer : compressed;
-  return { key: entry.digest, plain, mediaType, size: entry.size, diffId: plain ? entry.digest : undefined };
-}
-
-/** The layer of a legacy `<id>/layer.tar`, whose diffID only its bytes will tell. */
-export function unnamedLayer({ name, size }: StreamedBlob): ImageBlob {
-  // `<id>/layer.tar`: the ID of the old form tells the layers apart, though it is no digest of theirs.
-  const label = `layer ${name.slice(0, 12)}`;
-  return { key: UNNAMED, plain: true, mediaType: MediaType.ociLayer, size, diffId: undefined, label };
 }

@@ -1,9 +1,11 @@
-/** Blobs of a repository that are asked for and read. distribution-spec, "Checking if content exists" and "Pulling blobs". */
+/**
+ * Blobs of a repository that are asked for and read. distribution-spec, "Checking if content exists" and "Pulling
+ * blobs".
+ */
 import { Readable } from 'node:stream';
 import { type Digest, digestOf } from '../oci/types.ts';
-import { ask, type Place } from './host/context.ts';
+import { ask, isPage, noRegistry, type Place, tellsAbsence } from './host/context.ts';
 import { Patience } from './host/patience.ts';
-import { isPage, noRegistry, tellsAbsence } from './host/remedies.ts';
 import { defaultTimeouts } from './http/deadline.ts';
 import { errorOf, RegistryError } from './http/error.ts';
 import type { RegistryResponse } from './http/response.ts';
@@ -27,7 +29,10 @@ export async function headBlob(place: Place, digest: Digest, signal: AbortSignal
   return size === undefined ? { state: 'present' } : { state: 'present', size };
 }
 
-/** Throws RegistryError for a host that answers 200 to everything. One that names the digest, or another host's storage, knows blobs. */
+/**
+ * Throws RegistryError for a host that answers 200 to everything. One that names the digest, or another host's storage,
+ * knows blobs.
+ */
 async function assertMeant(place: Place, response: RegistryResponse, signal: AbortSignal): Promise<void> {
   const { context, scopes } = place;
   const { headers, url } = response;
@@ -53,12 +58,14 @@ function sizeIn({ headers }: RegistryResponse, digest: Digest): number | undefin
 const byteCount = (text: string | undefined): number | undefined =>
   text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined;
 
-export interface FetchOptions {
+interface FetchOptions {
   readonly maxBytes: number;
   readonly signal: AbortSignal;
 }
 
-/** The bytes of a blob that hash to its digest; undefined for 404. Throws RegistryError, also for other or more bytes. */
+/**
+ * The bytes of a blob that hash to its digest; undefined for 404. Throws RegistryError, also for other or more bytes.
+ */
 export async function fetchBlob(place: Place, digest: Digest, options: FetchOptions): Promise<Buffer | undefined> {
   const step = 'reading a blob';
   const response = await ask(place, 'GET', `blobs/${digest}`, { signal: options.signal, step });
@@ -91,7 +98,10 @@ export interface BlobRange {
 export interface BlobStream {
   /** Ends after the last byte of the range; fails with RegistryError or UploadError. Destroy it to end the request. */
   readonly stream: Readable;
-  /** Whether the host answers ranges: if not, each interrupted read starts at byte 0, and its first bytes are dropped here. */
+  /**
+   * Whether the host answers ranges: if not, each interrupted read starts at byte 0, and its first bytes are dropped
+   * here.
+   */
   readonly ranges: boolean;
   /** Bytes of the complete blob; undefined when the host does not say. */
   readonly size: number | undefined;
@@ -100,8 +110,9 @@ export interface BlobStream {
 const STEP = 'reading a blob';
 
 /**
- * Reads a range of a blob. Resolves with the head of the first answer; undefined for 404. A read that breaks goes on where it
- * broke (Range, RFC 9110 section 14). Redirects to a storage are followed without credentials. Throws RegistryError.
+ * Reads a range of a blob. Resolves with the head of the first answer; undefined for 404. A read that breaks goes on
+ * where it broke (Range, RFC 9110 section 14). Redirects to a storage are followed without credentials. Throws
+ * RegistryError.
  */
 export async function readBlob(
   place: Place,
@@ -181,10 +192,10 @@ class Reading {
     let at = offset;
     try {
       while (this.#position < end) {
-        const piece = await response.read();
-        if (piece === undefined) break;
-        const wanted = piece.subarray(Math.max(0, this.#position - at), Math.max(0, end - at));
-        at += piece.length;
+        const chunk = await response.read();
+        if (chunk === undefined) break;
+        const wanted = chunk.subarray(Math.max(0, this.#position - at), Math.max(0, end - at));
+        at += chunk.length;
         this.#position += wanted.length;
         if (wanted.length > 0) yield wanted;
       }
@@ -227,5 +238,7 @@ class Reading {
   }
 }
 
-/** For the time that a read may take before its size is known: the largest layer that registries commonly take, 10 GiB. */
+/**
+ * For the time that a read may take before its size is known: the largest layer that registries commonly take, 10 GiB.
+ */
 const UNKNOWN_SIZE = 10 * 2 ** 30;

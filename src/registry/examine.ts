@@ -1,20 +1,21 @@
 /**
- * Questions to a registry and what is in front of it, each by one request and without a second try: how it answers, which bodies it
- * takes, how far it says that an upload has come. Nothing is closed, so nothing is stored; what was opened is deleted.
+ * Questions to a registry and what is in front of it, each by one request and without a second try: how it answers,
+ * which bodies it takes, how far it says that an upload has come. Nothing is closed, so nothing is stored; what was
+ * opened is deleted.
  */
 
 import { Readable } from 'node:stream';
 import { connect } from 'node:tls';
 import { now } from '../common/async.ts';
 import type { Credentials } from './auth/credentials.ts';
-import type { TransportEvent } from './host/request.ts';
+import type { TransportEvent } from './host/sender.ts';
 import { Transport } from './host/transport.ts';
 import { CookieJar } from './http/cookies.ts';
 import { errorOf, type RegistryError, type ResponseHeaders } from './http/error.ts';
 import { trustedRoots } from './http/trust.ts';
 import { resolveLocation } from './upload/session.ts';
 
-export interface ExaminationOptions {
+interface ExaminationOptions {
   /** `host[:port]` of an image reference. */
   readonly host: string;
   readonly repository: string;
@@ -41,7 +42,7 @@ export interface Certificate {
   readonly subject: string;
   readonly issuer: string;
   readonly validTo: string;
-  /** Why it is not trusted, in OpenSSL's words; undefined when it is. */
+  /** Why it is not trusted, as OpenSSL reports it; undefined when it is. */
   readonly problem: string | undefined;
 }
 
@@ -52,6 +53,12 @@ export interface TrialUpload {
   location: URL | undefined;
   readonly cookies: CookieJar;
 }
+
+/**
+ * After a cancellation: how long the opening of an upload or its chunk goes on, and then how long its deletion may
+ * take. The runner leaves a cancelled step a few seconds (action/run.ts). Milliseconds.
+ */
+const CLEAN_UP_MS = 2000;
 
 /** Who reads on for this long takes the body. Milliseconds, beside some round trips. */
 const READS_ON_MS = 400;
@@ -91,18 +98,25 @@ export class Examination {
     return status === 200 && (headers['content-type'] ?? '').includes('json');
   }
 
-  /** Opens an upload in the repository. */
-  async open(signal: AbortSignal): Promise<TrialUpload> {
+  /**
+   * Opens an upload in the repository; the caller removes it. A cancellation in the middle waits for the answer:
+   * without its Location the upload could not be deleted.
+   */
+  async open(cancel: AbortSignal): Promise<TrialUpload> {
     const cookies = new CookieJar();
     const path = `/v2/${this.#options.repository}/blobs/uploads/`;
-    const opened = await this.#ask('POST', path, signal, this.#scopes, { cookies });
+    const opened = await patiently(cancel, (signal) => this.#ask('POST', path, signal, this.#scopes, { cookies }));
     const location = opened.status === 202 ? resolveLocation(opened.headers.location, this.origin) : undefined;
     return { opened, location, cookies };
   }
 
-  /** Sends a body of zeros as the first chunk of an upload. */
-  send(upload: TrialUpload, bytes: number, signal: AbortSignal): Promise<Examined> {
-    return this.#go(upload, 'PATCH', signal, { headers: chunkHeaders(bytes), body: new Uint8Array(bytes) });
+  /**
+   * Sends a body of zeros as the first chunk of an upload. It is short, and a cancellation lets it end: docker-registry
+   * 2.8 does not delete an upload whose chunk broke off.
+   */
+  send(upload: TrialUpload, bytes: number, cancel: AbortSignal): Promise<Examined> {
+    const request = { headers: chunkHeaders(bytes), body: new Uint8Array(bytes) };
+    return patiently(cancel, (signal) => this.#go(upload, 'PATCH', signal, request));
   }
 
   /** Asks how far an upload has come. */
@@ -111,9 +125,10 @@ export class Examination {
   }
 
   /**
-   * Whether a chunk of this size would be refused for it: announces it at an upload that was deleted before, with its first byte, and looks
-   * what is answered. Limits refuse a request by its headers; who takes them says that the upload is unknown, or reads on. (At an open
-   * upload the broken chunk would stay behind: docker-registry 2.8 can't delete it any more.) Returns the refusal.
+   * Whether a chunk of this size would be refused for it: announces it at an upload that was deleted before, with its
+   * first byte, and looks what is answered. Limits refuse a request by its headers; who takes them says that the upload
+   * is unknown, or reads on. (At an open upload the broken chunk would stay behind: docker-registry 2.8 can't delete it
+   * any more.) Returns the refusal.
    */
   async refusal(
     deleted: TrialUpload,
@@ -137,9 +152,12 @@ export class Examination {
     }
   }
 
-  /** Deletes an upload. Never rejects: registries clear away forgotten ones by themselves. */
-  async remove(upload: TrialUpload, signal: AbortSignal): Promise<void> {
+  /**
+   * Deletes an upload, also after a cancellation. Never rejects: registries clear away forgotten ones by themselves.
+   */
+  async remove(upload: TrialUpload): Promise<void> {
     if (upload.location === undefined) return;
+    const signal = AbortSignal.timeout(CLEAN_UP_MS);
     for (const method of ['DELETE', 'GET', 'DELETE']) {
       const answer = await this.#go(upload, method, signal, {}).catch(() => undefined);
       // distribution 3 answers 416 to the Location before a broken chunk, and a GET names the newest.
@@ -147,7 +165,9 @@ export class Examination {
     }
   }
 
-  /** The certificate that a server of TLS shows to a connection of its own; undefined when there is no such connection. */
+  /**
+   * The certificate that a server of TLS shows to a connection of its own; undefined when there is no such connection.
+   */
   certificate(signal: AbortSignal): Promise<Certificate | undefined> {
     const { hostname, port } = this.origin;
     const { ca } = this.#options;
@@ -218,6 +238,26 @@ export class Examination {
     const error = isRefused ? await errorOf(response, { method: request.method, step: undefined }) : undefined;
     if (!isRefused) await response.discard();
     return { status, headers, ms: now() - began, error };
+  }
+}
+
+/**
+ * Runs `work` with a signal that is aborted CLEAN_UP_MS after `cancel`. Throws the reason of a `cancel` that came
+ * before.
+ */
+async function patiently<T>(cancel: AbortSignal, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  cancel.throwIfAborted();
+  const ended = new AbortController();
+  let timer: NodeJS.Timeout | undefined;
+  const onCancel = (): void => {
+    timer = setTimeout(() => ended.abort(cancel.reason), CLEAN_UP_MS);
+  };
+  cancel.addEventListener('abort', onCancel, { once: true });
+  try {
+    return await work(ended.signal);
+  } finally {
+    clearTimeout(timer);
+    cancel.removeEventListener('abort', onCancel);
   }
 }
 

@@ -1,9 +1,8 @@
 /** Manifests and indexes of a repository. distribution-spec, sections "Pulling manifests" and "Pushing Manifests". */
 import { type Descriptor, type Digest, digestOf, isDigest, MediaType } from '../oci/types.ts';
 import { otherBytes } from './blobs.ts';
-import { answerOrTrouble, ask, type Place, transientError } from './host/context.ts';
+import { answerOrTrouble, ask, isPage, noRegistry, noteRegistry, type Place, transientError } from './host/context.ts';
 import { Patience } from './host/patience.ts';
-import { isPage, noRegistry, noteRegistry } from './host/remedies.ts';
 import { errorOf, RegistryError } from './http/error.ts';
 import { type RegistryCode, registryCodes } from './http/error-body.ts';
 import type { RegistryResponse } from './http/response.ts';
@@ -64,7 +63,10 @@ function described(response: RegistryResponse): Descriptor | undefined {
     : undefined;
 }
 
-/** A manifest whose bytes hash to the digest that was asked for, or else to the one that the registry names; undefined for 404. */
+/**
+ * A manifest whose bytes hash to the digest that was asked for, or else to the one that the registry names; undefined
+ * for 404.
+ */
 export async function fetchManifest(
   place: Place,
   reference: string,
@@ -114,16 +116,16 @@ export interface ManifestPut {
 export interface ConfirmedManifest {
   readonly digest: Digest;
   /**
-   * The subject under which the registry lists it (OCI-Subject); undefined when it did not say so: it has no referrers API, or
-   * the manifest has no subject. distribution-spec, "Pushing Manifests with Subject".
+   * The subject under which the registry lists it (OCI-Subject); undefined when it did not say so: it has no referrers
+   * API, or the manifest has no subject. distribution-spec, "Pushing Manifests with Subject".
    */
   readonly subject: string | undefined;
 }
 
 /**
- * Puts a manifest until the registry confirms it; may be repeated, so no answer needs to be understood before the next try.
- * Resolves once the registry has named the same digest, or served these bytes. Throws BlobUnknownError, RegistryError,
- * UploadError.
+ * Puts a manifest until the registry confirms it; may be repeated, so no answer needs to be understood before the next
+ * try. Resolves once the registry has named the same digest, or served these bytes. Throws BlobUnknownError,
+ * RegistryError, UploadError.
  */
 export async function putManifest(place: Place, put: ManifestPut): Promise<ConfirmedManifest> {
   const digest = digestOf(put.bytes);
@@ -208,8 +210,8 @@ async function isThere(place: Place, put: ManifestPut, digest: Digest): Promise<
 }
 
 /**
- * Deletes a manifest by tag or digest. distribution-spec, "Content Management": a registry that implements it answers 202; one
- * that does not, 400 or 405 (distribution deletes no tags, and by digest only with `delete: enabled`).
+ * Deletes a manifest by tag or digest. distribution-spec, "Content Management": a registry that implements it answers
+ * 202; one that does not, 400 or 405 (distribution deletes no tags, and by digest only with `delete: enabled`).
  */
 export async function deleteManifest(
   place: Place,

@@ -1,11 +1,11 @@
-/** One registry host for one push: its connections, its back-off, what was learnt of it, its open uploads. */
+/** One registry host for one push: its connections, its back-off, its capabilities, its open uploads. */
 import type { Credentials } from './auth/credentials.ts';
 import { Backoff, type Clock, DEFAULT_MAX_WAIT_MS } from './host/backoff.ts';
 import { HostCapabilities } from './host/capabilities.ts';
 import type { HostContext, RegistryEvent } from './host/context.ts';
 import { type Profile, profileFor } from './host/profiles.ts';
-import type { TransportEvent } from './host/request.ts';
 import { BodyScheduler } from './host/scheduler.ts';
+import type { TransportEvent } from './host/sender.ts';
 import { Transport } from './host/transport.ts';
 import type { Timeouts } from './http/deadline.ts';
 import { Repository } from './repository.ts';
@@ -29,11 +29,15 @@ export interface RegistryOptions {
   readonly env?: NodeJS.ProcessEnv | undefined;
   /** The largest request body, bytes; `auto`: what the registry announces, else 95 MiB. */
   readonly chunkSize: number | 'auto';
-  /** Failed tries in a row of one request that the registry answers with an error, without progress, before it fails for good. */
+  /**
+   * Failed tries in a row of one request that the registry answers with an error, without progress, before it fails for
+   * good.
+   */
   readonly maxRetries: number;
   /**
-   * How long a registry that has answered before may be away, or ask to be left alone, without a byte of progress, before a request
-   * fails for good: milliseconds, default 10 minutes. One that never answered is bounded by `maxRetries`.
+   * How long a registry that has answered before may be away, or ask to be left alone, without a byte of progress,
+   * before a request fails for good: milliseconds, default 10 minutes. One that never answered is bounded by
+   * `maxRetries`.
    */
   readonly maxWait?: number | undefined;
   /** Default: by host. */
@@ -110,8 +114,9 @@ export class Registry {
   }
 
   /**
-   * Opens `concurrency` + 1 connections, which requests then find ready; sends nothing. With a bearer challenge one token is asked for
-   * the repositories that `repository` was called for and for those of `pull`, to read and mount from.
+   * Opens `concurrency` + 1 connections, which requests then find ready; sends nothing. With a bearer challenge one
+   * token is asked for the repositories that `repository` was called for and for those of `pull`, to read and mount
+   * from.
    */
   connect(pull: readonly string[] = []): void {
     const known = [...this.#repositories.values()].flatMap(({ scopes }) => scopes);
@@ -124,8 +129,8 @@ export class Registry {
   }
 
   /**
-   * Deletes the uploads that are still open (2 s at most), then ends every connection, in the next turn of the event loop: a process
-   * that ends before has them closed by the system, for less. Never rejects.
+   * Deletes the uploads that are still open (2 s at most), then ends every connection, in the next turn of the event
+   * loop: a process that ends before has them closed by the system, for less. Never rejects.
    */
   async close(): Promise<void> {
     await this.#sessions.close();

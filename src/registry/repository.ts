@@ -2,9 +2,11 @@
 
 import type { ReadableBlob } from '../blob/blob.ts';
 import { untilAborted } from '../common/async.ts';
-import type { Descriptor, Digest } from '../oci/types.ts';
+import { MAX_DOCUMENT_BYTES, readDocument } from '../oci/documents.ts';
+import { type Descriptor, type Digest, MediaType } from '../oci/types.ts';
 import { type BlobRange, type BlobState, type BlobStream, fetchBlob, headBlob, readBlob } from './blobs.ts';
-import type { HostContext, Place, Task } from './host/context.ts';
+import { ask, type HostContext, type Place, type Task } from './host/context.ts';
+import { errorOf } from './http/error.ts';
 import {
   type ConfirmedManifest,
   deleteManifest,
@@ -12,9 +14,9 @@ import {
   fetchManifest,
   headManifest,
   listTags,
+  nextPage,
   putManifest,
 } from './manifests.ts';
-import { listReferrers } from './referrers.ts';
 import { type BlobOutcome, BlobUpload, type UploadOptions, type UploadTarget } from './upload/blob-upload.ts';
 import { type OpenSessions, openUpload, sessionAt } from './upload/open.ts';
 import type { Session } from './upload/session.ts';
@@ -26,8 +28,8 @@ export class Repository {
   readonly scopes: readonly string[];
   readonly #place: Place;
   readonly #sessions: OpenSessions;
-  /** Sessions that a refused mount opened: they wait for the upload of that blob. */
-  readonly #kept = new Map<Digest, Session>();
+  /** Sessions that a refused mount or `openAhead` has opened: they wait for the upload of that blob. */
+  readonly #kept = new Map<Digest, Promise<Session | 'mounted'>>();
 
   /** `access`: what its tokens ask for; token servers may refuse `push` to users who may only read. */
   constructor(name: string, context: HostContext, sessions: OpenSessions, access: 'pull' | 'pull,push' = 'pull,push') {
@@ -42,25 +44,48 @@ export class Repository {
     };
   }
 
-  /** Whether the registry has a blob, and how large it says it is (a mounted one on serverless-registry: wrongly). Throws RegistryError. */
+  /**
+   * Whether the registry has a blob, and how large it says it is (a mounted one on serverless-registry: wrongly).
+   * Throws RegistryError.
+   */
   headBlob(digest: Digest, signal: AbortSignal): Promise<BlobState> {
     return headBlob(this.#place, digest, signal);
   }
 
-  /** Tries to mount a blob from another repository of this registry. A refusal costs nothing: its session waits for `uploadBlob`. */
+  /**
+   * Tries to mount a blob from another repository of this registry. A refusal costs nothing: its session waits for
+   * `uploadBlob`.
+   */
   async mountBlob(digest: Digest, from: string, signal: AbortSignal): Promise<'mounted' | 'refused'> {
     const opened = await this.#open({ label: digest, signal }, { digest, from });
     if (opened === 'mounted') return 'mounted';
-    const earlier = this.#kept.get(digest);
-    if (earlier !== undefined) this.#sessions.cancel(earlier);
-    this.#kept.set(digest, opened);
+    this.closeAhead(digest);
+    this.#kept.set(digest, Promise.resolve(opened));
     return 'refused';
   }
 
   /**
-   * Brings a blob here: by a HEAD that finds it, a mount, or an upload in chunks that starts while the blob is still being made.
-   * Throws RegistryError (an answer that ends it), UploadError (limits, tries used up), what the body rejects with, or the
-   * signal's reason.
+   * Opens the session of a blob that the registry lacks while its bytes are still looked for: `uploadBlob` finds it,
+   * and `Registry.close` deletes what was not used. A failure is reported by `uploadBlob`.
+   */
+  openAhead(digest: Digest, task: Task): void {
+    if (this.#kept.has(digest)) return;
+    const opening = this.#open(task);
+    opening.catch(() => {});
+    this.#kept.set(digest, opening);
+  }
+
+  /** Deletes a session that was opened ahead and is not needed, in the background. */
+  closeAhead(digest: Digest): void {
+    const cancel = (session: Session | 'mounted') => void (session === 'mounted' || this.#sessions.cancel(session));
+    this.#kept.get(digest)?.then(cancel, () => {});
+    this.#kept.delete(digest);
+  }
+
+  /**
+   * Brings a blob here: by a HEAD that finds it, a mount, or an upload in chunks that starts while the blob is still
+   * being made. Throws RegistryError (an answer that ends it), UploadError (limits, tries used up), what the body
+   * rejects with, or the signal's reason.
    */
   uploadBlob(body: ReadableBlob, options: UploadOptions): Promise<BlobOutcome> {
     return run(new BlobUpload(this.#place.context, this.#target(body), body, options));
@@ -82,8 +107,8 @@ export class Repository {
   }
 
   /**
-   * Reads a range of a blob of any size, and goes on where a read breaks; undefined when there is none. The bytes are not
-   * verified. Throws RegistryError; the stream fails with RegistryError or UploadError.
+   * Reads a range of a blob of any size, and goes on where a read breaks; undefined when there is none. The bytes are
+   * not verified. Throws RegistryError; the stream fails with RegistryError or UploadError.
    */
   readBlob(digest: Digest, options: BlobRange & { signal: AbortSignal }): Promise<BlobStream | undefined> {
     return readBlob(this.#place, digest, options, options.signal);
@@ -94,14 +119,17 @@ export class Repository {
     return listReferrers(this.#place, subject, signal);
   }
 
-  /** The repository's tags, page by page as the registry lists them; empty for an unknown repository. Throws RegistryError. */
+  /**
+   * The repository's tags, page by page as the registry lists them; empty for an unknown repository. Throws
+   * RegistryError.
+   */
   tags(signal: AbortSignal): Promise<string[]> {
     return listTags(this.#place, signal);
   }
 
   /**
-   * Deletes a tag, or a manifest by its digest with all its tags. 'unsupported': this registry deletes no tags (or nothing).
-   * Throws RegistryError.
+   * Deletes a tag, or a manifest by its digest with all its tags. 'unsupported': this registry deletes no tags (or
+   * nothing). Throws RegistryError.
    */
   deleteManifest(reference: string, signal: AbortSignal): Promise<'deleted' | 'absent' | 'unsupported'> {
     return deleteManifest(this.#place, reference, signal);
@@ -147,3 +175,38 @@ export class Repository {
     return untilAborted(this.#sessions.opened(openUpload(this.#place, task, mount)), task.signal);
   }
 }
+
+// What refers to a manifest: signatures, bills of materials. distribution-spec, "Listing Referrers".
+
+/** Pages that a registry that links them in a circle is asked for. */
+const MOST_PAGES = 1_000;
+
+/**
+ * The manifests that name `subject`; undefined where the registry has no referrers API: it answers 404, or something
+ * that is no list of referrers. Throws RegistryError, and ImageError for a list with entries that can't be used.
+ */
+export async function listReferrers(
+  place: Place,
+  subject: Digest,
+  signal: AbortSignal,
+): Promise<readonly Descriptor[] | undefined> {
+  const step = 'listing referrers';
+  const listed: Descriptor[] = [];
+  let page: URL | undefined = place.url(`referrers/${subject}`);
+  for (let pages = 0; page !== undefined && pages < MOST_PAGES; pages += 1) {
+    const response = await ask(place, 'GET', page, { signal, step, headers: { accept: MediaType.ociIndex } });
+    if (response.status === 401) throw await errorOf(response, { method: 'GET', step, remedy: response.remedy });
+    if (response.status !== 200 || !isList(response.headers['content-type'])) {
+      await response.discard();
+      return pages === 0 ? undefined : listed;
+    }
+    const bytes = await response.bytes(MAX_DOCUMENT_BYTES);
+    const document = readDocument(bytes, `the list of referrers of ${subject}`, MediaType.ociIndex);
+    if (document.kind === 'index') listed.push(...document.index.manifests);
+    page = nextPage(response);
+  }
+  return listed;
+}
+
+const isList = (contentType: string | undefined): boolean =>
+  contentType?.split(';', 1)[0]?.trim() === MediaType.ociIndex;

@@ -18,16 +18,16 @@ export function formatBytes(bytes: number): string {
 /** Seconds as `0.4 s`, `12 s`, `3 min 5 s`, `1 h 2 min`. */
 export function formatSeconds(seconds: number): string {
   if (seconds < 9.95) return `${seconds.toFixed(1).replace(/\.0$/, '')} s`;
-  const whole = Math.round(seconds);
-  if (whole < 60) return `${whole} s`;
-  const minutes = Math.floor(whole / 60);
-  if (minutes < 60) return whole % 60 === 0 ? `${minutes} min` : `${minutes} min ${whole % 60} s`;
+  const rounded = Math.round(seconds);
+  if (rounded < 60) return `${rounded} s`;
+  const minutes = Math.floor(rounded / 60);
+  if (minutes < 60) return rounded % 60 === 0 ? `${minutes} min` : `${minutes} min ${rounded % 60} s`;
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
-/** A part of a whole in percent, never 100 before all is there. */
-export const formatPercent = (part: number, whole: number): string =>
-  `${whole === 0 || part >= whole ? 100 : Math.min(99, Math.floor((part / whole) * 100))}%`;
+/** A part of a total in percent, never 100 before all is there. */
+export const formatPercent = (part: number, total: number): string =>
+  `${total === 0 || part >= total ? 100 : Math.min(99, Math.floor((part / total) * 100))}%`;
 
 /** `1 retry`, `3 retries`. */
 export const plural = (count: number, one: string, many = `${one}s`): string => `${count} ${count === 1 ? one : many}`;

@@ -1,11 +1,14 @@
-/** The lines of a push for logs: one when the first bytes of a blob go, at most one of progress every few seconds, one when it ends. */
+/**
+ * The lines of a push for logs: one when the first bytes of a blob go, at most one of progress every few seconds, one
+ * when it ends.
+ */
 import { now as clock } from '../common/async.ts';
 import { printable } from '../common/printable.ts';
 import type { PushEvent } from '../push/events.ts';
 import { formatBytes, formatSeconds, plural } from './format.ts';
 import { Progress } from './progress.ts';
 
-/** Shows that the push is alive; more lines would bury what matters. Milliseconds. */
+/** Shows that the push goes on; more lines would bury what matters. Milliseconds. */
 const PROGRESS_EVERY_MS = 5000;
 
 export interface Line {

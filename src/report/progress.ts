@@ -124,9 +124,12 @@ const keyOf = (host: string, label: string): string => `${host} ${label}`;
 export const timeLeft = (bytes: number, rate: number): string =>
   rate > 0 && bytes > 0 ? `${formatSeconds(Math.max(1, Math.round(bytes / rate)))} left` : '';
 
-/** How fast bytes go, over the last seconds: an average since the start would still show the fast first half of a push. */
+// How fast bytes go, over the last seconds: an average since the start would still show the fast first half of a
+// push.
 
-/** Long enough to bridge the wait between two chunks, short enough to notice a link that has become slow. Milliseconds. */
+/**
+ * Long enough to bridge the wait between two chunks, short enough to notice a link that has become slow. Milliseconds.
+ */
 const WINDOW_MS = 10_000;
 
 /** Samples nearer than this add nothing. Milliseconds. */

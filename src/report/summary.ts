@@ -1,8 +1,10 @@
-/** The job summary: the pinned reference to copy, what happened to each layer, what was saved, and where the time went. */
+/**
+ * The job summary: the pinned reference to copy, what happened to each layer, what was saved, and where the time went.
+ */
 
+import { oneLine, printable } from '../common/printable.ts';
 import type { Metadata, NamedBlob, PushResult } from '../push/result.ts';
 import { formatBytes, formatSeconds, plural } from './format.ts';
-import { code, codeBlock, table } from './markdown.ts';
 
 /** More rows than this are no overview; the rest is in the `metadata` output. A summary may have 1 MiB. */
 const MAX_ROWS = 60;
@@ -75,7 +77,10 @@ type Share = readonly [name: string, amount: number];
 /** Columns of a bar that stands for everything. */
 const BAR_LENGTH = 30;
 
-/** What became of the bytes, and where the time went, as bars of characters: Markdown has no other ones that need no script. */
+/**
+ * What became of the bytes, and where the time went, as bars of characters: Markdown has no other ones that need no
+ * script.
+ */
 function bars({ blobs, seconds }: Metadata): string {
   const bytes = byteShares(blobs);
   const times: Share[] = [
@@ -140,3 +145,39 @@ function why(existed: number, mounted: number): string {
   if (existed === 0) return ': mounted from other repositories';
   return `: ${formatBytes(existed)} the registry had, ${formatBytes(mounted)} were mounted from other repositories`;
 }
+
+// GitHub-flavoured Markdown out of texts that may come from outside: nothing in them becomes a link, an element or a
+// cell.
+
+/**
+ * A text as code: the only place of Markdown where neither addresses nor names nor HTML mean anything. Empty for an
+ * empty text.
+ */
+export function code(text: string): string {
+  const line = oneLine(text);
+  if (line === '') return '';
+  // The fence must be longer than any run of backticks inside, and a space keeps it apart from one at an end.
+  const longest = Math.max(0, ...[...line.matchAll(/`+/g)].map(([run]) => run.length));
+  const fence = '`'.repeat(longest + 1);
+  const space = line.startsWith('`') || line.endsWith('`') ? ' ' : '';
+  return `${fence}${space}${line}${space}${fence}`;
+}
+
+/** Lines as they are, in a block of their own; nothing in them ends it. */
+const codeBlock = (lines: readonly string[]): string =>
+  ['```', ...lines.map((line) => printable(line).replace(/\n|```/g, ' ')), '```'].join('\n');
+
+/** A table; `align` has an `r` for each column of numbers. Cells are Markdown: `code` for what comes from outside. */
+export const table = (head: readonly string[], rows: readonly (readonly string[])[], align = ''): string =>
+  [head, head.map((_, column) => (align[column] === 'r' ? '--:' : '---')), ...rows]
+    .map((row) => `| ${row.map(cell).join(' | ')} |`)
+    .join('\n');
+
+/**
+ * A cell ends at a `|` that has no backslash of its own: https://github.github.com/gfm/#tables-extension- (a pair is a
+ * backslash).
+ */
+const cell = (text: string): string =>
+  text
+    .replaceAll('\n', ' ')
+    .replace(/(\\*)\|/g, (_, before: string) => `${before}${before.length % 2 === 1 ? '\\' : ''}\\|`);

@@ -159,7 +159,7 @@ function namesOf({ annotations }: Descriptor): string[] {
   return names.filter((name) => name !== undefined && name !== '') as string[];
 }
 
-/** What the names in an image archive mean (docker save, podman save, OCI layout), and which are refused. */
+// What the names in an image archive mean (docker save, podman save, OCI layout), and which are refused.
 
 /** What a regular file of an archive is, told by its name alone. */
 type EntryRole =

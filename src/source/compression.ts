@@ -78,8 +78,8 @@ const ZSTD_MAGIC = 0xfd2fb528;
 const isSkippable = (magic: number): boolean => (magic & 0xfffffff0) >>> 0 === 0x184d2a50;
 
 /**
- * Node's decoder ends with the first frame (24.x), and for one that is skipped it returns nothing: frames are told apart
- * here, and each has a decoder of its own.
+ * Node's decoder ends with the first frame (24.x), and for one that is skipped it returns nothing: frames are told
+ * apart here, and each has a decoder of its own.
  */
 async function* unzstd(input: Readable): AsyncGenerator<Buffer> {
   const bytes = new Bytes(input);

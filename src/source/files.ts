@@ -205,7 +205,7 @@ async function collect(stream: Readable): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-/** A store whose blobs lie in files: OCI layouts and docker-archives, in a folder or a tar file. */
+// A store whose blobs lie in files: OCI layouts and docker-archives, in a folder or a tar file.
 
 /** The name of a blob in a layout. image-layout.md, section Blobs. */
 export const blobPath = (digest: Digest): string => `blobs/sha256/${digest.slice('sha256:'.length)}`;

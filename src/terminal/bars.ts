@@ -1,5 +1,6 @@
 /** Live rows on a terminal: one for each blob on its way and one for all; lines of what ended stay above them. */
 
+import { styleText } from 'node:util';
 import cliProgress, { type MultiBar, type SingleBar } from 'cli-progress';
 import { now } from '../common/async.ts';
 import { printable } from '../common/printable.ts';
@@ -7,7 +8,6 @@ import type { PushEvent } from '../push/events.ts';
 import { formatBytes, formatPercent, formatSeconds } from '../report/format.ts';
 import { EventLines, type Line } from '../report/lines.ts';
 import { type Moving, Progress, timeLeft } from '../report/progress.ts';
-import { paint } from './paint.ts';
 
 /** Rows of the terminal that are not for blobs: the total, the last line above, the cursor's own. */
 const OTHER_ROWS = 3;
@@ -117,7 +117,7 @@ export class Bars {
   }
 }
 
-/** One row of a live display: bar, percent, bytes, rate, time left, as much of it as the terminal is wide. */
+// One row of a live display: bar, percent, bytes, rate, time left, as much of it as the terminal is wide.
 
 /** A bar longer than this says no more, a shorter one nothing. Columns. */
 const LONGEST_BAR = 30;
@@ -164,7 +164,9 @@ function pace({ sent, confirmed, size, rate }: Pick<Moving, 'sent' | 'confirmed'
 
 const pauseText = (ms: number): string => (ms > 0 ? `trying again in ${formatSeconds(ms / 1000)}` : 'trying again');
 
-/** The bar takes what the text leaves, without the bytes where that is too little; there is none on a narrow terminal. */
+/**
+ * The bar takes what the text leaves, without the bytes where that is too little; there is none on a narrow terminal.
+ */
 function laidOut(columns: number, name: string, { part, text: full, fewer = full }: Share, end: string): string {
   const texts = (columns < NARROW ? [full] : [full, fewer]).map((one) =>
     [one, end].filter((text) => text !== '').join('  '),
@@ -183,3 +185,12 @@ function bar(part: number | undefined, length: number): string {
 
 /** The last column stays free: some terminals wrap when it is written. */
 const clip = (columns: number, text: string): string => (text.length < columns ? text : text.slice(0, columns - 1));
+
+/**
+ * Colours, where the stream is a terminal and NO_COLOR (https://no-color.org) is not set; util.styleText looks at both.
+ */
+const COLOURS = { error: 'red', warning: 'yellow', notice: 'cyan' } as const;
+
+/** `error:`, `warning:`, `notice:` as they begin a line of a stream. */
+export const paint = (level: keyof typeof COLOURS, stream: NodeJS.WritableStream): string =>
+  styleText(COLOURS[level], `${level}:`, { stream });

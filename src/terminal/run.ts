@@ -2,7 +2,7 @@
 
 import manifest from '../../package.json' with { type: 'json' };
 import { cacheFolder, endingSignals } from '../common/platform.ts';
-import { printable, printableJson } from '../common/printable.ts';
+import { plainLines, printableJson } from '../common/printable.ts';
 import { examine } from '../push/doctor.ts';
 import { CancelledError, explainLine } from '../push/error.ts';
 import type { PushEvent, Report } from '../push/events.ts';
@@ -12,16 +12,14 @@ import { push } from '../push/push.ts';
 import type { PushResult } from '../push/result.ts';
 import { diagnosisLines } from '../report/doctor.ts';
 import { EventLines } from '../report/lines.ts';
-import { Bars } from './bars.ts';
-import { completionOf } from './completion.ts';
+import { Bars, paint } from './bars.ts';
 import { type Command, parseFlags, UsageError } from './flags.ts';
-import { USAGE } from './help.ts';
-import { paint } from './paint.ts';
+import { completionOf, USAGE } from './help.ts';
 
 const EXIT = { done: 0, failed: 1, usage: 2, cancelled: 130 } as const;
 
 /** The version of this build, out of package.json. */
-export const VERSION: string = manifest.version;
+const VERSION: string = manifest.version;
 
 /** Runs the command. Returns the exit code; throws nothing. */
 export async function runTerminal(args: readonly string[], process: NodeJS.Process): Promise<number> {
@@ -86,12 +84,15 @@ async function examineAndReport(
       throw cancel.aborted ? new CancelledError(error) : error;
     })
     .finally(() => display.close());
-  const text = command.json ? printableJson(diagnosis) : diagnosisLines(diagnosis).join('\n');
+  const text = command.json ? printableJson(diagnosis) : plainLines(diagnosisLines(diagnosis).join('\n'));
   process.stdout.write(`${text}\n`);
   return diagnosis.problem === undefined ? EXIT.done : EXIT.failed;
 }
 
-/** What names the pushed image is printed only when every destination has confirmed it; `metadata` says which of them did. */
+/**
+ * What names the pushed image is printed only when every destination has confirmed it; `metadata` says which of them
+ * did.
+ */
 function writeResult(result: PushResult, { json }: Command, { stdout, stderr }: NodeJS.Process): void {
   const { digest, digests, changed, imageId, image, metadata, failures } = result;
   const isDone = failures.length === 0;
@@ -100,7 +101,7 @@ function writeResult(result: PushResult, { json }: Command, { stdout, stderr }: 
     stdout.write(`${printableJson({ ...pushed, imageid: imageId, metadata })}\n`);
   } else if (image && isDone) stdout.write(`${image}\n`);
   for (const { destination, error } of failures) {
-    stderr.write(`${paint('error', stderr)} ${printable(`${destination}: ${explainLine(error)}`)}\n`);
+    stderr.write(`${paint('error', stderr)} ${plainLines(`${destination}: ${explainLine(error)}`)}\n`);
   }
 }
 
@@ -119,14 +120,15 @@ function openDisplay(
   const report = (event: PushEvent) => {
     for (const { level, text } of lines.of(event)) {
       if (level === 'debug' && !verbose) continue;
-      stderr.write(`${level === 'notice' || level === 'warning' ? `${paint(level, stderr)} ` : ''}${text}\n`);
+      const head = level === 'notice' || level === 'warning' ? `${paint(level, stderr)} ` : '';
+      stderr.write(`${head}${plainLines(text)}\n`);
     }
   };
   return { report, close: () => {} };
 }
 
 function complain(error: unknown, process: NodeJS.Process): number {
-  const text = printable(error instanceof UsageError ? error.message : explainLine(error));
+  const text = plainLines(error instanceof UsageError ? error.message : explainLine(error));
   process.stderr.write(`${paint('error', process.stderr)} ${text}\n`);
   if (error instanceof UsageError) process.stderr.write('Run chunked-push --help for the usage.\n');
   if (error instanceof UsageError || error instanceof InputError) return EXIT.usage;

@@ -2,7 +2,7 @@ import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { resolveCredentials } from '../../../src/registry/auth/credentials.ts';
+import { resolveCredentials } from '../../../src/registry/auth/stored-credentials.ts';
 
 const base64 = (text: string): string => Buffer.from(text).toString('base64');
 

@@ -4,7 +4,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { type AddressInfo, createServer as createTcpServer, type Socket, type Server as TcpServer } from 'node:net';
 import { Readable } from 'node:stream';
 import { onTestFinished, vi } from 'vitest';
-import type { TransportEvent, TransportOptions } from '../../../src/registry/host/request.ts';
+import type { TransportEvent, TransportOptions } from '../../../src/registry/host/sender.ts';
 import { Transport } from '../../../src/registry/host/transport.ts';
 import type { RegistryError } from '../../../src/registry/http/error.ts';
 

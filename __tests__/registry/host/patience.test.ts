@@ -5,8 +5,7 @@ import type { HostContext, RegistryEvent, Task } from '../../../src/registry/hos
 import { Patience } from '../../../src/registry/host/patience.ts';
 import { profileFor } from '../../../src/registry/host/profiles.ts';
 import { BodyScheduler } from '../../../src/registry/host/scheduler.ts';
-import { RegistryError, type RegistryErrorInit } from '../../../src/registry/http/error.ts';
-import { UploadError } from '../../../src/registry/http/upload-error.ts';
+import { RegistryError, type RegistryErrorInit, UploadError } from '../../../src/registry/http/error.ts';
 
 const url = new URL('https://registry.example/v2/a/b');
 const MINUTE = 60_000;

@@ -4,8 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TLSSocket } from 'node:tls';
 import { expect, it, onTestFinished } from 'vitest';
-import { certificatesFor, certsFolders } from '../../../src/registry/http/certs-d.ts';
-import { certificatesIn } from '../../../src/registry/http/trust.ts';
+import { certificatesFor, certificatesIn, certsFolders } from '../../../src/registry/http/trust.ts';
 import { loopbackCertificate } from '../../support/registry/certificate.ts';
 import { caught, connect, listen, never } from '../helpers/loopback.ts';
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { certsFolderOf, certsFolders } from '../../../src/registry/http/certs-d.ts';
+import { certsFolderOf, certsFolders } from '../../../src/registry/http/trust.ts';
 
 describe('the folders of certificates', () => {
   it('are those of docker and podman on Linux', () => {

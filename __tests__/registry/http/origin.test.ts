@@ -23,10 +23,18 @@ describe('isLoopback', () => {
 });
 
 describe('isLinkLocal', () => {
-  it.each(['169.254.169.254', '[fe80::1]', '[febf::1]', '[::ffff:169.254.1.1]', '0xa9fea9fe', '[fd00:ec2::254]'])(
-    'knows %s',
-    (host) => expect(isLinkLocal(url(`http://${host}`))).toBe(true),
-  );
+  it.each([
+    '169.254.169.254',
+    '[fe80::1]',
+    '[febf::1]',
+    '[::ffff:169.254.1.1]',
+    '0xa9fea9fe',
+    '[fd00:ec2::254]',
+    '[64:ff9b:1::a9fe:a9fe]',
+    '[::ffff:0:a9fe:a9fe]',
+    '[::169.254.169.254]',
+    '[2002:a9fe:a9fe::1]',
+  ])('knows %s', (host) => expect(isLinkLocal(url(`http://${host}`))).toBe(true));
   it.each(['169.253.1.1', '[fec0::1]', '192.168.1.1', 'metadata.example.com'])('leaves %s', (host) =>
     expect(isLinkLocal(url(`http://${host}`))).toBe(false),
   );

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { errorOf } from '../../../src/registry/http/error.ts';
-import { askedWait } from '../../../src/registry/http/rate-limit.ts';
+import { askedWait } from '../../../src/registry/http/error-body.ts';
 
 const answered = async (status: number, headers: Record<string, string>, body: string) =>
   errorOf(

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { UploadLimits } from '../../../src/registry/upload/limits.ts';
+import { UploadLimits } from '../../../src/registry/upload/metrics.ts';
 
 it('closing requests have a count that progress does not start anew', () => {
   const limits = new UploadLimits(1);

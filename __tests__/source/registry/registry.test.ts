@@ -5,7 +5,7 @@ import { selectPlatforms } from '../../../src/oci/platforms.ts';
 import { type Descriptor, type Digest, digestOf, MediaType } from '../../../src/oci/types.ts';
 import { isUncompressedLayer, walk } from '../../../src/oci/walk.ts';
 import { findImage } from '../../../src/source/find/find.ts';
-import type { RemoteRepository } from '../../../src/source/registry/registry.ts';
+import type { RemoteRepository } from '../../../src/source/registry/blobs.ts';
 import type { StoreSource } from '../../../src/source/source.ts';
 
 const signal = new AbortController().signal;
@@ -15,6 +15,7 @@ class Remote implements RemoteRepository {
   readonly manifests = new Map<string, { descriptor: Descriptor; bytes: Buffer }>();
   readonly blobs = new Map<Digest, Buffer>();
   readonly asked: string[] = [];
+  hasRanges = true;
   /** What was asked of blobs. */
   readonly ranges: [start: number, end: number | undefined][] = [];
   /** What the referrers API lists; undefined for a registry without one. */
@@ -60,7 +61,7 @@ class Remote implements RemoteRepository {
   async readBlob(digest: Digest, { start = 0, end }: { start?: number; end?: number }) {
     const bytes = this.blobs.get(digest);
     this.ranges.push([start, end]);
-    return bytes && { stream: Readable.from([bytes.subarray(start, end)]), ranges: true };
+    return bytes && { stream: Readable.from([bytes.subarray(start, end)]), ranges: this.hasRanges };
   }
 
   async referrers(subject: Digest) {
@@ -192,6 +193,17 @@ describe('an image in a registry', () => {
       [0, 600],
       [200, 600],
     ]);
+  });
+
+  it('is read in one go where its registry knows no ranges', async () => {
+    const remote = new Remote();
+    remote.image('layer', '1');
+    remote.hasRanges = false;
+    const store = await open(remote);
+    const stored = (await store.open(walk(store.tree as never).blobs[1]!.digest))!;
+    expect(stored.seekable).toBe(false);
+    expect((await buffer(stored.read())).toString()).toBe('layer');
+    expect(remote.ranges).toHaveLength(1);
   });
 
   it('says what is wrong', async () => {

@@ -19,6 +19,8 @@ export interface FaultProxyOptions {
   /** ms that every answer waits; a new connection costs it once more. */
   readonly roundTripMs?: number;
   readonly clock?: LinkClock;
+  /** Each connection ends with its first answer. */
+  readonly oneRequestEach?: boolean;
 }
 
 /** What went through. */
@@ -30,7 +32,12 @@ export interface ProxyStats {
   /** Requests that a rule befell. */
   faults: number;
   readonly bySteps: Map<Step, number>;
+  /** Requests that are over, one way or the other. */
+  readonly over: Map<Step, number>;
 }
+
+/** How a connection dies on which no request has come yet: its end, a reset, or an answer to none (HAProxy). */
+export type UnusedEnd = 'end' | 'reset' | '408';
 
 export interface FaultProxy {
   /** `127.0.0.1:PORT`. */
@@ -43,7 +50,11 @@ export interface FaultProxy {
     cutRandomly(plan: CutPlan): void;
     /** Random cuts that were made, and that are still to come. */
     cuts(): { made: number; pending: number };
+    /** Ends the connections on which no request has come yet. */
+    endUnused(how: UnusedEnd): void;
   };
+  /** Connections on which no request has come yet. */
+  unused(): number;
   readonly stats: ProxyStats;
   close(): Promise<void>;
 }
@@ -79,30 +90,50 @@ const linkTo = (target: URL, options: FaultProxyOptions, cutter: Cutter, stats: 
 
 /** What is done with each request. `fresh` are connections that have not had one yet. */
 const listener =
-  (target: string, link: Link, rules: Rules, stats: ProxyStats, fresh: WeakSet<Socket>): RequestListener =>
+  (target: string, link: Link, rules: Rules, stats: ProxyStats, fresh: Set<Socket>): RequestListener =>
   async (request, response) => {
     const { socket } = request;
     const seen = see(request);
     stats.requests += 1;
     stats.bySteps.set(seen.step, (stats.bySteps.get(seen.step) ?? 0) + 1);
-    const fault = rules.faultFor(seen);
-    if (fault !== undefined) stats.faults += 1;
-    if (fresh.delete(socket) && link.roundTripMs > 0) await link.clock.sleep(link.roundTripMs);
-    await travel({ request, response, socket, link, target, host: request.headers.host ?? target }, fault);
+    const isFirst = fresh.delete(socket);
+    const due = rules.dueFor(seen);
+    if (due !== undefined) stats.faults += 1;
+    await due?.held?.(seen);
+    if (isFirst && link.roundTripMs > 0) await link.clock.sleep(link.roundTripMs);
+    await travel({ request, response, socket, link, target, host: request.headers.host ?? target }, due?.fault);
+    stats.over.set(seen.step, (stats.over.get(seen.step) ?? 0) + 1);
   };
+
+const endOf: Readonly<Record<UnusedEnd, (socket: Socket) => void>> = {
+  end: (socket) => void socket.end(),
+  reset: (socket) => void socket.resetAndDestroy(),
+  408: (socket) => void socket.end('HTTP/1.1 408 Request Time-out\r\nConnection: close\r\n\r\n'),
+};
 
 /** Starts a proxy on 127.0.0.1. The caller closes it. */
 export async function startFaultProxy(options: FaultProxyOptions): Promise<FaultProxy> {
   const target = new URL(options.target.includes('://') ? options.target : `http://${options.target}`);
   const rules = new Rules();
   const cutter = new Cutter(options.seed ?? 1);
-  const stats: ProxyStats = { connections: 0, requests: 0, bodyBytes: 0, faults: 0, bySteps: new Map() };
-  const fresh = new WeakSet<Socket>();
+  const stats: ProxyStats = {
+    connections: 0,
+    requests: 0,
+    bodyBytes: 0,
+    faults: 0,
+    bySteps: new Map(),
+    over: new Map(),
+  };
+  const fresh = new Set<Socket>();
   const listen = listener(target.host, linkTo(target, options, cutter, stats), rules, stats, fresh);
-  const server = createServer(PATIENT, listen);
+  const server = createServer(PATIENT, (request, response) => {
+    if (options.oneRequestEach === true) response.shouldKeepAlive = false;
+    void listen(request, response);
+  });
   server.on('connection', (socket) => {
     stats.connections += 1;
     fresh.add(socket);
+    socket.on('close', () => fresh.delete(socket));
   });
   const { host, close } = await listenOnLoopback(server);
   const faults = {
@@ -110,6 +141,10 @@ export async function startFaultProxy(options: FaultProxyOptions): Promise<Fault
     clear: () => rules.clear(),
     cutRandomly: (plan: CutPlan) => cutter.plan(plan),
     cuts: () => ({ made: cutter.made, pending: cutter.pending }),
+    endUnused: (how: UnusedEnd) => {
+      for (const socket of fresh) endOf[how](socket);
+      fresh.clear();
+    },
   };
-  return { host, url: `http://${host}`, faults, stats, close };
+  return { host, url: `http://${host}`, faults, unused: () => fresh.size, stats, close };
 }

@@ -25,6 +25,8 @@ export interface FaultRule {
   readonly times?: number;
   /** Which requests of the step match; all unless told. */
   readonly where?: (request: SeenRequest) => boolean;
+  /** A request that is befallen waits for this first. */
+  readonly held?: (request: SeenRequest) => Promise<unknown>;
 }
 
 /** A rule at work: what it has done so far. */
@@ -73,18 +75,18 @@ export class Rules {
     this.#rules.length = 0;
   }
 
-  /** The fault for a request: that of the first rule which is due. Every rule that matches counts. */
-  faultFor(request: SeenRequest): Fault | undefined {
-    let fault: Fault | undefined;
+  /** The first rule that is due for a request. Every rule that matches counts. */
+  dueFor(request: SeenRequest): FaultRule | undefined {
+    let rule: FaultRule | undefined;
     for (const counted of this.#rules) {
       if (!concerns(counted.rule, request)) continue;
       counted.matches += 1;
       const first = counted.rule.nth ?? 1;
       const due = counted.matches >= first && counted.matches < first + (counted.rule.times ?? 1);
-      if (!due || fault !== undefined) continue;
+      if (!due || rule !== undefined) continue;
       counted.hits += 1;
-      fault = counted.rule.fault;
+      rule = counted.rule;
     }
-    return fault;
+    return rule;
   }
 }

@@ -5,7 +5,15 @@ import { createServer as createTlsServer } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Answer, answer, refusal } from './answer.ts';
-import { type AuthCounts, type AuthOptions, authFrom, counting, type Guard, newCounts } from './auth.ts';
+import {
+  type AuthCounts,
+  type AuthOptions,
+  authFrom,
+  counting,
+  type Guard,
+  newCounts,
+  type TokenService,
+} from './auth.ts';
 import { blobHandlers } from './blobs.ts';
 import { write } from './connection.ts';
 import { type Exchange, exchangeOf, type RequestRecord } from './exchange.ts';
@@ -16,7 +24,6 @@ import { type ProfileName, type ProfileOptions, profile } from './profiles.ts';
 import { habitsOf } from './quirk.ts';
 import { isRepository, type Step } from './steps.ts';
 import { Store, type StoredManifest } from './store.ts';
-import type { TokenService } from './tokens.ts';
 import { isBroken, uploadHandlers } from './uploads.ts';
 
 export interface RegistryOptions extends ProfileOptions {
@@ -45,7 +52,10 @@ export interface Registry {
   readonly fallback: Map<string, Buffer>;
   /** Forgets requests, counts, blobs, manifests and sessions. */
   reset(): Promise<void>;
-  openSessions(): number;
+  /** Of one repository, or of all. */
+  openSessions(repository?: string): number;
+  /** Everything that it keeps, to be compared: blobs, manifests and tags by repository, upload sessions, files. */
+  contents(): unknown;
   blobPath(digest: string): string;
   /** The digests that a repository has. */
   blobs(repository: string): string[];
@@ -150,7 +160,9 @@ function windows({ store, fallback }: Desk, requests: RequestRecord[], counts: A
       fallback.clear();
       await store.clear();
     },
-    openSessions: () => store.sessions.size,
+    openSessions: (repository?: string) =>
+      [...store.sessions.values()].filter((one) => repository === undefined || one.repository === repository).length,
+    contents: () => store.contents(),
     blobPath: (digest: string) => store.blobPath(digest),
     blobs: (repository: string) => [...(store.repositories.get(repository)?.blobs ?? [])],
     addBlob: (repository: string, bytes: Uint8Array) => store.add(repository, bytes),

@@ -1,5 +1,7 @@
 /** Where the registry keeps things: blobs and uploads as files, which repository has what in memory. */
+
 import { createHash, randomUUID } from 'node:crypto';
+import { readdirSync } from 'node:fs';
 import { mkdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Session } from './session.ts';
@@ -49,6 +51,21 @@ export class Store {
     const made: Repository = { blobs: new Set(), mounted: new Map(), manifests: new Map(), tags: new Map() };
     this.repositories.set(name, made);
     return made;
+  }
+
+  /** Everything that is kept, in a fixed order; a repository that nothing was put into is none. */
+  contents(): unknown {
+    const repositories = [...this.repositories]
+      .map(([name, { blobs, manifests, tags }]) => ({
+        name,
+        blobs: [...blobs].sort(),
+        manifests: [...manifests.keys()].sort(),
+        tags: [...tags].map(([tag, digest]) => `${tag} ${digest}`).sort(),
+      }))
+      .filter(({ blobs, manifests, tags }) => blobs.length + manifests.length + tags.length > 0)
+      .sort((a, b) => a.name.localeCompare(b.name));
+    const files = ['blobs', 'uploads'].flatMap((folder) => readdirSync(join(this.#folder, folder)));
+    return { repositories, sessions: [...this.sessions.keys()].sort(), files: files.sort() };
   }
 
   /** The length in bytes of a blob that a repository has, else undefined. */

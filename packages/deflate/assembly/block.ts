@@ -19,7 +19,10 @@ const DYNAMIC: u64 = 2;
 /** RFC 1951, section 3.2.4. */
 const STORED_BYTES: usize = 65535;
 
-/** Four literals, or a length and a distance with their extra bits, then fit into 64 bits with 7 that are pending; the format allows 15. */
+/**
+ * Four literals, or a length and a distance with their extra bits, then fit into 64 bits with 7 that are pending; the
+ * format allows 15.
+ */
 const LONGEST_LITERAL_CODE: i32 = 14;
 const LONGEST_DISTANCE_CODE: i32 = 15;
 
@@ -30,7 +33,10 @@ const DISTANCE_CODES: usize = CODES + (LITERALS << 2);
 const END_CODE: usize = CODES + (END_OF_BLOCK << 2);
 const FIRST_LENGTH_CODE: usize = CODES + (FIRST_LENGTH << 2);
 
-/** Writes the first `sequences` sequences, and the literals behind them, as the block [from, end); BLOCK_COUNTS has their counts. */
+/**
+ * Writes the first `sequences` sequences, and the literals behind them, as the block [from, end); BLOCK_COUNTS has
+ * their counts.
+ */
 export function writeBlock(from: usize, end: usize, sequences: i32, last: bool): void {
   store<u32>(BLOCK_COUNTS + (END_OF_BLOCK << 2), 1);
   buildCodes(BLOCK_COUNTS, CODES, FIRST_LENGTH + LENGTH_CODE_COUNT, LONGEST_LITERAL_CODE);
@@ -93,13 +99,18 @@ function fillLengthCodes(): void {
   }
 }
 
-/** The code of a literal, or nothing when `at` is not below `count`: a mask instead of a branch that cannot be foreseen. */
+/**
+ * The code of a literal, or nothing when `at` is not below `count`: a mask instead of a branch that cannot be foreseen.
+ */
 function literalWithin(from: usize, at: i32, count: i32): u32 {
   const below: i32 = at - count;
   return load<u32>(CODES + ((<usize>load<u8>(from + <usize>at)) << 2)) & <u32>(below >> 31);
 }
 
-/** The one loop that all output goes through. It keeps the bits in registers, and empties them before 56 can have come together. */
+/**
+ * The one loop that all output goes through. It keeps the bits in registers, and empties them before 56 can have come
+ * together.
+ */
 function writeSymbols(from: usize, end: usize, sequences: i32): void {
   let to = next;
   let bits = pending;

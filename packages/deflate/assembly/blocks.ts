@@ -1,17 +1,25 @@
-/** Where one deflate block ends and the next begins: each pays for its codes, and different data is better off with codes of its own. */
+/**
+ * Where one deflate block ends and the next begins: each pays for its codes, and different data is better off with
+ * codes of its own.
+ */
 import { writeBlock } from './block';
 import { beginBlock, countLiterals, countPart, entropy, joinBlock } from './counts';
 import { BLOCK_COUNTS, INPUT, MOST_SEQUENCES, NO_COUNTS, PART_COUNTS, SEQUENCES, SYMBOLS_BYTES } from './layout';
 import { putSequence } from './sequences';
 
-/** Parts are measured one by one; where one differs from the block before it by more than a header costs, a new block begins. */
+/**
+ * Parts are measured one by one; where one differs from the block before it by more than a header costs, a new block
+ * begins.
+ */
 const PART_SEQUENCES: i32 = 1500;
 const PART_BYTES: usize = 65536;
 /** So many literals in a row are another kind of data than the sequences before them. */
 const PART_LITERALS: u32 = 1024;
 const HEADER_BITS: f32 = 800;
 
-/** The deflate block that is being gathered: its sequences, of which the first `measured` are counted in BLOCK_COUNTS. */
+/**
+ * The deflate block that is being gathered: its sequences, of which the first `measured` are counted in BLOCK_COUNTS.
+ */
 let blockFrom: usize = 0;
 let sequences: i32 = 0;
 let measured: i32 = 0;
@@ -40,7 +48,10 @@ function endPart(end: usize): void {
   placePart(end);
 }
 
-/** The part that was counted, which ends at `end`, becomes part of the block before it, or ends that where a new one pays. */
+/**
+ * The part that was counted, which ends at `end`, becomes part of the block before it, or ends that where a new one
+ * pays.
+ */
 function placePart(end: usize): void {
   const partBits = entropy(PART_COUNTS, NO_COUNTS);
   const joinedBits = entropy(BLOCK_COUNTS, PART_COUNTS);

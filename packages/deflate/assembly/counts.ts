@@ -11,7 +11,10 @@ function count(symbol: i32, times: u32): void {
   store<u32>(at, load<u32>(at) + times);
 }
 
-/** 1 while `at` is below `count`. A sign instead of a branch: how many literals come next is what no processor can foresee. */
+/**
+ * 1 while `at` is below `count`. A sign instead of a branch: how many literals come next is what no processor can
+ * foresee.
+ */
 function within(at: i32, count: i32): u32 {
   const below: i32 = at - count;
   return <u32>below >>> 31;
@@ -52,7 +55,10 @@ export function joinBlock(): void {
   }
 }
 
-/** Bits that all symbols counted in `one` and `other` take together, by Shannon's formula; extra bits, which no code changes, left out. */
+/**
+ * Bits that all symbols counted in `one` and `other` take together, by Shannon's formula; extra bits, which no code
+ * changes, left out.
+ */
 export function entropy(one: usize, other: usize): f32 {
   return entropyOf(one, other, LITERALS) + entropyOf(one + (LITERALS << 2), other + (LITERALS << 2), DISTANCES);
 }

@@ -1,4 +1,7 @@
-/** Huffman codes out of counts: lengths by Moffat and Katajainen's in-place algorithm, cut to a limit, numbered as RFC 1951, section 3.2.2, says. */
+/**
+ * Huffman codes out of counts: lengths by Moffat and Katajainen's in-place algorithm, cut to a limit, numbered as RFC
+ * 1951, section 3.2.2, says.
+ */
 import { TREE } from './layout';
 
 /** Used symbols, rarest first: count << 9 | symbol, u32. */
@@ -11,7 +14,10 @@ const NEXT_CODES: usize = TREE + 5376;
 /** The length of each symbol's code, u8. */
 const LENGTH_OF: usize = TREE + 5504;
 
-/** Finds the codes of `count` symbols (u32 counts at `counts`), of at most `limit` bits each, and stores them at `codes` (see layout.ts). */
+/**
+ * Finds the codes of `count` symbols (u32 counts at `counts`), of at most `limit` bits each, and stores them at `codes`
+ * (see layout.ts).
+ */
 export function buildCodes(counts: usize, codes: usize, count: i32, limit: i32): void {
   memory.fill(codes, 0, (<usize>count) << 2);
   const used = gather(counts, count);
@@ -84,7 +90,10 @@ function findParents(used: i32): void {
   }
 }
 
-/** Second and third pass: depths of the inner nodes, then how many leaves lie at each depth. Deeper ones count as `limit`. */
+/**
+ * Second and third pass: depths of the inner nodes, then how many leaves lie at each depth. Deeper ones count as
+ * `limit`.
+ */
 function findLengths(used: i32, limit: i32): void {
   memory.fill(LENGTHS, 0, 64 << 2);
   put(NODES, used - 2, 0);
@@ -100,7 +109,10 @@ function findLengths(used: i32, limit: i32): void {
   }
 }
 
-/** Codes that were cut to the limit have taken more room than there is (Kraft's sum): others are made longer until all fit. */
+/**
+ * Codes that were cut to the limit have taken more room than there is (Kraft's sum): others are made longer until all
+ * fit.
+ */
 function shorten(limit: i32): void {
   let room: i32 = 1 << limit;
   for (let length = 1; length <= limit; length++) room -= (<i32>get(LENGTHS, length)) << (limit - length);

@@ -1,7 +1,7 @@
 /**
- * Deflate (RFC 1951), as fast as one pass is, for container layers: a compiled module without imports. One call compresses one
- * block of a layer, which depends on nothing before it; the same input gives the same output everywhere. What it was measured to do
- * is in docs/compressors.md.
+ * Deflate (RFC 1951), as fast as one pass is, for container layers: a compiled module without imports. One call
+ * compresses one block of a layer, which depends on nothing before it; the same input gives the same output everywhere.
+ * What it was measured to do is in docs/compressors.md.
  */
 import { align, next, resume } from './bits';
 import { endBlocks, startBlocks } from './blocks';

@@ -1,11 +1,19 @@
-/** Where everything lies in the module's memory: no allocator, no garbage, one size for ever. All are byte addresses. */
+/**
+ * Where everything lies in the module's memory: no allocator, no garbage, one size for ever. All are byte addresses.
+ */
 
 /** The largest input, bytes: what the pool gives to a thread at once, and more than any distance can reach back. */
 export const INPUT_BYTES: i32 = 1 << 20;
-/** A match is at least 4 bytes long, so a block of the layer has at most a quarter as many; a deflate block ends far earlier. */
+/**
+ * A match is at least 4 bytes long, so a block of the layer has at most a quarter as many; a deflate block ends far
+ * earlier.
+ */
 export const MOST_SEQUENCES: i32 = 1 << 15;
 
-/** Entries of a hash table are positions modulo 65536 (u16): 64 KiB a table stays in the caches of two threads on one core. */
+/**
+ * Entries of a hash table are positions modulo 65536 (u16): 64 KiB a table stays in the caches of two threads on one
+ * core.
+ */
 export const HASH_BITS: i32 = 15;
 const TABLE_BYTES: usize = 2 << HASH_BITS;
 
@@ -14,7 +22,10 @@ export const LITERALS: i32 = 288;
 export const DISTANCES: i32 = 32;
 export const SYMBOLS_BYTES: usize = 4 * (LITERALS + DISTANCES);
 
-/** The compiler puts its static data (tables of symbols.ts and of log2, some 3 KiB) from 1024 on: all of ours lies above. */
+/**
+ * The compiler puts its static data (tables of symbols.ts and of log2, some 3 KiB) from 1024 on: all of ours lies
+ * above.
+ */
 export const STATIC_BYTES: usize = 16384;
 
 export const SHORT_TABLE: usize = STATIC_BYTES;
@@ -43,7 +54,9 @@ export const HEADER: usize = TREE + 8192;
 /** u64 each, see sequences.ts. */
 export const SEQUENCES: usize = HEADER + 4096;
 
-/** A candidate that turns out to be too far away is compared before that is known: 64 KiB before the input can be read. */
+/**
+ * A candidate that turns out to be too far away is compared before that is known: 64 KiB before the input can be read.
+ */
 export const INPUT: usize = SEQUENCES + 8 * <usize>(MOST_SEQUENCES + 16) + 65536;
 /** Comparing and writing go by 8 bytes: a little more than the input can be read. */
 export const OUTPUT: usize = INPUT + <usize>INPUT_BYTES + 256;

@@ -1,10 +1,10 @@
 /**
- * Candidates for a match come from the last position with the same 8 bytes and the last one with the same 4 (the way of zstd's
- * "double fast"), and a short match is given up where a longer one begins a byte later. It finds what chains of positions find
- * but for 2 %, in half the time: no look-up depends on the one before.
+ * Candidates for a match come from the last position with the same 8 bytes and the last one with the same 4 (the way of
+ * zstd's "double fast"), and a short match is given up where a longer one begins a byte later. It finds what chains of
+ * positions find but for 2 %, in half the time: no look-up depends on the one before.
  *
- * The three functions of the search are compiled into its loop: as calls they take 9 % longer. (Biome does not know decorators
- * of functions, so biome.json leaves out this file.)
+ * The three functions of the search are compiled into its loop: as calls they take 9 % longer. (Biome does not know
+ * decorators of functions, so biome.json leaves out this file.)
  */
 import { addSequence } from './blocks';
 import { HASH_BITS, INPUT, LONG_TABLE, SHORT_TABLE, TABLES_BYTES } from './layout';
@@ -16,11 +16,17 @@ const LONG_PRIME: u64 = ((<u64>0xcf1bbcdc) << 32) | 0xb7a56463;
 
 /** A match that is as long as this is taken without a look at the next byte. */
 const GOOD_MATCH: u64 = (<u64>12) << 32;
-/** Without a match for so many bytes (a power of two) the search begins to take longer steps: what does not shrink goes by fast. */
+/**
+ * Without a match for so many bytes (a power of two) the search begins to take longer steps: what does not shrink goes
+ * by fast.
+ */
 const PATIENCE: i32 = 8;
 /** Steps stay short enough to find, soon after it begins, what shrinks again. */
 const LONGEST_STEP: usize = 32;
-/** Of a longer match only this many positions at each end are remembered: zeros by the megabyte are one match after the other. */
+/**
+ * Of a longer match only this many positions at each end are remembered: zeros by the megabyte are one match after the
+ * other.
+ */
 const REMEMBERED: usize = 48;
 /** Bytes that are left to the literals: hashing reads 8, and looks one further. */
 const MARGIN: usize = 16;
@@ -64,8 +70,9 @@ function rememberMatch(from: usize, end: usize): void {
 }
 
 /**
- * The better candidate for `at`, as length << 32 | distance, or 0. Remembers the position. The bytes are compared before the distance
- * is, which is wrong less often: a wrong one points into memory that can be read, and may have the same bytes as well.
+ * The better candidate for `at`, as length << 32 | distance, or 0. Remembers the position. The bytes are compared
+ * before the distance is, which is wrong less often: a wrong one points into memory that can be read, and may have the
+ * same bytes as well.
  */
 // @ts-ignore: AssemblyScript has decorators for functions.
 @inline
@@ -87,7 +94,10 @@ function matchAt(at: usize, end: usize): u64 {
   return 0;
 }
 
-/** How many bytes before `at` belong to the match too: steps were longer than a byte, or a hash was taken by another position. */
+/**
+ * How many bytes before `at` belong to the match too: steps were longer than a byte, or a hash was taken by another
+ * position.
+ */
 // @ts-ignore: AssemblyScript has decorators for functions.
 @inline
 function matchedBefore(at: usize, distance: u32, anchor: usize, most: i32): i32 {

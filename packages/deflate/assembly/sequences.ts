@@ -1,6 +1,6 @@
 /**
- * What the input is taken apart into: some literals, then a match. A sequence is a u64:
- * literals (20 bits), length of the match (9), distance code (5, from bit 32), its extra bits' number (4, from 40) and value (16, from 48).
+ * What the input is taken apart into: some literals, then a match. A sequence is a u64: literals (20 bits), length of
+ * the match (9), distance code (5, from bit 32), its extra bits' number (4, from 40) and value (16, from 48).
  */
 import { SEQUENCES } from './layout';
 import { distanceBase, distanceCode, distanceExtra } from './symbols';

@@ -17,7 +17,10 @@ interface CompressionFacts {
 
 const MIB = 1024 * 1024;
 
-/** Both formats allow members (RFC 1952, section 2.2) and frames (RFC 8878, section 3) side by side: together they are one valid stream. */
+/**
+ * Both formats allow members (RFC 1952, section 2.2) and frames (RFC 8878, section 3) side by side: together they are
+ * one valid stream.
+ */
 export const COMPRESSIONS: Readonly<Record<Compression, CompressionFacts>> = {
   gzip: { mediaType: MediaType.ociLayerGzip, defaultLevel: 1, levels: [1, 9], blockBytes: MIB },
   // Levels 20 to 22 are made for windows above 8 MiB: in blocks of 1 MiB they only cost memory.
@@ -27,14 +30,18 @@ export const COMPRESSIONS: Readonly<Record<Compression, CompressionFacts>> = {
 /** The OCI media type of a layer in this compression. */
 export const layerMediaType = (compression: Compression): string => COMPRESSIONS[compression].mediaType;
 
-/** Room for the worst case, in which a block grows: zstd adds up to 1/256 and 64 bytes, stored gzip blocks 5 bytes in 16384. */
+/**
+ * Room for the worst case, in which a block grows: zstd adds up to 1/256 and 64 bytes, stored gzip blocks 5 bytes in
+ * 16384.
+ */
 export const grownBytes = (blockBytes: number): number => blockBytes + Math.ceil(blockBytes / 256) + 1024;
 
-/** One block in, one complete gzip member or zstd frame out: what a worker thread does. */
+// One block in, one complete gzip member or zstd frame out: what a worker thread does.
 
 /**
- * Compresses `block` into `into` (which has `grownBytes` of room) and returns how many bytes it took. The same block gives the same
- * bytes: gzip's level 1 everywhere, all other levels on processors of one kind, because Node's zlib and zstd choose their code by the processor.
+ * Compresses `block` into `into` (which has `grownBytes` of room) and returns how many bytes it took. The same block
+ * gives the same bytes: gzip's level 1 everywhere, all other levels on processors of one kind, because Node's zlib and
+ * zstd choose their code by the processor.
  */
 type Codec = (block: Uint8Array, into: Uint8Array) => number;
 
@@ -44,7 +51,9 @@ export function codecFor(compression: Compression, level: number): Codec {
   return gzipCodec(level === 1 ? createDeflate() : zlibDeflate(level));
 }
 
-/** RFC 1952, section 2.3: deflate, no flags, no time, no name, unknown system: nothing that differs between two runs. */
+/**
+ * RFC 1952, section 2.3: deflate, no flags, no time, no name, unknown system: nothing that differs between two runs.
+ */
 const GZIP_HEADER = Uint8Array.of(0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff);
 const GZIP_TRAILER_BYTES = 8;
 
@@ -74,11 +83,14 @@ function zstdCodec(level: number): Codec {
   };
 }
 
-/** Levels 2 to 9 of gzip: zlib, for those who want smaller layers more than fast pushes. What does not shrink is stored. */
+/**
+ * Levels 2 to 9 of gzip: zlib, for those who want smaller layers more than fast pushes. What does not shrink is stored.
+ */
 function zlibDeflate(level: number): Deflate {
   const fast = createDeflate();
   return (block, into) => {
-    // What the fast compressor would store is not worth zlib's time: weights, wheels and pictures cost it as much as text.
+    // What the fast compressor would store is not worth zlib's time: weights, wheels and pictures cost it as much as
+    // text.
     if (block.length > 0 && !shrinks(block, fast)) return fast(block, into);
     const deflated = deflateRawSync(block, { level, chunkSize: into.length });
     into.set(deflated);
@@ -86,7 +98,10 @@ function zlibDeflate(level: number): Deflate {
   };
 }
 
-/** Several places, since one sample takes a block that is half text for a picture: that cost 2 % in size when it was measured. */
+/**
+ * Several places, since one sample takes a block that is half text for a picture: that cost 2 % in size when it was
+ * measured.
+ */
 const PLACES = 8;
 const PLACE_BYTES = 4096;
 /** A sample that shrinks by less than this says that its block would not either. */
@@ -113,8 +128,8 @@ function sampleOf(block: Uint8Array): Uint8Array {
 }
 
 /**
- * Frees a compressor's output at once and returns how many bytes it had. The garbage collector does not see the size of such
- * buffers: left to it, they cost 65 MB a thread.
+ * Frees a compressor's output at once and returns how many bytes it had. The garbage collector does not see the size of
+ * such buffers: left to it, they cost 65 MB a thread.
  */
 function freed(output: Uint8Array): number {
   const { length, buffer } = output;

@@ -1,4 +1,6 @@
-/** Threads that compress blocks, shared by all layers of a push: a fixed number of threads, buffers and bytes in memory. */
+/**
+ * Threads that compress blocks, shared by all layers of a push: a fixed number of threads, buffers and bytes in memory.
+ */
 
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
@@ -36,12 +38,15 @@ interface Thread {
 /** A thread that finishes a block finds the next one in its inbox, and does not wait for the main thread's turn. */
 const JOBS_PER_THREAD = 2;
 /**
- * The one thread that reads, hashes and writes gets through about 650 MB/s, four times what a thread compresses at gzip 1
- * (docs/compressors.md); slower levels keep more threads busy. Each thread takes about 25 MB.
+ * The one thread that reads, hashes and writes gets through about 650 MB/s, four times what a thread compresses at gzip
+ * 1 (docs/compressors.md); slower levels keep more threads busy. Each thread takes about 25 MB.
  */
 const MOST_THREADS = 8;
 
-/** The bundler puts the thread's code beside the chunk that holds this file; in the source tree it is a file that Node runs as it is. */
+/**
+ * The bundler puts the thread's code beside the chunk that holds this file; in the source tree it is a file that Node
+ * runs as it is.
+ */
 const WORKER_URL = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './compress-worker.js', import.meta.url);
 
 export interface PoolOptions {
@@ -97,8 +102,8 @@ export class CompressorPool {
   }
 
   /**
-   * Resolves when one more block may be in flight; `leave` frees the place. First come, first served: a layer waits with
-   * one block at a time, so a giant one takes turns with the small ones.
+   * Resolves when one more block may be in flight; `leave` frees the place. First come, first served: a layer waits
+   * with one block at a time, so a giant one takes turns with the small ones.
    */
   async enter(): Promise<void> {
     if (this.#freeSlots > 0) this.#freeSlots--;
@@ -112,7 +117,10 @@ export class CompressorPool {
     else this.#freeSlots++;
   }
 
-  /** Compresses the block, whose buffer changes hands. Resolves to a complete gzip member or zstd frame. Rejects with LayerError when a thread died. */
+  /**
+   * Compresses the block, whose buffer changes hands. Resolves to a complete gzip member or zstd frame. Rejects with
+   * LayerError when a thread died.
+   */
   compress(block: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
     if (this.#failure) return Promise.reject(this.#failure);
     const job: Job = { id: this.#nextId++, buffer: block.buffer, length: block.length };
@@ -185,7 +193,7 @@ export class CompressorPool {
   }
 }
 
-/** Blocks go to many threads and come back in any order; the blob needs them in theirs. */
+// Blocks go to many threads and come back in any order; the blob needs them in theirs.
 
 /** Where the compressed blocks go, one after the other. */
 interface Sink {
@@ -205,8 +213,8 @@ export class OrderedCompressor {
   }
 
   /**
-   * Sends a block on its way; resolves when the next one may be gathered. Room is asked for before a place among the threads:
-   * a layer that is held back must not hold up the others.
+   * Sends a block on its way; resolves when the next one may be gathered. Room is asked for before a place among the
+   * threads: a layer that is held back must not hold up the others.
    */
   async submit(block: Uint8Array<ArrayBuffer>): Promise<void> {
     await this.#sink.room();

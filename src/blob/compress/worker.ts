@@ -1,4 +1,7 @@
-/** A compressor thread: takes a block, returns its compressed form. Buffers change hands, no byte is copied between threads. */
+/**
+ * A compressor thread: takes a block, returns its compressed form. Buffers change hands, no byte is copied between
+ * threads.
+ */
 
 import { setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
@@ -10,8 +13,9 @@ const codec = codecFor(compression, level);
 const port = parentPort!;
 
 /**
- * Compressing takes what the others leave of the processor. What feeds it (the engine's export, hashing, putting layers together) or
- * takes from it would otherwise wait for a time slice at every step: that made a push from a store 14 % longer.
+ * Compressing takes what the others leave of the processor. What feeds it (the engine's export, hashing, putting layers
+ * together) or takes from it would otherwise wait for a time slice at every step: that made a push from a store 14 %
+ * longer.
  */
 const NICENESS = 10;
 

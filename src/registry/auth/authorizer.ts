@@ -3,10 +3,10 @@
  * 401 in the middle.
  */
 import { RegistryError } from '../http/error.ts';
-import type { Secrets } from '../http/secrets.ts';
+
 import { unsafeTarget } from '../http/url-policy.ts';
 import { type Challenge, mergeScopes, parseChallenges, scopesOf } from './challenge.ts';
-import { basicString, type Credentials, TOKEN_USERNAME } from './credentials.ts';
+import { basicString, type Credentials, type Secrets, TOKEN_USERNAME } from './credentials.ts';
 import { fetchToken, TOKEN_STEP, TokenCache, type TokenExchange } from './token.ts';
 
 /** How a request was authorised: kept by the caller for `renewed`. */
@@ -28,7 +28,7 @@ export interface Wanted {
   readonly signal: AbortSignal;
 }
 
-export interface AuthorizerOptions {
+interface AuthorizerOptions {
   /** `host[:port]` as the user wrote it, for messages. */
   readonly host: string;
   readonly credentials: Credentials | undefined;
@@ -71,7 +71,7 @@ export class Authorizer {
   }
 
   /** Takes note of a 401's challenges (Bearer before Basic). Returns whether there is one that we can answer. */
-  learn(wwwAuthenticate: readonly string[]): boolean {
+  noteChallenges(wwwAuthenticate: readonly string[]): boolean {
     const challenges = parseChallenges(wwwAuthenticate);
     const bearer = challenges.find(({ scheme, parameters }) => scheme === 'bearer' && parameters.has('realm'));
     const known = bearer ?? challenges.find(({ scheme }) => scheme === 'basic');
@@ -113,7 +113,7 @@ export class Authorizer {
     wanted: Wanted,
     wwwAuthenticate: readonly string[],
   ): Promise<Authorization | undefined> {
-    if (!this.learn(wwwAuthenticate)) return undefined;
+    if (!this.noteChallenges(wwwAuthenticate)) return undefined;
     // Some token servers look at the first scope only; a token that was good before has ended.
     const isApart = used.isShared === true && !this.#accepted.has(keyOf(wanted));
     if (isApart) this.#apart.add(keyOf(wanted));
@@ -126,7 +126,7 @@ export class Authorizer {
     return next.header === used.header ? undefined : next;
   }
 
-  /** What to do about a 401 or 403: which credentials were used, and how to give others. */
+  /** What to do about a 401 or 403: which credentials were used, and how to set others. */
   remedy(status: number): string {
     const { credentials, host, problems = [] } = this.#options;
     const broken = problems.length === 0 ? '' : ` (not used: ${problems.join('; ')})`;

@@ -97,7 +97,7 @@ class Reader {
   }
 }
 
-/** Bearer scopes: `repository:team/app:pull,push`. https://distribution.github.io/distribution/spec/auth/scope/ */
+// Bearer scopes: `repository:team/app:pull,push`. https://distribution.github.io/distribution/spec/auth/scope/
 
 /** Several lists of scopes as one without repetition: one entry a resource with all its actions, in a fixed order. */
 export function mergeScopes(...lists: readonly (readonly string[])[]): string[] {

@@ -1,9 +1,4 @@
-/** Who we are to a registry: the inputs, else what `docker login` and `podman login` left behind, else anonymous. */
-
-import { dirname, join } from 'node:path';
-import { dockerConfigFile, podmanAuthFiles } from '../../common/platform.ts';
-import { apiHost } from '../../oci/reference.ts';
-import { candidateKeys, findInConfig, parseConfig, readConfigFile } from './config-file.ts';
+/** What proves who we are to a registry, and how it is kept out of logs. */
 
 /** At most one way to prove it is set: a password, an identity token or a ready bearer token. */
 export interface Credentials {
@@ -17,25 +12,6 @@ export interface Credentials {
   readonly registryToken?: string;
 }
 
-export interface CredentialsQuery {
-  /** `host[:port]` of an image reference. */
-  readonly registry: string;
-  readonly username?: string | undefined;
-  readonly password?: string | undefined;
-  readonly env: NodeJS.ProcessEnv;
-  /** The repositories of the push, for entries that are for a namespace only. */
-  readonly repositories?: readonly string[] | undefined;
-  /** Called with every secret before it is used. */
-  readonly onSecret?: ((secret: string) => void) | undefined;
-}
-
-export interface FoundCredentials {
-  /** Undefined: anonymous. */
-  readonly credentials: Credentials | undefined;
-  /** Sources that are there and could not be used: for the message when the registry then refuses the push. */
-  readonly problems: readonly string[];
-}
-
 /** Credentials that exist and can't be read: a broken file, a helper program that fails. The message names it. */
 export class CredentialsError extends Error {
   override readonly name = 'CredentialsError';
@@ -45,76 +21,6 @@ export class CredentialsError extends Error {
     super(message, { cause });
     this.remedy = remedy;
   }
-}
-
-/**
- * The credentials for a registry, of the first source that has any: the inputs, DOCKER_AUTH_CONFIG, what
- * docker/login-action with `scope` has written, Docker's config file, Podman's auth files. A source that is broken does
- * not end the search, since the registry may be open or the next source may have them. Throws CredentialsError when
- * only one of the two inputs is set.
- */
-export async function resolveCredentials(query: CredentialsQuery): Promise<FoundCredentials> {
-  const problems: string[] = [];
-  const credentials = fromInputs(query) ?? (await fromFiles(query, (problem) => problems.push(problem)));
-  for (const secret of secretsOf(credentials)) query.onSecret?.(secret);
-  return { credentials, problems };
-}
-
-function fromInputs({ username = '', password = '' }: CredentialsQuery): Credentials | undefined {
-  if (username === '' && password === '') return undefined;
-  if (username !== '' && password !== '') return fromPair('the inputs username and password', username, password);
-  const missing = username === '' ? 'username' : 'password';
-  const present = username === '' ? 'password' : 'username';
-  throw new CredentialsError(
-    `the input ${present} is set without ${missing}`,
-    `set ${missing} too, or neither (is the secret empty?)`,
-  );
-}
-
-async function fromFiles(
-  { registry, repositories = [], env }: CredentialsQuery,
-  report: (problem: string) => void,
-): Promise<Credentials | undefined> {
-  const keys = candidateKeys(registry, repositories);
-  const inVariable = 'in the variable DOCKER_AUTH_CONFIG';
-  const sources = [
-    () => (env.DOCKER_AUTH_CONFIG ? parseConfig(inVariable, env.DOCKER_AUTH_CONFIG, report) : undefined),
-    ...[...scopedConfigFiles(registry, repositories, env), dockerConfigFile(env), ...podmanAuthFiles(env)].map(
-      (path) => () => readConfigFile(path, report),
-    ),
-  ];
-  for (const read of sources) {
-    try {
-      const config = read();
-      const found = config === undefined ? undefined : await findInConfig(config, keys, env, report);
-      if (found !== undefined) return found;
-    } catch (error) {
-      if (!(error instanceof CredentialsError)) throw error;
-      report(error.message);
-    }
-  }
-  return undefined;
-}
-
-/**
- * The config files that docker/login-action writes with `scope` (a repository, a namespace, `@actions`, or both), most
- * specific first: `<buildx config>/config/<host>/<repository>[@<actions>]/config.json`. Only buildx reads them beside
- * us. The host of Docker Hub is that of its API. https://github.com/docker/login-action (scopeToConfigDir)
- */
-export function scopedConfigFiles(registry: string, repositories: readonly string[], env: NodeJS.ProcessEnv): string[] {
-  const root = join(env.BUILDX_CONFIG || join(dirname(dockerConfigFile(env)), 'buildx'), 'config');
-  const host = apiHost(registry);
-  const places = candidateKeys(registry, repositories).map((key) => join(host, ...key.split('/').slice(1)));
-  // A pushed image needs both actions: a login for `@pull` alone is of no use.
-  const actions = ['@pull,push', '@push,pull', '@push', ''];
-  return places.flatMap((place) => actions.map((action) => join(root, `${place}${action}`, 'config.json')));
-}
-
-/** Everything in credentials that must never be logged, in the forms in which it is sent. */
-function secretsOf(credentials: Credentials | undefined): string[] {
-  const { username = '', password, identityToken, registryToken } = credentials ?? {};
-  const basic = password === undefined ? undefined : basicString(username, password);
-  return [password, basic, identityToken, registryToken].filter((secret) => secret !== undefined);
 }
 
 /**
@@ -130,3 +36,43 @@ export const basicString = (username: string, password: string): string =>
 /** Username and secret as every store keeps them; the username `<token>` marks an identity token. */
 export const fromPair = (source: string, username: string, secret: string): Credentials =>
   username === TOKEN_USERNAME ? { source, identityToken: secret } : { source, username, password: secret };
+
+/** A shorter secret would be cut out of text that only looks like it. */
+const SHORTEST_TO_CUT = 4;
+
+/**
+ * The secrets of one registry: announced once each, so that they are masked wherever the log goes, and cut out of what
+ * a server echoes.
+ */
+export class Secrets {
+  readonly #known = new Set<string>();
+  readonly #announce: (secret: string) => void;
+
+  /** `announce` is called once for each secret, before it is used for the first time. */
+  constructor(announce: (secret: string) => void) {
+    this.#announce = announce;
+  }
+
+  /** Takes note of a secret; empty and undefined are none. */
+  add(...values: readonly (string | undefined)[]): void {
+    for (const value of values) {
+      if (value === undefined || value === '' || this.#known.has(value)) continue;
+      this.#known.add(value);
+      this.#announce(value);
+    }
+  }
+
+  /** A text with every known secret replaced by three stars. */
+  mask(text: string): string {
+    let masked = text;
+    for (const secret of this.#known) {
+      if (secret.length < SHORTEST_TO_CUT) continue;
+      for (const spelling of spellingsOf(secret)) masked = masked.replaceAll(spelling, '***');
+    }
+    return masked;
+  }
+}
+
+/** As it is, and as it stands in a query or in the body of an OAuth request, should a server repeat that. */
+const spellingsOf = (secret: string): Set<string> =>
+  new Set([secret, encodeURIComponent(secret), new URLSearchParams([['', secret]]).toString().slice(1)]);

@@ -17,7 +17,7 @@ const NOT_FOUND = /credentials not found/i;
 /** Part of a program's name: nothing that would lead elsewhere than PATH. */
 const HELPER_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]*$/;
 
-export interface HelperOptions {
+interface HelperOptions {
   /** What follows `docker-credential-`. */
   readonly name: string;
   /** The server, as the helper knows it. */
@@ -40,8 +40,8 @@ export async function askHelper(options: HelperOptions): Promise<Credentials | u
   if (code === 0) return readAnswer(program, stdout);
   if (NOT_FOUND.test(stdout)) return undefined;
   // A helper says on stdout what is wrong; a script that is none says it on stderr.
-  const words = oneLine(stdout.trim().split('\n', 1)[0] || stderr.trim().split('\n', 1)[0] || '', 200);
-  throw helperError(program, `failed with exit code ${code}${words === '' ? '' : `: ${words}`}`);
+  const message = oneLine(stdout.trim().split('\n', 1)[0] || stderr.trim().split('\n', 1)[0] || '', 200);
+  throw helperError(program, `failed with exit code ${code}${message === '' ? '' : `: ${message}`}`);
 }
 
 interface Answer {

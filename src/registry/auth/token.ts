@@ -21,7 +21,7 @@ const CLIENT_ID = 'chunked-push';
 export const TOKEN_STEP = 'asking for a token';
 
 /** What a challenge asks for. */
-export interface TokenRequest {
+interface TokenRequest {
   readonly realm: URL;
   readonly service: string | undefined;
   readonly scopes: readonly string[];
@@ -31,7 +31,7 @@ export interface TokenRequest {
 }
 
 /** A token and how long it is good for, in milliseconds from when it was asked for. */
-export interface Token {
+interface Token {
   readonly value: string;
   readonly lifetime: number;
 }
@@ -134,8 +134,8 @@ function parse(text: string): Record<string, unknown> | undefined {
 }
 
 /**
- * `expires_in` counts from `issued_at`, which lies in the past when the server hands out a token that it had at hand.
- * Both times are the server's, so its own Date header tells the age whatever our clock says.
+ * `expires_in` counts from `issued_at`, which lies in the past when the server hands out a token out of its cache.
+ * Both times are the server's, so its own Date header shows the age whatever our clock says.
  */
 function lifetimeOf(answer: Record<string, unknown>, date: string | undefined): number {
   const seconds = Number(answer.expires_in ?? DEFAULT_LIFETIME_S);
@@ -144,7 +144,7 @@ function lifetimeOf(answer: Record<string, unknown>, date: string | undefined): 
   return age > 0 && age < stated ? stated - age : stated;
 }
 
-/** Bearer tokens by their scopes: one fetch for all that want the same, and a new one before the old one ends. */
+// Bearer tokens by their scopes: one fetch for all that want the same, and a new one before the old one ends.
 
 /** A token with less than this left is renewed before it is used: a request takes a while until it is looked at. */
 const EARLY_MS = 60_000;

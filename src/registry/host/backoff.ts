@@ -1,17 +1,20 @@
 /**
- * What is known of a host's health: whether it has ever answered, whether it is away or asked for less, and how long to wait
- * before the next try. One for each host, so that many uploads do not overrun a registry that said 429.
+ * What is known of a host's health: whether it has ever answered, whether it is away or asked for less, and how long to
+ * wait before the next try. One for each host, so that many uploads do not overrun a registry that said 429.
  */
 import { setTimeout as sleepFor } from 'node:timers/promises';
 import { now } from '../../common/async.ts';
 import type { RegistryError } from '../http/error.ts';
-import { askedWait } from '../http/rate-limit.ts';
+import { askedWait } from '../http/error-body.ts';
 import type { RegistryEvent } from './context.ts';
 
 /** Longer than a blip of a load balancer, short enough not to be felt. */
 const FIRST_DELAY_MS = 500;
 
-/** Half a minute between tries is often enough for an outage of minutes; longer pauses only delay the moment of going on. */
+/**
+ * Half a minute between tries is often enough for an outage of minutes; longer pauses only delay the moment of going
+ * on.
+ */
 const LONGEST_DELAY_MS = 30_000;
 
 /** Requests that were held back together start within this time, not in the same millisecond. */
@@ -38,7 +41,7 @@ export const systemClock: Clock = {
 };
 
 /** The part of an answer that says how long to wait. */
-export interface Waitable {
+interface Waitable {
   readonly status?: number | undefined;
   readonly headers?: Readonly<Record<string, string>>;
 }
@@ -61,7 +64,7 @@ const AWAY_STATUS: ReadonlySet<number> = new Set([
   408, 425, 502, 503, 504, 520, 521, 522, 523, 524, 525, 526, 527, 530,
 ]);
 
-export interface BackoffOptions {
+interface BackoffOptions {
   readonly clock?: Clock | undefined;
   /** No hold is longer: the push fails before. Milliseconds. */
   readonly maxWait?: number;
@@ -106,8 +109,8 @@ export class Backoff {
   }
 
   /**
-   * Notes an answer of the registry. A limit, or a 503, that says how long it holds keeps back every request of this host, unless
-   * that is longer than a push waits.
+   * Notes an answer of the registry. A limit, or a 503, that says how long it holds keeps back every request of this
+   * host, unless that is longer than a push waits.
    */
   note(answer: Waitable): void {
     const { status = 0, headers } = answer;
@@ -126,7 +129,9 @@ export class Backoff {
     return Math.max(0, this.#heldUntil - this.clock.now());
   }
 
-  /** Resolves when the host may be asked again; at once if it never said otherwise. Rejects with the signal's reason. */
+  /**
+   * Resolves when the host may be asked again; at once if it never said otherwise. Rejects with the signal's reason.
+   */
   async ready(signal: AbortSignal): Promise<void> {
     for (let left = this.held; left > 0; left = this.held) {
       await this.clock.sleep(left + Math.round(this.clock.random() * SPREAD_MS), signal);
@@ -147,8 +152,9 @@ export class Backoff {
   }
 
   /**
-   * Notes a failed request that is waited for `patience` ms at most. Returns the event for the log where this is the moment to
-   * say it: at a limit, and when a host is away for more than one request. Once, until the host answers again.
+   * Notes a failed request that is waited for `patience` ms at most. Returns the event for the log where this is the
+   * moment to say it: at a limit, and when a host is away for more than one request. Once, until the host answers
+   * again.
    */
   waiting(error: RegistryError, trouble: Trouble, host: string, patience: number): RegistryEvent | undefined {
     this.#troubles += 1;

@@ -1,26 +1,36 @@
-/** What was learnt of a host: how large, how equal and how long its requests may be. Where a refused size or a time limit is noted. */
+/**
+ * What was found out about a host: how large, how equal and how long its requests may be. Where a refused size or a
+ * time limit is noted.
+ */
 import { DEFAULT_CHUNK_SIZE } from '../../blob/blob.ts';
-import { UploadError } from '../http/upload-error.ts';
+import { UploadError } from '../http/error.ts';
 import type { RegistryEvent } from './context.ts';
 import type { Profile } from './profiles.ts';
 
 /**
- * Chunks of a blob that is still being made: its sending starts as soon as so much exists, and a failed chunk costs no more
- * than this. Until then the link is idle: on two cores with other work the first body left after 2 s with 16 MiB, after 4 to 5 s with 32.
- * A round trip of 30 ms between chunks is 5 % of a blob that has a link of 200 Mbit/s to itself, and nothing where two share it.
+ * Chunks of a blob that is still being made: its sending starts as soon as so much exists, and a failed chunk costs no
+ * more than this. Until then the link is idle: on two cores with other work the first body left after 2 s with 16 MiB,
+ * after 4 to 5 s with 32. A round trip of 30 ms between chunks is 5 % of a blob that has a link of 200 Mbit/s to
+ * itself, and nothing where two share it.
  */
 export const GROWING_CHUNK_SIZE = 16 * 2 ** 20;
 
 /** Under the default limit of every known proxy (nginx 1 MiB): a refusal of even this has another reason than size. */
 const SMALLEST_LIMIT = 64 * 2 ** 10;
 
-/** No host can ask for more with `auto`: twice the largest body limit of the proxies that are common (Cloudflare Enterprise, 500 MB). */
+/**
+ * No host can ask for more with `auto`: twice the largest body limit of the proxies that are common (Cloudflare
+ * Enterprise, 500 MB).
+ */
 const LARGEST_MINIMUM = 2 ** 30;
 
 /** ECR's Range was seen to stall at every chunk but the first: two stalls under a 201 are no accident. */
 const STALLS_THAT_PROVE = 2;
 
-/** How long a request with a body should take at the speed that was seen, ms: under the 30 s of common load balancers (GCP, Heroku). */
+/**
+ * How long a request with a body should take at the speed that was seen, ms: under the 30 s of common load balancers
+ * (GCP, Heroku).
+ */
 const WANTED_REQUEST_MS = 20_000;
 
 /** And how long it may take at most: under Cloudflare's 100 s, AWS's and nginx's 60 s. */
@@ -35,7 +45,7 @@ const SMALLEST_IN_TIME = 2 ** 20;
 /** A session's chunks grow again when they are this much smaller than what the host takes. */
 const MUCH_SMALLER = 4;
 
-export interface HostOptions {
+interface HostOptions {
   /** As in the image reference, for messages. */
   readonly host: string;
   readonly profile: Profile;
@@ -56,18 +66,27 @@ export class HostCapabilities {
   noChunks: string | undefined;
   /** Whether it has taken a chunk. */
   takesChunks = false;
-  /** Whether a session was seen to go on after a chunk that broke (distribution 3), so that cutting one off costs little. */
+  /**
+   * Whether a session was seen to go on after a chunk that broke (distribution 3), so that cutting one off costs
+   * little.
+   */
   keepsSessions = false;
   /** Whether a session with chunks of different sizes could not be closed (storages that want equal parts). */
   needsEqual = false;
-  /** Whether connections broke under bodies: each chunk then gets a new one, for middleboxes that count the bytes of each. */
+  /**
+   * Whether connections broke under bodies: each chunk then gets a new one, for middleboxes that count the bytes of
+   * each.
+   */
   freshConnections = false;
   readonly #chunkSize: number | 'auto';
   readonly #onEvent: (event: RegistryEvent) => void;
   #announcedMax: number | undefined;
   #announcedMin: number | undefined;
-  #learnt: number | undefined;
-  /** Half of a size under which connections broke: a limit when a smaller body is taken next, nothing when a larger one is. */
+  #foundLimit: number | undefined;
+  /**
+   * Half of a size under which connections broke: a limit when a smaller body is taken next, nothing when a larger one
+   * is.
+   */
   #suspected: number | undefined;
   /** The largest body that ended neither by time nor by a break; undefined as long as none did. */
   #inTime: number | undefined;
@@ -89,7 +108,7 @@ export class HostCapabilities {
 
   /** The largest body (bytes) that was announced or found; undefined when neither. */
   get limitFound(): number | undefined {
-    return least(this.#announcedMax, this.#learnt);
+    return least(this.#announcedMax, this.#foundLimit);
   }
 
   /** The largest body (bytes) that was named by the user, the registry or a 413. Infinity when none was. */
@@ -97,7 +116,10 @@ export class HostCapabilities {
     return least(this.limitFound, this.#chunkSize === 'auto' ? undefined : this.#chunkSize) ?? Infinity;
   }
 
-  /** Whether the registry announces chunk lengths, as serverless-registry does: it then also checks the range of every chunk. */
+  /**
+   * Whether the registry announces chunk lengths, as serverless-registry does: it then also checks the range of every
+   * chunk.
+   */
   get announcesChunks(): boolean {
     return this.#announcedMin !== undefined && this.#announcedMax !== undefined;
   }
@@ -113,7 +135,10 @@ export class HostCapabilities {
     return Math.min(this.#sizeLimit, inTime);
   }
 
-  /** The largest body that the limits of size allow: `auto` is what the registry announces, else the profile's, else 95 MiB. */
+  /**
+   * The largest body that the limits of size allow: `auto` is what the registry announces, else the profile's, else 95
+   * MiB.
+   */
   get #sizeLimit(): number {
     const wanted =
       this.#chunkSize === 'auto'
@@ -135,8 +160,8 @@ export class HostCapabilities {
   }
 
   /**
-   * The size (bytes) of the chunks of a new session but the last. Throws UploadError when the registry's minimum is over
-   * what may be sent. `most`: the bytes that the blob has room for at once.
+   * The size (bytes) of the chunks of a new session but the last. Throws UploadError when the registry's minimum is
+   * over what may be sent. `most`: the bytes that the blob has room for at once.
    */
   chunkSize(most = Infinity): number {
     const limit = this.largestBody;
@@ -145,8 +170,8 @@ export class HostCapabilities {
   }
 
   /**
-   * The size of a session's next chunk. Sizes stay equal, for storages that want them so, unless they would take too long or break,
-   * or have become much smaller than need be. `varies`: they are unequal already.
+   * The size of a session's next chunk. Sizes stay equal, for storages that want them so, unless they would take too
+   * long or break, or have become much smaller than need be. `varies`: they are unequal already.
    */
   nextChunk(current: number, most: number, varies: boolean): number {
     if (this.needsEqualChunks) return current;
@@ -158,10 +183,13 @@ export class HostCapabilities {
 
   /** Whether a size was refused: what grows then might be refused again. */
   get #isLimited(): boolean {
-    return this.#learnt !== undefined || this.#suspected !== undefined;
+    return this.#foundLimit !== undefined || this.#suspected !== undefined;
   }
 
-  /** The size (bytes) of the chunks of a blob that has room for `most` at once, as far as that is known before a session is open. */
+  /**
+   * The size (bytes) of the chunks of a blob that has room for `most` at once, as far as that is known before a session
+   * is open.
+   */
   firstChunk(most: number): number {
     return Math.max(Math.min(this.largestBody, most), Math.min(this.#minimum, LARGEST_MINIMUM));
   }
@@ -176,14 +204,14 @@ export class HostCapabilities {
   }
 
   /**
-   * Notes that a body of this size was refused for it: from now on at most half of it. Throws UploadError when there is no smaller
-   * size to try.
+   * Notes that a body of this size was refused for it: from now on at most half of it. Throws UploadError when there is
+   * no smaller size to try.
    */
   refused(bytes: number, cause: Error): void {
     if (this.limitFound !== undefined && bytes > this.limitFound && bytes > this.largestBody) return;
     const half = this.#smaller(bytes);
     if (half === undefined) throw this.#noSmallerSize(bytes, cause);
-    this.#learnt = least(this.#learnt, half);
+    this.#foundLimit = least(this.#foundLimit, half);
   }
 
   /** Notes that a body of this size was taken, and reports once what limit was found. */
@@ -191,9 +219,10 @@ export class HostCapabilities {
     this.#largestAccepted = Math.max(this.#largestAccepted, bytes);
     this.#weighSuspicion(bytes);
     this.#reportTime(bytes);
-    if (this.#learnt === undefined || this.#reported === this.#learnt || !isAbout(bytes, this.#learnt)) return;
-    this.#reported = this.#learnt;
-    this.#onEvent({ type: 'limit', host: this.host, bytes: this.#learnt, announced: false });
+    if (this.#foundLimit === undefined || this.#reported === this.#foundLimit || !isAbout(bytes, this.#foundLimit))
+      return;
+    this.#reported = this.#foundLimit;
+    this.#onEvent({ type: 'limit', host: this.host, bytes: this.#foundLimit, announced: false });
   }
 
   /** Notes how long a body and its answer took: the next ones are made to fit the time. */
@@ -208,7 +237,10 @@ export class HostCapabilities {
     return bytes > this.#smallestInTime;
   }
 
-  /** Notes that a body of this size was ended by time, or broke again and again: from now on at most half. Whether that is less. */
+  /**
+   * Notes that a body of this size was ended by time, or broke again and again: from now on at most half. Whether that
+   * is less.
+   */
   tookTooLong(bytes: number): boolean {
     if (!this.canShorten(bytes)) return false;
     this.#inTime = Math.min(this.#inTime ?? Infinity, Math.max(this.#smallestInTime, Math.ceil(bytes / 2)));
@@ -231,7 +263,10 @@ export class HostCapabilities {
     this.accepted(bytes);
   }
 
-  /** Whether resets of a body of this size may be about its size: none so large was ever taken, and a smaller one may be tried. */
+  /**
+   * Whether resets of a body of this size may be about its size: none so large was ever taken, and a smaller one may be
+   * tried.
+   */
   canShrink(bytes: number): boolean {
     return bytes > this.#largestAccepted && this.#smaller(bytes) !== undefined;
   }
@@ -255,11 +290,14 @@ export class HostCapabilities {
   /** A body of about the suspected size proves the limit, a larger one refutes it, a small one says nothing. */
   #weighSuspicion(accepted: number): void {
     if (this.#suspected === undefined) return;
-    if (isAbout(accepted, this.#suspected)) this.#learnt = least(this.#learnt, this.#suspected);
+    if (isAbout(accepted, this.#suspected)) this.#foundLimit = least(this.#foundLimit, this.#suspected);
     if (accepted * 2 > this.#suspected) this.#suspected = undefined;
   }
 
-  /** Half of a size that was refused, rounded up so that two such chunks hold what was refused; undefined when that is under every sensible limit or the registry's own minimum. */
+  /**
+   * Half of a size that was refused, rounded up so that two such chunks hold what was refused; undefined when that is
+   * under every sensible limit or the registry's own minimum.
+   */
   #smaller(bytes: number): number | undefined {
     const half = Math.ceil(bytes / 2);
     return half < SMALLEST_LIMIT || half < this.#minimum ? undefined : half;
@@ -271,7 +309,7 @@ export class HostCapabilities {
 
   #absurdMinimum(limit: number): UploadError {
     const why =
-      this.#learnt !== undefined && this.#learnt <= limit
+      this.#foundLimit !== undefined && this.#foundLimit <= limit
         ? `something in front of it refuses bodies over ${limit} bytes`
         : this.#chunkSize !== 'auto' && this.#chunkSize <= limit
           ? `chunk-size allows ${limit} bytes`

@@ -1,11 +1,13 @@
 /** What every request of a push to one host shares, and the loop that repeats a request until it is answered. */
+
+import { randomBytes } from 'node:crypto';
 import { errorOf, isTransientStatus, RegistryError } from '../http/error.ts';
 import type { RegistryResponse } from '../http/response.ts';
 import type { Backoff } from './backoff.ts';
 import type { HostCapabilities } from './capabilities.ts';
 import { Patience } from './patience.ts';
-import type { RegistryRequest } from './request.ts';
 import type { BodyScheduler } from './scheduler.ts';
+import type { RegistryRequest } from './sender.ts';
 import type { Transport } from './transport.ts';
 
 export interface HostContext {
@@ -16,7 +18,10 @@ export interface HostContext {
   readonly bodies: BodyScheduler;
   /** Failed tries in a row of one request, without progress, before the push fails: `max-retries`. */
   readonly maxRetries: number;
-  /** How long the host may be away, or ask to be left alone, without progress, before the push fails: `max-wait`. Milliseconds. */
+  /**
+   * How long the host may be away, or ask to be left alone, without progress, before the push fails: `max-wait`.
+   * Milliseconds.
+   */
   readonly maxWait: number;
   readonly onEvent: (event: RegistryEvent) => void;
 }
@@ -58,7 +63,7 @@ export async function answerOrTrouble<T extends { readonly status: number }>(
   }
 }
 
-/** Statuses that are never a limit: registries send TOOMANYREQUESTS (and GitHub its words) under any other. */
+/** Statuses that are never a limit: registries send TOOMANYREQUESTS (and GitHub its message) under any other. */
 const NO_LIMITS: ReadonlySet<number> = new Set([401, 404, 405, 413, 416]);
 
 /** The error of an answer that may be another one later; undefined for any other. The answer can still be read. */
@@ -70,8 +75,8 @@ export async function transientError(response: RegistryResponse, step: string): 
 }
 
 /**
- * Sends a request that may be repeated as it is (HEAD, GET, opening POST, manifest PUT), until its answer is not a transient
- * one or the task's patience is used up. Throws RegistryError or UploadError.
+ * Sends a request that may be repeated as it is (HEAD, GET, opening POST, manifest PUT), until its answer is not a
+ * transient one or the task's patience is used up. Throws RegistryError or UploadError.
  */
 export async function retrying(
   context: HostContext,
@@ -88,7 +93,10 @@ export async function retrying(
   }
 }
 
-/** A request about something in the repository that may be repeated, until its answer is not a transient one. Throws as `retrying`. */
+/**
+ * A request about something in the repository that may be repeated, until its answer is not a transient one. Throws as
+ * `retrying`.
+ */
 export function ask(
   place: Place,
   method: 'GET' | 'HEAD' | 'DELETE',
@@ -103,8 +111,9 @@ export function ask(
   );
 }
 
-/** What the registry room tells while it works. Texts hold no secrets; only `secret` does, so that it can be masked. */
-
+/**
+ * What the registry room reports while it works. Texts hold no secrets; only `secret` does, so that it can be masked.
+ */
 export type RegistryEvent =
   /** A request failed and will be tried again in `waitMs`. `attempt` counts failures in a row, from 1. */
   | {
@@ -128,8 +137,8 @@ export type RegistryEvent =
   /** The host answers again. */
   | { readonly type: 'resumed'; readonly host: string; readonly waitedMs: number }
   /**
-   * The largest request body (bytes) that this host was found to take, or announced. `by`: what showed it, its refusal of larger
-   * ones, or that larger ones break or take too long. Once for each value that holds.
+   * The largest request body (bytes) that this host was found to take, or announced. `by`: what showed it, its refusal
+   * of larger ones, or that larger ones break or take too long. Once for each value that holds.
    */
   | {
       readonly type: 'limit';
@@ -142,3 +151,79 @@ export type RegistryEvent =
   | { readonly type: 'secret'; readonly value: string }
   | { readonly type: 'warning'; readonly text: string }
   | { readonly type: 'debug'; readonly text: string };
+
+// What to do about answers that do not say it themselves.
+
+/**
+ * About a failure at another port of the registry's own host: its Location or redirect has lost the port (nginx: `Host
+ * $host`).
+ */
+export function lostPort(registry: URL, url: URL): string | undefined {
+  if (url.hostname !== registry.hostname || url.port === registry.port) return undefined;
+  return (
+    `the registry at ${registry.host} names ${url.host} as the place to go on: the proxy in front of it must pass on the host ` +
+    'with its port (nginx: proxy_set_header Host $http_host), or the registry needs its outer address (distribution: http.host)'
+  );
+}
+
+/**
+ * About a 405 to what begins or ends a push. distribution in read-only mode or as a pull-through cache adds the code
+ * UNSUPPORTED.
+ */
+export function readOnly(host: string, method: string, url: URL): string | undefined {
+  if (method !== 'POST' && !(method === 'PUT' && url.pathname.includes('/manifests/'))) return undefined;
+  return `${host} takes no pushes: it is read-only for now, or a pull-through cache or mirror: push to the registry behind it`;
+}
+
+const notRegistry = (host: string): string =>
+  `${host} does not answer as a container registry: check the host and port in the reference (ghcr.io, not github.com; ` +
+  'registry.gitlab.com, not gitlab.com), and the path that a proxy in front of it passes on (/v2/)';
+
+/**
+ * About a 404 without a code to the opening of an upload: is it no registry, or does it know no such owner (Gitea,
+ * Forgejo)?
+ */
+export async function unknownPlace(place: Place, signal: AbortSignal): Promise<string> {
+  const { transport, host } = place.context;
+  const isRegistry = await transport
+    .send({ method: 'GET', url: new URL('/v2/', transport.origin), scopes: place.scopes, signal })
+    .then(async (response) => {
+      await response.discard();
+      const { status, headers } = response;
+      const isVersioned = headers['docker-distribution-api-version'] !== undefined;
+      return isVersioned || ((status === 200 || status === 401) && !isPage(response));
+    })
+    .catch(() => false);
+  if (!isRegistry) return notRegistry(host.host);
+  const [owner] = place.name.split('/');
+  return `${host.host} knows no ${place.name}: create the user, organisation or project ${owner} there first, or check the name`;
+}
+
+/** Whether an answer is a page for people. */
+export const isPage = ({ headers }: RegistryResponse): boolean =>
+  /^\s*(text\/html|application\/xhtml)/i.test(headers['content-type'] ?? '');
+
+/** The error of an answer that no registry would send. */
+export function noRegistry(response: RegistryResponse, place: Place, step: string, reason: string): RegistryError {
+  const { method, url, status } = response;
+  const remedy = notRegistry(place.context.host.host);
+  return new RegistryError({ kind: 'protocol', method, url, status, step, reason, remedy, temporary: false });
+}
+
+const trusted = new WeakMap<HostContext, Promise<boolean>>();
+
+/** The host has sent a manifest that has the digest it names: it is a registry, and its HEAD is believed. */
+export const noteRegistry = (context: HostContext): void => void trusted.set(context, Promise.resolve(true));
+
+/**
+ * Whether a HEAD that says 200 means anything: a page or a proxy may say it to everything, and a blob that "exists"
+ * would not be sent. `head` asks for a digest that no blob can have; asked once a host.
+ */
+export function tellsAbsence(context: HostContext, head: (digest: string) => Promise<number>): Promise<boolean> {
+  const known = trusted.get(context);
+  if (known !== undefined) return known;
+  const asked = head(`sha256:${randomBytes(32).toString('hex')}`).then((status) => status !== 200);
+  trusted.set(context, asked);
+  asked.catch(() => trusted.delete(context));
+  return asked;
+}

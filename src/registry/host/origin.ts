@@ -9,7 +9,7 @@ import { speaksTls } from '../http/network-error.ts';
 import type { RegistryResponse } from '../http/response.ts';
 import { isLoopback } from '../http/url-policy.ts';
 
-export interface RegistryOriginOptions {
+interface RegistryOriginOptions {
   /** `host[:port]` of an image reference. */
   readonly host: string;
   readonly insecure: boolean;
@@ -24,12 +24,13 @@ export interface RegistryOriginOptions {
 export class RegistryOrigin {
   readonly #options: RegistryOriginOptions;
   /** A loopback host may speak either scheme; like Docker's daemon we don't ask for `insecure` there. */
-  readonly #isUnsure: boolean;
+  #isUnsure: boolean;
   readonly #secure: URL;
   readonly #assumed: URL;
   #url: URL;
   #isKnown = false;
   #asking: Promise<void> | undefined;
+  #handshake: Promise<void> | undefined;
 
   /** Throws TypeError when the host is none. */
   constructor(options: RegistryOriginOptions) {
@@ -49,6 +50,26 @@ export class RegistryOrigin {
   /** Where connections may be opened ahead: what the first answer is likely to come from. */
   get likely(): URL {
     return this.#isUnsure && !this.#isKnown && this.#options.expectsTls ? this.#secure : this.#url;
+  }
+
+  /**
+   * Connections are being opened to `url`; `isOpen` resolves to whether that succeeds. A TLS handshake, its certificate
+   * verified, tells the scheme of a loopback host: no request is needed for that.
+   */
+  opening(url: URL, isOpen: Promise<boolean>): void {
+    if (!this.#isUnsure || this.#isKnown || url.origin !== this.#secure.origin) return;
+    this.#handshake = isOpen.then((succeeded) => {
+      this.#handshake = undefined;
+      if (!succeeded || this.#isKnown) return;
+      this.#isUnsure = false;
+      this.#url = this.#secure;
+      this.#options.onChange(this.#assumed, this.#secure);
+    });
+  }
+
+  /** Resolves when the handshakes under way have told the scheme, or can't. Rejects with the signal's reason. */
+  async schemeTold(signal: AbortSignal): Promise<void> {
+    if (this.#handshake !== undefined) await untilAborted(this.#handshake, signal);
   }
 
   /** A URL that was made from the origin before the scheme was known, with the right one. */

@@ -1,23 +1,25 @@
-/** How long one task bears with failed requests: by time where the host is away or asks for it, by tries where it fails itself. */
-import { RegistryError } from '../http/error.ts';
-import { askedWait } from '../http/rate-limit.ts';
-import { UploadError } from '../http/upload-error.ts';
+/**
+ * How long one task bears with failed requests: by time where the host is away or asks for it, by tries where it fails
+ * itself.
+ */
+import { RegistryError, UploadError } from '../http/error.ts';
+import { askedWait } from '../http/error-body.ts';
 import type { Trouble } from './backoff.ts';
 import type { HostContext, Task } from './context.ts';
 
 /**
- * A limit by 403 that does not say how long it holds is GitHub's secondary one: "wait for at least one minute", longer each time
- * (https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api).
+ * A limit by 403 that does not say how long it holds is GitHub's secondary one: "wait for at least one minute", longer
+ * each time (https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api).
  */
 const SECONDARY_LIMIT_MS = 60_000;
 
 /**
- * A 429 that does not say so may be over in a second: many count requests a second. A minute each time leaves a request five tries
- * in 10 min: of 96 requests (12 merges of 8) that are refused half of the time, three would fail.
+ * A 429 that does not say so may be over in a second: many count requests a second. A minute each time leaves a request
+ * five tries in 10 min: of 96 requests (12 merges of 8) that are refused half of the time, three would fail.
  */
 const FIRST_LIMIT_MS = 1_000;
 
-/** Growing less than twofold: where each try has a chance of one half, the waits then come to 2 s a request, however it falls. */
+/** Less than twofold: where each try has a chance of one half, the waits come to 2 s a request on average. */
 const LIMIT_GROWTH = 1.5;
 
 /** Limits that count a minute's requests are over by then. */
@@ -66,8 +68,8 @@ export class Patience {
   }
 
   /**
-   * Counts a failure, tells it, and waits until the next try is due. Throws UploadError when `max-retries` or `max-wait` is used
-   * up; rejects with the task's signal.
+   * Counts a failure, reports it, and waits until the next try is due. Throws UploadError when `max-retries` or
+   * `max-wait` is used up; rejects with the task's signal.
    */
   async failed(error: RegistryError): Promise<void> {
     const { backoff, onEvent, host } = this.#context;
@@ -163,7 +165,10 @@ export class Patience {
   }
 }
 
-/** The error in place of another try: "layer x: gave up after 4 failed tries without progress (max-retries: 3): PATCH …". */
+/**
+ * The error in place of another try: "layer x: gave up after 4 failed tries without progress (max-retries: 3): PATCH
+ * …".
+ */
 export function gaveUp({ label, remedy: general }: Omit<Task, 'signal'>, after: string, error: Error): UploadError {
   const remedy = error instanceof RegistryError || error instanceof UploadError ? error.remedy : undefined;
   return new UploadError(`${label}: gave up after ${after}: ${error.message}`, {

@@ -35,11 +35,12 @@ const NOTHING_KNOWN: Profile = { name: 'any registry' };
 const GHCR: Profile = { name: 'GitHub Container Registry', monolithic: true };
 
 /**
- * Parts of 5 to 20 MiB: https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_UploadLayerPart.html
- * PATCH answers 201, Range stays at the first chunk, the last chunk in the PUT was seen to work:
+ * Parts of 5 to 20 MiB: https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_UploadLayerPart.html PATCH
+ * answers 201, Range stays at the first chunk, the last chunk in the PUT was seen to work:
  * https://github.com/aws/containers-roadmap/issues/2831. A repository that does not exist hangs up or answers 404;
- * since 2025-12-19 a repository creation template (CREATE_ON_PUSH) makes it on push. Mounts from other repositories work since
- * 2026-01-20 where the account has turned them on, for blobs that a manifest names; elsewhere they are refused with 202.
+ * since 2025-12-19 a repository creation template (CREATE_ON_PUSH) makes it on push. Mounts from other repositories
+ * work since 2026-01-20 where the account has turned them on, for blobs that a manifest names; elsewhere they are
+ * refused with 202.
  */
 const ECR: Profile = {
   name: 'Amazon ECR',
@@ -53,8 +54,9 @@ const ECR: Profile = {
 };
 
 /**
- * "Artifact Registry does not support Docker chunked uploads": https://cloud.google.com/artifact-registry/docs/reference/docker-api
- * gcr.io is served by it since 2025. One PUT of 1 GB was seen to work: https://github.com/kitops-ml/kitops/pull/780
+ * "Artifact Registry does not support Docker chunked uploads":
+ * https://cloud.google.com/artifact-registry/docs/reference/docker-api gcr.io is served by it since 2025. One PUT of 1
+ * GB was seen to work: https://github.com/kitops-ml/kitops/pull/780
  */
 const GOOGLE: Profile = { name: 'Google Artifact Registry', monolithic: true };
 

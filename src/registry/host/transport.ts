@@ -3,20 +3,25 @@
  * the callers.
  */
 import { type Authorization, Authorizer, type Wanted } from '../auth/authorizer.ts';
-import { trustOf } from '../http/certs-d.ts';
+import { Secrets } from '../auth/credentials.ts';
 import { Connections } from '../http/connections.ts';
 import { defaultTimeouts } from '../http/deadline.ts';
 import { RegistryError } from '../http/error.ts';
 import { cancelledError } from '../http/network-error.ts';
 import { Proxies } from '../http/proxies.ts';
-import { redirected, redirectOf, unsafeRedirect } from '../http/redirect.ts';
 import type { RegistryResponse } from '../http/response.ts';
-import { Secrets } from '../http/secrets.ts';
+import { trustOf } from '../http/trust.ts';
 import { sameOrigin } from '../http/url-policy.ts';
 import { Backoff } from './backoff.ts';
 import { RegistryOrigin } from './origin.ts';
-import type { RegistryRequest, TransportOptions } from './request.ts';
-import { Sender } from './sender.ts';
+import {
+  type RegistryRequest,
+  redirected,
+  redirectOf,
+  Sender,
+  type TransportOptions,
+  unsafeRedirect,
+} from './sender.ts';
 
 /** GET and HEAD of blobs lead to a storage or CDN in one or two steps; more is a circle. */
 const MOST_REDIRECTS = 5;
@@ -53,7 +58,7 @@ export class Transport {
     this.#origin = new RegistryOrigin({
       host: options.host,
       insecure: options.insecure,
-      expectsTls: options.ca !== undefined || options.tlsVerify === false,
+      expectsTls: options.ca !== undefined || options.tlsVerify === false || Boolean(options.env?.NODE_EXTRA_CA_CERTS),
       oneFirst: options.credentials !== undefined,
       onChange: (from, to) => this.#reopen(from, to),
     });
@@ -100,6 +105,7 @@ export class Transport {
   async send(request: RegistryRequest): Promise<RegistryResponse> {
     try {
       await this.backoff.ready(request.signal);
+      await this.#origin.schemeTold(request.signal);
       if (request.body !== undefined && this.#origin.needsFirst) await this.#ping(request.signal);
       return await this.#authorised(request);
     } catch (error) {
@@ -110,14 +116,14 @@ export class Transport {
   }
 
   /**
-   * Opens `concurrency` + 1 connections to the registry, which requests then find ready, and names the scopes that the push
-   * will need, so that one token serves all its requests. Sends nothing; a registry that can't be reached is reported
-   * by the first request.
+   * Opens `concurrency` + 1 connections to the registry, which requests then find ready, and names the scopes that the
+   * push will need, so that one token serves all its requests. Sends nothing; a registry that can't be reached is
+   * reported by the first request.
    */
   connect(scopes: readonly string[]): void {
     this.#authorizer.expect(scopes);
     this.#opened = this.#origin.likely;
-    this.#connections.open(this.#opened);
+    this.#origin.opening(this.#opened, this.#connections.open(this.#opened));
   }
 
   /** Where connections were opened ahead. */
@@ -125,7 +131,7 @@ export class Transport {
 
   #reopen(from: URL, to: URL): void {
     this.#connections.closeUnused(from);
-    if (this.#opened !== undefined && this.#opened.origin !== to.origin) this.#connections.open(to);
+    if (this.#opened !== undefined && this.#opened.origin !== to.origin) void this.#connections.open(to);
   }
 
   /** Ends every connection; requests that are under way are cancelled. */
@@ -154,7 +160,7 @@ export class Transport {
       used = await this.#authorizer.authorize(wanted());
       const answer = await this.#follow(current(), used);
       // Before any other request goes on.
-      if (isChallenge(answer, this.#origin.url)) this.#authorizer.learn(answer.getAll('www-authenticate'));
+      if (isChallenge(answer, this.#origin.url)) this.#authorizer.noteChallenges(answer.getAll('www-authenticate'));
       return answer;
     }, signal);
     return used === undefined ? response : await this.#answered(response, used, wanted, current);

@@ -3,10 +3,9 @@
  * pushes need.
  */
 
-import type { LookupFunction } from 'node:net';
+import type { LookupFunction, Socket } from 'node:net';
 import { Agent, buildConnector, type Dispatcher, Pool, ProxyAgent } from 'undici';
 import { untilAborted } from '../../common/async.ts';
-import { holdingWriteErrors } from './early-answer.ts';
 import { EarlyConnections } from './early-connections.ts';
 import type { Proxies, ProxyServer } from './proxies.ts';
 import type { Trust } from './trust.ts';
@@ -18,7 +17,7 @@ import { guardedLookup } from './url-policy.ts';
  */
 const KEEP_ALIVE_MS = 4_000;
 
-export interface ConnectionsOptions {
+interface ConnectionsOptions {
   readonly proxies: Proxies;
   readonly trust: Trust;
   /** Until a connection is there, in milliseconds. */
@@ -79,10 +78,11 @@ export class Connections {
   /**
    * Opens all the connections to the registry that there may be, before requests need them: one that is opened later
    * costs a request two round trips, more than to wait for a free one. Through a proxy nothing is opened ahead.
+   * Resolves to whether one of them could be opened.
    */
-  open(origin: URL): void {
+  async open(origin: URL): Promise<boolean> {
     const { proxies, perOrigin } = this.#options;
-    if (proxies.for(origin) === undefined) this.#early.open(origin, perOrigin);
+    return proxies.for(origin) === undefined && (await this.#early.open(origin, perOrigin));
   }
 
   /** Closes what `open` has opened to an origin and no request has used. */
@@ -190,5 +190,53 @@ class Slots {
     const next = this.#waiting.shift();
     if (next === undefined) this.#free += 1;
     else next();
+  }
+}
+
+// The answer to a body that a server does not want to the end.
+
+/** How long the answer to a request may still come after the server stopped taking its body. */
+const LATE_ANSWER_MS = 2_000;
+
+/** A pool whose sockets hold a write error back: see holdWriteErrors. */
+function holdingWriteErrors(pool: Pool.Options): Pool.Options {
+  const connect = typeof pool.connect === 'function' ? pool.connect : buildConnector({ ...pool.connect });
+  const holding: buildConnector.connector = (options, callback) =>
+    connect(options, (...[error, socket]) => {
+      if (error !== null) return callback(error, null);
+      holdWriteErrors(socket);
+      callback(null, socket);
+    });
+  return { ...pool, connect: holding };
+}
+
+/**
+ * A server that refuses a body (413) answers at once and closes while we are still writing. Our next write then fails
+ * with EPIPE or ECONNRESET, and Node.js destroys the socket, with the answer unread in the kernel's buffer. So a write
+ * error is held back until the reading side has come to its end too, which is moments later, or for LATE_ANSWER_MS.
+ */
+function holdWriteErrors(socket: Socket): void {
+  const write = socket._write;
+  socket._write = (chunk, encoding, callback) => write.call(socket, chunk, encoding, held(socket, callback));
+  const writev = socket._writev;
+  if (writev) socket._writev = (chunks, callback) => writev.call(socket, chunks, held(socket, callback));
+}
+
+type WriteCallback = (error?: Error | null) => void;
+
+const held =
+  (socket: Socket, callback: WriteCallback): WriteCallback =>
+  (error) => {
+    if (!error || socket.destroyed || socket.readableEnded) callback(error);
+    else afterAnswer(socket, () => callback(error));
+  };
+
+function afterAnswer(socket: Socket, then: () => void): void {
+  const timer = setTimeout(finish, LATE_ANSWER_MS).unref();
+  socket.once('end', finish).once('close', finish);
+  function finish(): void {
+    clearTimeout(timer);
+    socket.off('end', finish).off('close', finish);
+    then();
   }
 }

@@ -64,7 +64,7 @@ export class TimeoutError extends Error {
 }
 
 /** What runs out of time. */
-export interface Abortable {
+interface Abortable {
   abort(reason: TimeoutError): void;
 }
 

@@ -32,15 +32,22 @@ export class EarlyConnections {
   }
 
   /**
-   * Starts to open `count` connections to an origin. Never throws: a request that finds none opens its own and reports
-   * why not.
+   * Starts to open `count` connections to an origin. Resolves to true with the first handshake that succeeds, to false
+   * when all have failed. Never throws: a request that finds none opens its own and reports why not.
    */
-  open(origin: URL, count: number): void {
+  open(origin: URL, count: number): Promise<boolean> {
     const { protocol, port, host, hostname } = origin;
     const options = { protocol, port, host, hostname: hostname.replace(/^\[(.*)\]$/, '$1') };
     const all = this.#early.get(origin.origin) ?? new Set<Early>();
     this.#early.set(origin.origin, all);
-    for (let n = 0; n < count; n++) this.#open(options, all);
+    const opened = Promise.withResolvers<boolean>();
+    let failed = 0;
+    const onEnd = (succeeded: boolean): void => {
+      failed += succeeded ? 0 : 1;
+      if (succeeded || failed === count) opened.resolve(succeeded);
+    };
+    for (let n = 0; n < count; n++) this.#open(options, all, onEnd);
+    return opened.promise;
   }
 
   /** undici's connector: hands out an early connection where there is one, else opens one. */
@@ -74,11 +81,12 @@ export class EarlyConnections {
     }
   }
 
-  #open(options: buildConnector.Options, all: Set<Early>): void {
+  #open(options: buildConnector.Options, all: Set<Early>, onEnd: (succeeded: boolean) => void): void {
     const early: Early = { socket: undefined, waiting: undefined, release: undefined };
     all.add(early);
     this.#connect(options, (error, socket) => {
       const { waiting } = early;
+      onEnd(error === null);
       if (waiting !== undefined || error !== null) {
         all.delete(early);
         if (error === null) waiting?.(null, socket);

@@ -1,8 +1,8 @@
 /**
  * What went wrong between us and a registry, as a value: what was tried, what the other side said, what to do about it.
  */
-import { type RegistryCode, readableReason, registryCodes } from './error-body.ts';
-import { isRateLimit } from './rate-limit.ts';
+
+import { isRateLimit, type RegistryCode, readableReason, registryCodes } from './error-body.ts';
 import { safeUrl } from './url-policy.ts';
 
 /**
@@ -57,7 +57,7 @@ export class RegistryError extends Error {
   readonly status: number | undefined;
   /** The registry's own codes and messages. distribution-spec, section Error Codes. */
   readonly codes: readonly RegistryCode[];
-  /** What the push was doing, in the user's words. */
+  /** What the push was doing, as the log names it. */
   readonly step: string | undefined;
   readonly remedy: string | undefined;
   /** Whether the same request may succeed later. */
@@ -101,7 +101,7 @@ export class RegistryError extends Error {
 }
 
 /** The part of a response that makes an error. */
-export interface FailedResponse {
+interface FailedResponse {
   readonly status: number;
   readonly headers: ResponseHeaders;
   readonly url: URL;
@@ -129,7 +129,7 @@ const LIMIT_REMEDY = 'the registry limits how many requests it takes: push less 
 const STATUS_KINDS: Readonly<Record<number, ErrorKind>> = { 401: 'auth', 403: 'denied', 407: 'proxy' };
 
 /**
- * Converts an answer into an error with the registry's own words; reads (the first 2 KiB of) its body. Never rejects.
+ * Converts an answer into an error with the registry's own message; reads (the first 2 KiB of) its body. Never rejects.
  */
 export async function errorOf(response: FailedResponse, context: ErrorContext): Promise<RegistryError> {
   const body = await response.excerpt(EXCERPT_BYTES);
@@ -151,7 +151,7 @@ export async function errorOf(response: FailedResponse, context: ErrorContext): 
   });
 }
 
-/** What a status code alone says about trying again. */
+// What a status code alone says about trying again.
 
 /**
  * 408, 425, 429, 500, 502, 503, 504 of RFC 9110, 8470 and 6585; 520-527 and 530 are Cloudflare's for "the origin did
@@ -164,3 +164,20 @@ const TRANSIENT: ReadonlySet<number> = new Set([
 
 /** Whether the same request may get another answer later. */
 export const isTransientStatus = (status: number): boolean => TRANSIENT.has(status);
+
+// The error of an upload that can not go on.
+
+/**
+ * An upload that cannot go on for a reason that is not one answer of the registry: limits that contradict each other,
+ * tries or patience that are used up.
+ */
+export class UploadError extends Error {
+  override readonly name = 'UploadError';
+  /** What to do about it, for the log's error line. */
+  readonly remedy: string | undefined;
+
+  constructor(message: string, options: { readonly remedy?: string | undefined; readonly cause?: unknown } = {}) {
+    super(message, { cause: options.cause });
+    this.remedy = options.remedy;
+  }
+}

@@ -8,12 +8,12 @@ import { type Attempt, abortedOf, bodyError, brokenOff, cancelledError } from '.
 import { AnswerBody } from './response.ts';
 
 /** The bytes of a body. A stream that uses its buffers again hears when the connection has taken a buffer. */
-export type BodySource = Readable & { recycle?(piece: Buffer): void };
+type BodySource = Readable & { recycle?(chunk: Buffer): void };
 
 /** Bytes in memory, or as many bytes as `size` from what is opened anew for each try. */
 export type RequestBody = Uint8Array | { readonly size: number; open(): BodySource | Buffer };
 
-export interface RawRequest extends Attempt {
+interface RawRequest extends Attempt {
   readonly headers: Readonly<Record<string, string>>;
   readonly body?: RequestBody | undefined;
   readonly timeouts: Timeouts;
@@ -102,9 +102,9 @@ class SentStream {
    */
   async *[Symbol.asyncIterator](): AsyncGenerator<Buffer> {
     const source = this.#source;
-    for await (const piece of source as AsyncIterable<Buffer>) {
-      yield piece;
-      if (piece.length >= SOCKET_BUFFER) source.recycle?.(piece);
+    for await (const chunk of source as AsyncIterable<Buffer>) {
+      yield chunk;
+      if (chunk.length >= SOCKET_BUFFER) source.recycle?.(chunk);
     }
   }
 
@@ -117,10 +117,8 @@ class SentStream {
 /** Bytes from which on a write to a socket makes its writer wait. */
 const SOCKET_BUFFER = getDefaultHighWaterMark(false);
 
-/**
- * undici's handler of one request: how far the request has come, the head of its answer, and what ends it before its
- * time.
- */
+// undici's handler of one request: how far the request has come, the head of its answer, and what ends it before its
+// time.
 
 /** The head of an answer, its body still on the way. */
 export interface Answer {
@@ -131,7 +129,7 @@ export interface Answer {
 }
 
 /** What a request may take, what ends it, and what ends with it. */
-export interface AnswerHandlerOptions {
+interface AnswerHandlerOptions {
   readonly timeouts: Timeouts;
   /** Any of them ends the request with its reason, until the last byte of the answer has come. */
   readonly signals: readonly AbortSignal[];
@@ -141,7 +139,7 @@ export interface AnswerHandlerOptions {
 }
 
 /** Sends one request. Whatever happens first counts: the end of the answer, an error, a time-out, a signal. */
-export class AnswerHandler implements Dispatcher.DispatchHandler {
+class AnswerHandler implements Dispatcher.DispatchHandler {
   readonly #options: AnswerHandlerOptions;
   readonly #deadline: Deadline;
   readonly #head = Promise.withResolvers<Answer>();
@@ -167,7 +165,7 @@ export class AnswerHandler implements Dispatcher.DispatchHandler {
   }
 
   /**
-   * Ends the request at once. undici can't be told before there is a connection: then it hears of it in
+   * Ends the request at once. undici can't abort it before there is a connection: then it is aborted in
    * `onRequestStart`.
    */
   abort(reason: unknown): void {
@@ -215,9 +213,9 @@ export class AnswerHandler implements Dispatcher.DispatchHandler {
   }
 
   /** Without a body when the answer was a proxy's 407, which undici turned into an error. */
-  onResponseData(_: Dispatcher.DispatchController, piece: Buffer): void {
+  onResponseData(_: Dispatcher.DispatchController, chunk: Buffer): void {
     this.#deadline.enter('idle');
-    this.#body?.take(piece);
+    this.#body?.take(chunk);
   }
 
   onResponseEnd(): void {

@@ -23,7 +23,7 @@ interface Diagnosis {
 }
 
 /** An error of the network as RegistryError; one that is already a RegistryError stays as it is. */
-export function networkError(cause: unknown, attempt: Attempt): RegistryError {
+function networkError(cause: unknown, attempt: Attempt): RegistryError {
   if (cause instanceof RegistryError) return cause;
   return new RegistryError({ ...named(attempt), ...diagnose(cause, attempt), cause });
 }

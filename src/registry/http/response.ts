@@ -12,7 +12,7 @@ const LONGEST_TEXT_BYTES = 4 * 1024 * 1024;
 /** Reading this much of an unwanted body is cheaper than another connection. */
 const WORTH_READING_BYTES = 64 * 1024;
 
-export interface ResponseInit {
+interface ResponseInit {
   readonly method: string;
   readonly url: URL;
   readonly status: number;
@@ -78,9 +78,9 @@ export class RegistryResponse {
   /** The next bytes of a body of any length; undefined at its end. Throws RegistryError when it breaks off. */
   async read(): Promise<Buffer | undefined> {
     const { body, signals } = this.#init;
-    const piece = await body.next();
-    if (piece === undefined && body.failure !== undefined) throw brokenOff(body.failure, this.#init, signals);
-    return piece;
+    const chunk = await body.next();
+    if (chunk === undefined && body.failure !== undefined) throw brokenOff(body.failure, this.#init, signals);
+    return chunk;
   }
 
   /** Ends the answer, and its connection where more of the body is to come. */
@@ -126,21 +126,19 @@ function firstValues(headers: ResponseInit['headers']): ResponseHeaders {
   return first;
 }
 
-/**
- * The body of an answer while it comes. Answers are small documents: what came is kept until it is read, and a stream
- * is not needed.
- */
+// The body of an answer while it comes. Answers are small documents: what came is kept until it is read, and a stream
+// is not needed.
 
 /** This much may come before it is read. */
 const UNREAD_BYTES = 64 * 1024;
 
 /** What holds the body back, and what ends it. */
-export type Flow = Pick<Dispatcher.DispatchController, 'pause' | 'resume' | 'abort'>;
+type Flow = Pick<Dispatcher.DispatchController, 'pause' | 'resume' | 'abort'>;
 
 /** The bytes that have come. `take`, `end` and `fail` are for the connection, all else is for the reader. */
 export class AnswerBody {
   readonly #flow: Flow;
-  readonly #pieces: Buffer[] = [];
+  readonly #chunks: Buffer[] = [];
   #length = 0;
   /** With more than this the body is held back. */
   #wanted = UNREAD_BYTES;
@@ -180,12 +178,12 @@ export class AnswerBody {
     await this.until(0);
     if (this.#length === 0) return undefined;
     this.#length = 0;
-    return Buffer.concat(this.#pieces.splice(0));
+    return Buffer.concat(this.#chunks.splice(0));
   }
 
   /** The first `bytes` of the bytes that have come. */
   first(bytes: number): Buffer {
-    return Buffer.concat(this.#pieces, Math.min(bytes, this.#length));
+    return Buffer.concat(this.#chunks, Math.min(bytes, this.#length));
   }
 
   /** Ends a body of which more is to come, and its connection. */
@@ -194,9 +192,9 @@ export class AnswerBody {
   }
 
   /** A part of the body has come. */
-  take(piece: Buffer): void {
-    this.#pieces.push(piece);
-    this.#length += piece.length;
+  take(chunk: Buffer): void {
+    this.#chunks.push(chunk);
+    this.#length += chunk.length;
     if (this.#length <= this.#wanted) return;
     this.#flow.pause();
     this.#wake();
@@ -224,7 +222,6 @@ export class AnswerBody {
  * `Warning: 299 - "text"`, which a registry may send with any answer. distribution-spec, section Warnings; RFC 7234,
  * 5.5.
  */
-
 const WARNING = /(?:^|,)\s*299\s+\S+\s+"((?:[^"\\]|\\.)*)"/g;
 
 /** More than the specification allows for one warning is not shown in full. */

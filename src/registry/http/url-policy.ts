@@ -15,8 +15,10 @@ LOOPBACK.addAddress('::', 'ipv6');
 const LINK_LOCAL = new BlockList();
 LINK_LOCAL.addSubnet('169.254.0.0', 16, 'ipv4');
 LINK_LOCAL.addSubnet('fe80::', 10, 'ipv6');
-// The same by NAT64 (RFC 6052).
-LINK_LOCAL.addSubnet('64:ff9b::a9fe:0', 112, 'ipv6');
+// The same by NAT64 (RFC 6052, RFC 8215), 6to4 (RFC 3056), SIIT (RFC 7915), and as IPv4-compatible (RFC 4291, 2.5.5.1).
+for (const prefix of ['64:ff9b::', '64:ff9b:1::', '::ffff:0:', '::'])
+  LINK_LOCAL.addSubnet(`${prefix}a9fe:0`, 112, 'ipv6');
+LINK_LOCAL.addSubnet('2002:a9fe::', 32, 'ipv6');
 for (const address of ['fd00:ec2::254', 'fd20:ce::254']) LINK_LOCAL.addAddress(address, 'ipv6'); // AWS, Google Cloud
 for (const address of ['168.63.129.16', '100.100.100.200', '192.0.0.192']) LINK_LOCAL.addAddress(address, 'ipv4'); // Azure, Alibaba, Oracle
 

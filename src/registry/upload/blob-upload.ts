@@ -4,10 +4,8 @@ import { untilAborted } from '../../common/async.ts';
 import { GROWING_CHUNK_SIZE, type HostCapabilities } from '../host/capabilities.ts';
 import { answerOrTrouble, type HostContext, type Task } from '../host/context.ts';
 import { gaveUp, Patience } from '../host/patience.ts';
-import { RegistryError } from '../http/error.ts';
-import type { UploadError } from '../http/upload-error.ts';
-import { UploadLimits } from './limits.ts';
-import { SlowRequest, UploadMetrics } from './metrics.ts';
+import { RegistryError, type UploadError } from '../http/error.ts';
+import { SlowRequest, UploadLimits, UploadMetrics } from './metrics.ts';
 import type { Session } from './session.ts';
 
 export interface UploadOptions {
@@ -111,7 +109,9 @@ export class BlobUpload {
     return this.options.signal;
   }
 
-  /** Whether the blob goes in one PUT whatever its size: no chunks here, or the profile as long as no limit was named. */
+  /**
+   * Whether the blob goes in one PUT whatever its size: no chunks here, or the profile as long as no limit was named.
+   */
   get monolithic(): boolean {
     return (
       this.host.noChunks !== undefined || (this.host.profile.monolithic === true && this.host.knownLimit === Infinity)
@@ -196,8 +196,8 @@ export class BlobUpload {
   }
 
   /**
-   * One request with the bytes of `range`, when it is its turn: its answer, or the error in its place that may pass. One that turns
-   * out to take too long is cut off where that loses nothing but its own bytes.
+   * One request with the bytes of `range`, when it is its turn: its answer, or the error in its place that may pass.
+   * One that turns out to take too long is cut off where that loses nothing but its own bytes.
    */
   async sent<T extends { readonly status: number }>(
     range: ByteRange,

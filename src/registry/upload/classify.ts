@@ -1,6 +1,7 @@
 /**
- * What an answer means to an upload: pure functions from the answer to one of a few verdicts. This is where registries differ;
- * the steps that follow from a verdict are the same for all. Each rule names the registry that made it necessary.
+ * What an answer means to an upload: pure functions from the answer to one of a few verdicts. This is where registries
+ * differ; the steps that follow from a verdict are the same for all. Each rule names the registry that made it
+ * necessary.
  */
 import type { ByteRange } from '../../blob/blob.ts';
 import { isTransientStatus, type RegistryError } from '../http/error.ts';
@@ -13,7 +14,7 @@ export interface Answer {
   readonly error: RegistryError | undefined;
 }
 
-export type PatchVerdict =
+type PatchVerdict =
   /** The chunk is in the registry: go on behind it. */
   | { readonly is: 'stored' }
   /** ECR: 201, and a Range that did not move although the bytes may be there. */
@@ -31,7 +32,7 @@ export type PatchVerdict =
   /** No other try can change it. */
   | { readonly is: 'final' };
 
-export type CloseVerdict =
+type CloseVerdict =
   | { readonly is: 'closed' }
   /** Not now, and certainly nothing was done: the same request again. */
   | { readonly is: 'busy' }
@@ -121,13 +122,11 @@ export function judgeClose(answer: Answer, bodyBytes: number): CloseVerdict {
   return { is: [404, 409, 410, 416].includes(answer.status) ? 'doubtful' : 'final' };
 }
 
-/**
- * What an upload's `Range` header says that the registry holds. distribution-spec, section "Pushing a blob in chunks":
- * `0-<end>`, the end inclusive. Registries have more forms than the specification.
- */
+// What an upload's `Range` header says that the registry holds. distribution-spec, section "Pushing a blob in
+// chunks": `0-<end>`, the end inclusive. Registries have more forms than the specification.
 
 /** The header as it was written. */
-export interface StoredRange {
+interface StoredRange {
   /** The last byte that is stored, counted from 0; -1 (serverless-registry's `0--1`) for none. */
   readonly end: number;
   /** `bytes=0-N` or `bytes 0-N`. */
@@ -143,8 +142,11 @@ export function parseRange(header: string | undefined): StoredRange | undefined 
   return { end: Number(match[2]), prefixed: match[1] !== undefined };
 }
 
-/** What we know when a `Range` comes: it lies between the bytes known to be stored and the bytes that were sent, if all is well. */
-export interface Expected {
+/**
+ * What we know when a `Range` comes: it lies between the bytes known to be stored and the bytes that were sent, if all
+ * is well.
+ */
+interface Expected {
   readonly confirmed: number;
   readonly sent: number;
   /** Whether the answer names a Location: Quay's status answer is the one that counts wrong, and it names none. */

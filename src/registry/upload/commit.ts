@@ -78,16 +78,21 @@ function corrupt(upload: BlobUpload, error: RegistryError): State {
   return { at: 'restart', error, counted: false };
 }
 
-/** ECR once refused an empty closing request: from now on the last chunk goes in it. An empty blob has nothing to put there. */
+/**
+ * ECR once refused an empty closing request: from now on the last chunk goes in it. An empty blob has nothing to put
+ * there.
+ */
 function wantsBody(upload: BlobUpload, identity: BlobIdentity, error: RegistryError): State {
   if (upload.host.lastChunkInPut || identity.size === 0) throw error;
   upload.host.lastChunkInPut = true;
   return { at: 'restart', error, counted: false };
 }
 
-/** The closing PUT was lost or failed in a way that says nothing: only a HEAD tells whether the blob is there. */
+// The closing PUT was lost or failed in a way that says nothing: only a HEAD tells whether the blob is there.
 
-/** Pauses before each HEAD, ms: a registry that has just restarted, or finishes in the background, needs a few seconds. */
+/**
+ * Pauses before each HEAD, ms: a registry that has just restarted, or finishes in the background, needs a few seconds.
+ */
 const POLL_MS = [0, 500, 1_500, 3_000] as const;
 
 /** Statuses under which the server is probably still at work (524: Cloudflare after 100 s). */
@@ -151,7 +156,10 @@ async function stillComplete(upload: BlobUpload, identity: BlobIdentity): Promis
 /** 500 is what broken sessions answer for ever. */
 const isPassing = (status: number): boolean => status !== 500 && isTransientStatus(status);
 
-/** What the registry says of the session, asked until the answer is more than passing trouble: all of the blob may be in it. */
+/**
+ * What the registry says of the session, asked until the answer is more than passing trouble: all of the blob may be in
+ * it.
+ */
 async function status(upload: BlobUpload): Promise<Answer> {
   for (;;) {
     const answer = await upload.tried(() => upload.session.status(upload.signal));

@@ -1,15 +1,17 @@
-/** Opening an upload session, or mounting the blob instead; and all sessions that are open, so that none is left behind. distribution-spec, sections "Pushing blobs" and "Mounting a blob from another repository". */
+/**
+ * Opening an upload session, or mounting the blob instead; and all sessions that are open, so that none is left behind.
+ * distribution-spec, sections "Pushing blobs" and "Mounting a blob from another repository".
+ */
 import type { Digest } from '../../oci/types.ts';
-import { answerOrTrouble, type Place, retrying, type Task } from '../host/context.ts';
+import { answerOrTrouble, noRegistry, type Place, retrying, type Task, unknownPlace } from '../host/context.ts';
 import { Patience } from '../host/patience.ts';
-import { noRegistry, unknownPlace } from '../host/remedies.ts';
-import type { RegistryRequest } from '../host/request.ts';
+import type { RegistryRequest } from '../host/sender.ts';
 import { CookieJar } from '../http/cookies.ts';
 import { errorOf, RegistryError } from '../http/error.ts';
 import type { RegistryResponse } from '../http/response.ts';
 import { resolveLocation, Session } from './session.ts';
 
-export interface Mount {
+interface Mount {
   readonly digest: Digest;
   /** Another repository of the same registry. */
   readonly from: string;
@@ -24,8 +26,8 @@ const STEP = 'opening an upload';
 const GRACE_MS = 1_500;
 
 /**
- * Opens an upload session; with `mount` the registry may take the blob from there instead. A refused mount is never an error:
- * its session is used, or one is opened without it. Throws RegistryError.
+ * Opens an upload session; with `mount` the registry may take the blob from there instead. A refused mount is never an
+ * error: its session is used, or one is opened without it. Throws RegistryError.
  */
 export async function openUpload(place: Place, task: Task, mount?: Mount): Promise<Session | 'mounted'> {
   const cookies = new CookieJar();
@@ -87,7 +89,9 @@ function post(place: Place, task: Task, cookies: CookieJar): Promise<RegistryRes
   );
 }
 
-/** The error of a registry that hung up on this request and answers another one: it fails by itself, and is not away. */
+/**
+ * The error of a registry that hung up on this request and answers another one: it fails by itself, and is not away.
+ */
 async function refusedByHangUp(place: Place, { signal }: Task, error: unknown): Promise<RegistryError | undefined> {
   if (!(error instanceof RegistryError) || error.kind !== 'reset') return undefined;
   const { transport } = place.context;

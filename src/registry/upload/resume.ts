@@ -1,24 +1,26 @@
 /**
- * After a failure in the middle of a chunk it is not known what was stored, and to send it again may double it: the registry is asked,
- * and the upload goes on there. Failures that come from the size of the request, or from its duration, make the next ones smaller.
+ * After a failure in the middle of a chunk it is not known what was stored, and to send it again may double it: the
+ * registry is asked, and the upload goes on there. Failures that come from the size of the request, or from its
+ * duration, make the next ones smaller.
  */
 import type { ByteRange } from '../../blob/blob.ts';
 import { isTransientStatus, RegistryError } from '../http/error.ts';
 import { type BlobUpload, wasCutOff } from './blob-upload.ts';
 import { type Answer, storedOf } from './classify.ts';
-import { goOnAt } from './send.ts';
 import type { QueryingStatus, State } from './upload.ts';
 
 /** Gitea: a broken PATCH leaves 500 for ever. A second equal one on a session is no passing trouble any more. */
 const MOST_INTERNAL_ERRORS = 2;
 
 /**
- * A session that refuses every chunk before it has read it may lose the refusal with the connection, and then looks like a reset.
- * Random cuts hit one chunk twice now and then, and a new session costs all that was sent: so not two.
+ * A session that refuses every chunk before it has read it may lose the refusal with the connection, and then looks
+ * like a reset. Random cuts hit one chunk twice now and then, and a new session costs all that was sent: so not two.
  */
 const MOST_SETBACKS = 3;
 
-/** A refused chunk is never read: more of it than kernels and proxies hold in their buffers was not refused, but cut. */
+/**
+ * A refused chunk is never read: more of it than kernels and proxies hold in their buffers was not refused, but cut.
+ */
 const MOST_UNREAD_BYTES = 8 * 2 ** 20;
 
 /** Waits, asks how far the upload has come, and goes on there; with a new session when this one is gone. */
@@ -64,8 +66,8 @@ async function afterStatus(upload: BlobUpload, answer: Answer, error: RegistryEr
 }
 
 /**
- * ECR's Range stands still, so it does not tell whether a chunk behind the first was stored. To send it again would store it
- * twice and cost the complete blob at the close. After 429 and 503 it was not stored.
+ * ECR's Range stands still, so it does not tell whether a chunk behind the first was stored. To send it again would
+ * store it twice and cost the complete blob at the close. After 429 and 503 it was not stored.
  */
 function mayBeStale({ session, host }: BlobUpload, bytes: number | undefined, error: RegistryError): boolean {
   const wasRefused = error.kind === 'limited' || error.status === 503;
@@ -73,14 +75,76 @@ function mayBeStale({ session, host }: BlobUpload, bytes: number | undefined, er
 }
 
 /**
- * Two resets count as one place when they came within this number of bytes of each other: what the kernels and a proxy hold in
- * their buffers makes the exact byte unknowable.
+ * That there are no chunks here, by the status that the first chunk of a session gets: this number of fresh sessions in
+ * a row must refuse it. A 404 may be a lost session, a 416 passing trouble; the others are about PATCH itself.
+ */
+const REFUSALS_THAT_PROVE: Readonly<Record<number, number>> = { 404: 3, 416: 2 };
+
+/** A refusal of the right offset may come from an old Location; a second one does not. */
+const MOST_REFUSALS = 2;
+
+/**
+ * An offset that contradicts us may be a stale answer; a second one means that the session holds other bytes than ours.
+ */
+const MOST_CONTRADICTIONS = 2;
+
+/** What led to a question where the upload stands. */
+interface Doubt {
+  readonly error: RegistryError;
+  /** Whether a chunk was refused with 416, at the offset and Location that the registry now names. */
+  readonly refusedWithoutNeed: boolean;
+  /** Whether the failure was counted and waited for. */
+  readonly counted: boolean;
+}
+
+/** The registry says that it holds this number of bytes: goes on there when that can be. */
+export async function goOnAt(upload: BlobUpload, bytes: number | undefined, doubt: Doubt): Promise<State> {
+  const { session } = upload;
+  const { error, counted } = doubt;
+  if (bytes === undefined || bytes < session.offset || bytes > session.sent) {
+    session.contradictions += 1;
+    if (session.contradictions >= MOST_CONTRADICTIONS) return { at: 'restart', error, counted };
+    return { at: 'queryStatus', error };
+  }
+  if (bytes > session.offset) {
+    upload.confirm(bytes);
+    return { at: 'send' };
+  }
+  if (error.status === 416) {
+    if (doubt.refusedWithoutNeed && mayTakeNone(upload)) return refusedAtStart(upload, doubt);
+    session.refusals += 1;
+    if (session.refusals >= MOST_REFUSALS) return { at: 'restart', error, counted };
+  }
+  if (!counted) await upload.failed(error);
+  return { at: 'send' };
+}
+
+/**
+ * Whether a refused chunk may mean that there are no chunks here: it is a blob's first, and no chunk was taken before.
+ */
+export const mayTakeNone = ({ host, session }: BlobUpload): boolean => !host.takesChunks && session.offset === 0;
+
+/**
+ * No chunk was taken: one PUT from now on when that is proven, else another session is tried. A refusal that was
+ * already counted as a failed try leaves one try less to prove it with.
+ */
+export function refusedAtStart(upload: BlobUpload, { error, counted }: Pick<Doubt, 'error' | 'counted'>): State {
+  upload.refusalsAtStart += 1;
+  const tries = upload.context.maxRetries + (counted ? 0 : 1);
+  const proof = Math.min(REFUSALS_THAT_PROVE[error.status ?? 0] ?? 1, tries);
+  return upload.refusalsAtStart >= proof ? goMonolithic(upload, error) : { at: 'restart', error, counted };
+}
+
+/**
+ * Two resets count as one place when they came within this number of bytes of each other: what the kernels and a proxy
+ * hold in their buffers makes the exact byte unknowable.
  */
 const SAME_PLACE_BYTES = 2 ** 20;
 
 /**
- * Whether a connection broke at one place for the second time, under a body larger than any that was taken yet: an nginx or
- * a middlebox that resets instead of 413. Not where a blob goes in one request whatever its size: a suspicion would change nothing.
+ * Whether a connection broke at one place for the second time, under a body larger than any that was taken yet: an
+ * nginx or a middlebox that resets instead of 413. Not where a blob goes in one request whatever its size: a suspicion
+ * would change nothing.
  */
 export function looksLikeLimit(upload: BlobUpload, range: ByteRange, error: RegistryError): boolean {
   if (error.kind !== 'reset' || upload.monolithic) return false;
@@ -94,7 +158,7 @@ export function looksLikeLimit(upload: BlobUpload, range: ByteRange, error: Regi
 /** What load balancers answer when a request took too long for them: AWS and nginx 504, Cloudflare 524, HAProxy 408. */
 const TIME_STATUS: ReadonlySet<number> = new Set([408, 504, 524]);
 
-/** What others answer when they end a request: HAProxy and Azure 502, Cloudflare 520. Also said of a registry that is away. */
+/** What others answer when they end a request (Cloudflare: 520). It is also what they say of a registry that is away. */
 const BREAK_STATUS: ReadonlySet<number> = new Set([502, 503, 520, 521, 522, 523, 525, 526, 527, 530]);
 
 /** Sooner than this no request ends for its duration. */
@@ -103,9 +167,13 @@ const LEAST_LIMIT_MS = 1_000;
 /** One break is bad luck. */
 const BREAKS_THAT_SHOW = 2;
 
+/** Where all chunks of a session are equal, smaller ones cost all that it holds: more breaks in a row have to show it. */
+const BREAKS_THAT_SHOW_IN_SESSION = 4;
+
 /**
- * Notes that a request with a body broke or was ended by time, and makes the next ones smaller where that may help: a time limit has
- * answered, or it was the second one (in a row, where the session goes on after it). Whether the session cannot go on with smaller chunks, where all must be equal.
+ * Notes that a request with a body broke or was ended by time, and makes the next ones smaller where that may help: a
+ * time limit has answered, or it was the second one (in a row, where the session goes on after it). Whether the session
+ * cannot go on with smaller chunks, where all must be equal.
  */
 export function noteBreak(upload: BlobUpload, range: ByteRange, error: RegistryError): boolean {
   const { host, metrics, session } = upload;
@@ -120,11 +188,15 @@ export function noteBreak(upload: BlobUpload, range: ByteRange, error: RegistryE
   if (!isTime && !isBreak && !isEnded) return false;
   upload.breaks += 1;
   if (isBreak) host.connectionBroke();
-  if (upload.monolithic || (!isTime && upload.breaks < BREAKS_THAT_SHOW) || !host.tookTooLong(bytes)) return false;
+  const needed = host.needsEqualChunks && session.offset > 0 ? BREAKS_THAT_SHOW_IN_SESSION : BREAKS_THAT_SHOW;
+  if (upload.monolithic || (!isTime && upload.breaks < needed) || !host.tookTooLong(bytes)) return false;
   return host.needsEqualChunks && session.chunkSize !== undefined;
 }
 
-/** The request was refused for its size: half of it, for the rest of the push. A session has one chunk size, so this one is given up. */
+/**
+ * The request was refused for its size: half of it, for the rest of the push. A session has one chunk size, so this one
+ * is given up.
+ */
 export function shrink(upload: BlobUpload, range: ByteRange, error: RegistryError): State {
   upload.host.refused(range.end - range.start, error);
   upload.abandon();
@@ -139,7 +211,7 @@ export function suspectLimit(upload: BlobUpload, range: ByteRange): State {
 }
 
 /** No chunks here: the complete blob in one PUT, for the rest of the push. `plan` says whether that is allowed. */
-export function goMonolithic(upload: BlobUpload, error: RegistryError): State {
+function goMonolithic(upload: BlobUpload, error: RegistryError): State {
   upload.host.noChunks ??= error.message;
   upload.abandon();
   return { at: 'checkExists' };

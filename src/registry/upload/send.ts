@@ -1,24 +1,11 @@
 /** One request with the next bytes, and where its answer leads. */
 import type { BlobIdentity, ByteRange } from '../../blob/blob.ts';
-import { RegistryError } from '../http/error.ts';
-import { UploadError } from '../http/upload-error.ts';
+import { RegistryError, UploadError } from '../http/error.ts';
 import { type BlobUpload, wasCutOff } from './blob-upload.ts';
 import { type Answer, judgePatch } from './classify.ts';
 import { commit } from './commit.ts';
-import { goMonolithic, looksLikeLimit, noteBreak, shrink, suspectLimit } from './resume.ts';
+import { goOnAt, looksLikeLimit, mayTakeNone, noteBreak, refusedAtStart, shrink, suspectLimit } from './resume.ts';
 import type { State } from './upload.ts';
-
-/**
- * That there are no chunks here, by the status that the first chunk of a session gets: this number of fresh sessions in a row must
- * refuse it. A 404 may be a lost session, a 416 passing trouble; the others are about PATCH itself.
- */
-const REFUSALS_THAT_PROVE: Readonly<Record<number, number>> = { 404: 3, 416: 2 };
-
-/** A refusal of the right offset may come from an old Location; a second one does not. */
-const MOST_REFUSALS = 2;
-
-/** An offset that contradicts us may be a stale answer; a second one means that the session holds other bytes than ours. */
-const MOST_CONTRADICTIONS = 2;
 
 /** Sends what comes next. */
 export async function send(upload: BlobUpload): Promise<State> {
@@ -91,7 +78,10 @@ function stalled(upload: BlobUpload, range: ByteRange, error: RegistryError): St
   return { at: 'queryStatus', error };
 }
 
-/** A chunk that got 201 without moving the Range, and is refused with 416 when it is sent again: it was stored the first time. */
+/**
+ * A chunk that got 201 without moving the Range, and is refused with 416 when it is sent again: it was stored the first
+ * time.
+ */
 function stalledBefore(upload: BlobUpload, range: ByteRange, answer: Answer): boolean {
   if (answer.status !== 416 || upload.session.stalledAt !== range.end) return false;
   upload.host.stalled();
@@ -113,37 +103,6 @@ async function corrected(upload: BlobUpload, range: ByteRange, correction: Corre
   return goOnAt(upload, bytes, { error, refusedWithoutNeed: answer.status === 416 && !moved, counted: false });
 }
 
-/** What led to a question where the upload stands. */
-export interface Doubt {
-  readonly error: RegistryError;
-  /** Whether a chunk was refused with 416, at the offset and Location that the registry now names. */
-  readonly refusedWithoutNeed: boolean;
-  /** Whether the failure was counted and waited for. */
-  readonly counted: boolean;
-}
-
-/** The registry says that it holds this number of bytes: goes on there when that can be. */
-export async function goOnAt(upload: BlobUpload, bytes: number | undefined, doubt: Doubt): Promise<State> {
-  const { session } = upload;
-  const { error, counted } = doubt;
-  if (bytes === undefined || bytes < session.offset || bytes > session.sent) {
-    session.contradictions += 1;
-    if (session.contradictions >= MOST_CONTRADICTIONS) return { at: 'restart', error, counted };
-    return { at: 'queryStatus', error };
-  }
-  if (bytes > session.offset) {
-    upload.confirm(bytes);
-    return { at: 'send' };
-  }
-  if (error.status === 416) {
-    if (doubt.refusedWithoutNeed && mayTakeNone(upload)) return refusedAtStart(upload, doubt);
-    session.refusals += 1;
-    if (session.refusals >= MOST_REFUSALS) return { at: 'restart', error, counted };
-  }
-  if (!counted) await upload.failed(error);
-  return { at: 'send' };
-}
-
 /** The session is not known (any more), or does not take this chunk. */
 function lost(upload: BlobUpload, range: ByteRange, error: RegistryError): State {
   // ECR refuses a small part with 400, also the last one, which it takes in the closing PUT.
@@ -153,21 +112,7 @@ function lost(upload: BlobUpload, range: ByteRange, error: RegistryError): State
   return { at: 'restart', error, counted: false };
 }
 
-/** Whether a refused chunk may mean that there are no chunks here: it is a blob's first, and no chunk was taken before. */
-const mayTakeNone = ({ host, session }: BlobUpload): boolean => !host.takesChunks && session.offset === 0;
-
-/**
- * No chunk was taken: one PUT from now on when that is proven, else another session is tried. A refusal that was already counted as a failed try
- * leaves one try less to prove it with.
- */
-function refusedAtStart(upload: BlobUpload, { error, counted }: Pick<Doubt, 'error' | 'counted'>): State {
-  upload.refusalsAtStart += 1;
-  const tries = upload.context.maxRetries + (counted ? 0 : 1);
-  const proof = Math.min(REFUSALS_THAT_PROVE[error.status ?? 0] ?? 1, tries);
-  return upload.refusalsAtStart >= proof ? goMonolithic(upload, error) : { at: 'restart', error, counted };
-}
-
-/** What is sent next, and in which size. */
+// What is sent next, and in which size.
 
 /**
  * R2 takes objects of 5 GiB in one copy, and serverless-registry closes an upload by such a copy
@@ -175,15 +120,17 @@ function refusedAtStart(upload: BlobUpload, { error, counted }: Pick<Doubt, 'err
  */
 const LARGEST_ON_SERVERLESS = 5 * 2 ** 30;
 
-export type Next =
+type Next =
   /** One HEAD may save what is left to send. */
   | { readonly is: 'check-exists' }
   | { readonly is: 'chunk'; readonly range: ByteRange }
   /** The closing PUT, with the bytes that go in its body (perhaps none). */
   | { readonly is: 'close'; readonly range: ByteRange; readonly identity: BlobIdentity };
 
-/** Waits for the bytes of the next request and says which one it is. Throws UploadError when the limits leave no way. */
-export async function plan(upload: BlobUpload): Promise<Next> {
+/**
+ * Waits for the bytes of the next request and says which one it is. Throws UploadError when the limits leave no way.
+ */
+async function plan(upload: BlobUpload): Promise<Next> {
   const { session, host, body } = upload;
   if (upload.monolithic && session.chunkSize === undefined) return inOnePut(upload);
   const most = upload.mostAtOnce;
@@ -207,7 +154,8 @@ async function ending(upload: BlobUpload, size: number): Promise<Next | undefine
   const endsNow = left === 0 || fitsInOne || (host.lastChunkInPut && left <= size);
   if (!upload.asked && (endsNow || left > size)) return { is: 'check-exists' };
   if (!endsNow) return undefined;
-  // Chunks need no more than the length: a blob out of a store is still being verified while they go. What is closed is verified.
+  // Chunks need no more than the length: a blob out of a store is still being verified while they go. What is closed is
+  // verified.
   return { is: 'close', range: { start: session.offset, end: total }, identity: await upload.completed() };
 }
 

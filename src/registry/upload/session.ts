@@ -1,8 +1,10 @@
-/** One open upload at the registry: where it goes on, how far it has come. distribution-spec, section "Pushing blobs". */
+/**
+ * One open upload at the registry: where it goes on, how far it has come. distribution-spec, section "Pushing blobs".
+ */
 import type { ByteRange, ReadableBlob } from '../../blob/blob.ts';
 import type { Digest } from '../../oci/types.ts';
 import type { HostContext } from '../host/context.ts';
-import type { RegistryRequest } from '../host/request.ts';
+import type { RegistryRequest } from '../host/sender.ts';
 import type { CookieJar } from '../http/cookies.ts';
 import { defaultTimeouts, type Timeouts } from '../http/deadline.ts';
 import { errorOf } from '../http/error.ts';
@@ -11,8 +13,8 @@ import type { Answer } from './classify.ts';
 import type { UploadMetrics } from './metrics.ts';
 
 /**
- * Servers read the complete blob again before they answer the closing PUT: distribution hashes it, serverless-registry copies it.
- * 10 MB/s is a slow network disk, and the slowest that is waited for.
+ * Servers read the complete blob again before they answer the closing PUT: distribution hashes it, serverless-registry
+ * copies it. 10 MB/s is a slow network disk, and the slowest that is waited for.
  */
 const CLOSING_BYTES_PER_MS = 10_000;
 
@@ -25,7 +27,7 @@ const CANCEL_MS = 5_000;
 /** distribution 3 writes what has come of a broken chunk, and only then knows the upload's new state. */
 const CANCEL_AGAIN_MS = 150;
 
-export interface SessionInit {
+interface SessionInit {
   readonly context: HostContext;
   readonly scopes: readonly string[];
   readonly location: URL;
@@ -43,7 +45,10 @@ export class Session {
   hasUnequalChunks = false;
   /** The bytes that the blob had room for at once when the first chunk went. */
   #most = Number.POSITIVE_INFINITY;
-  /** Since the last progress: answers 500; chunks that got 500 or a reset; offsets that can't be; refusals at the right offset. */
+  /**
+   * Since the last progress: answers 500; chunks that got 500 or a reset; offsets that can't be; refusals at the right
+   * offset.
+   */
   internalErrors = 0;
   setbacks = 0;
   contradictions = 0;
@@ -95,8 +100,8 @@ export class Session {
   }
 
   /**
-   * Sends one chunk. serverless-registry refuses the Content-Range of a single byte (`7-7`) as an empty range, Gitea refuses
-   * a later chunk without one: so it is left out for one byte where chunk lengths are announced.
+   * Sends one chunk. serverless-registry refuses the Content-Range of a single byte (`7-7`) as an empty range, Gitea
+   * refuses a later chunk without one: so it is left out for one byte where chunk lengths are announced.
    */
   async patch(body: ReadableBlob, range: ByteRange, metrics: UploadMetrics, signal: AbortSignal): Promise<Answer> {
     const { start, end } = range;
@@ -143,8 +148,9 @@ export class Session {
   }
 
   /**
-   * Deletes the upload. distribution 3 answers 416 to a Location that is not the newest (after a chunk that broke): it names the
-   * newest in its answer to a status query. Never rejects: a registry clears away forgotten uploads by itself some day.
+   * Deletes the upload. distribution 3 answers 416 to a Location that is not the newest (after a chunk that broke): it
+   * names the newest in its answer to a status query. Never rejects: a registry clears away forgotten uploads by itself
+   * some day.
    */
   async cancel(signal: AbortSignal = AbortSignal.timeout(CANCEL_MS)): Promise<void> {
     const { clock } = this.#init.context.backoff;
@@ -187,7 +193,10 @@ export class Session {
     return { status: response.status, headers: response.headers, error: undefined };
   }
 
-  /** The newest Location counts: of a success, and of a refusal that says how far the upload has come (serverless-registry's 416). */
+  /**
+   * The newest Location counts: of a success, and of a refusal that says how far the upload has come
+   * (serverless-registry's 416).
+   */
   #follow(response: RegistryResponse): void {
     const says = response.status < 300 || (response.status >= 400 && response.headers.range !== undefined);
     const location = resolveLocation(response.headers.location, response.url);
@@ -201,7 +210,8 @@ function closingTimeouts(sending: number, size: number): Partial<Timeouts> {
   return { header: usual.header + reading, total: usual.total + reading };
 }
 
-/** Where an upload goes on. distribution-spec, section "Pushing blobs": Location may be relative, may carry a query, may change. */
+// Where an upload goes on. distribution-spec, section "Pushing blobs": Location may be relative, may carry a query,
+// may change.
 
 /** A Location against the URL of the request that it answers; undefined when it is absent or not a URL. */
 export function resolveLocation(header: string | undefined, request: URL): URL | undefined {

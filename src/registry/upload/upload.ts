@@ -5,13 +5,14 @@
  *   openSession    POST (mount)         mounted: done          202: send
  *   send           PATCH, in the end PUT                       stored: send        closed: done
  *                    PATCH in doubt: queryStatus               PUT in doubt: confirmCommit
- *                    session gone: restart                     too large, no chunks: checkExists, with smaller chunks or none
+ *                    session gone: restart                     too large: checkExists, with smaller chunks
+ *                                                              no chunks here: checkExists, then one PUT
  *   queryStatus    wait, GET            offset known: send     session gone: restart
  *   confirmCommit  HEAD, HEAD, ...      there: done            absent: send (an empty PUT, once), else restart
  *   restart        DELETE               checkExists
  *
- * What keeps it finite: every failure is counted (host/patience.ts, limits.ts), every refused or broken size is halved, that there
- * are no chunks is found once.
+ * What keeps it finite: every failure is counted (host/patience.ts, UploadLimits in metrics.ts), every refused or broken
+ * size is halved, that there are no chunks is found once.
  */
 import { RegistryError } from '../http/error.ts';
 import type { BlobOutcome, BlobUpload } from './blob-upload.ts';
@@ -28,13 +29,16 @@ export interface QueryingStatus {
 }
 
 /** The session is given up. `counted`: its failure was already counted and waited for. */
-export interface Restarting {
+interface Restarting {
   readonly at: 'restart';
   readonly error: RegistryError;
   readonly counted: boolean;
 }
 
-/** It is not known whether the blob is there. `idempotent`: the closing request had no body, so it may be sent again as it is. */
+/**
+ * It is not known whether the blob is there. `idempotent`: the closing request had no body, so it may be sent again as
+ * it is.
+ */
 export interface ConfirmingCommit {
   readonly at: 'confirmCommit';
   readonly error: RegistryError;
@@ -72,8 +76,9 @@ function step(upload: BlobUpload, state: Exclude<State, { at: 'done' }>): Promis
 }
 
 /**
- * Brings a blob into a repository. Throws RegistryError (an answer or the network), UploadError (limits, patience), what the
- * body rejects with, or the signal's reason. After an abort the session stays open until the registry is closed.
+ * Brings a blob into a repository. Throws RegistryError (an answer or the network), UploadError (limits, patience),
+ * what the body rejects with, or the signal's reason. After an abort the session stays open until the registry is
+ * closed.
  */
 export async function run(upload: BlobUpload): Promise<BlobOutcome> {
   let state: State = { at: 'checkExists' };
@@ -97,8 +102,8 @@ async function outcome(upload: BlobUpload, what: BlobOutcome['what']): Promise<B
 }
 
 /**
- * Asks once whether the registry has the blob, as soon as its digest is known. A blob that is still being made is waited for
- * until its first chunk is complete: if it ends before, its digest is known before a session was opened.
+ * Asks once whether the registry has the blob, as soon as its digest is known. A blob that is still being made is
+ * waited for until its first chunk is complete: if it ends before, its digest is known before a session was opened.
  */
 async function checkExists(upload: BlobUpload): Promise<State> {
   if (upload.body.identity === undefined && !upload.isOpen) await firstChunk(upload);
@@ -186,7 +191,9 @@ async function resumes(upload: BlobUpload): Promise<boolean> {
   return true;
 }
 
-/** Whether the blob has the first `bytes` bytes, waiting for one that is being made: its digest is compared at its end. */
+/**
+ * Whether the blob has the first `bytes` bytes, waiting for one that is being made: its digest is compared at its end.
+ */
 async function has(upload: BlobUpload, bytes: number): Promise<boolean> {
   return (await upload.reach(bytes)).available >= bytes;
 }
@@ -199,7 +206,7 @@ function mountOf(upload: BlobUpload): Parameters<BlobUpload['target']['open']>[1
   return { digest: identity.digest, from: mountFrom };
 }
 
-/** Gives the session up and starts again with a HEAD, from byte 0 of this blob. Throws when too many were lost. */
+/** Abandons the session and starts again with a HEAD, from byte 0 of this blob. Throws when too many were lost. */
 async function restart(upload: BlobUpload, { error, counted }: Restarting): Promise<State> {
   const { limits, patience } = upload;
   upload.abandon();

@@ -133,7 +133,7 @@ async function peek(
   return { head, rest: all() };
 }
 
-/** A tar file on disk as a folder of files: its headers are read once, its bodies when they are asked for. */
+// A tar file on disk as a folder of files: its headers are read once, its bodies when they are asked for.
 
 /** Read at once where small files lie side by side; between large ones all but a block of it is wasted. */
 const WINDOW = 16 * 1024;

@@ -105,10 +105,8 @@ export interface ByteInput {
   readonly over: boolean;
 }
 
-/**
- * The headers of a tar file, decoded by tar-stream; the bodies between them go their own ways, without a copy through
- * it.
- */
+// The headers of a tar file, decoded by tar-stream; the bodies between them go their own ways, without a copy through
+// it.
 
 /** A header takes whole blocks, and a body's last one is filled up. Bytes. */
 export const TAR_BLOCK = 512;

@@ -174,7 +174,6 @@ export class KeptDocuments {
  * https://github.com/moby/moby/blob/v24.0.9/image/v1/imagev1.go (CreateID),
  * https://github.com/moby/moby/blob/v24.0.9/image/tarexport/save.go
  */
-
 type Json = Readonly<Record<string, unknown>>;
 
 export class LegacyLayers {

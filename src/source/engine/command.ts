@@ -1,4 +1,7 @@
-/** Running an engine's command-line tool through @actions/exec (loaded for the first of them), silently, and reading its answer. */
+/**
+ * Running an engine's command-line tool through @actions/exec (loaded for the first of them), silently, and reading its
+ * answer.
+ */
 
 import { untilAborted } from '../../common/async.ts';
 import { findProgram, pathsOf } from '../../common/platform.ts';
@@ -86,7 +89,9 @@ export async function start(
   }
 }
 
-/** Sends SIGTERM to a process, and SIGKILL if it is still there after three seconds. `ended` settles when it is gone. */
+/**
+ * Sends SIGTERM to a process, and SIGKILL if it is still there after three seconds. `ended` settles when it is gone.
+ */
 export async function kill(pid: number, ended: Promise<unknown>): Promise<void> {
   signalProcess(pid, 'SIGTERM');
   const timer = setTimeout(() => signalProcess(pid, 'SIGKILL'), KILL_AFTER_MS);
@@ -95,8 +100,8 @@ export async function kill(pid: number, ended: Promise<unknown>): Promise<void> 
 }
 
 /**
- * The first line of what a tool wrote to its stderr: what it says of itself, for a message. Podman logs warnings before it
- * (`time="…" level=warning …`, of a rootless set-up for example), which count only when there is nothing else.
+ * The first line of what a tool wrote to its stderr: what it says of itself, for a message. Podman logs warnings before
+ * it (`time="…" level=warning …`, of a rootless set-up for example), which count only when there is nothing else.
  */
 export function firstErrorLine(stderr: string): string {
   const lines = stderr.split('\n').filter((text) => text.trim() !== '');
@@ -130,8 +135,10 @@ export async function waitUntil<T>(
   }
 }
 
-/** Why an engine has returned no image, and what the user can do about it: an engine that does not answer is not one that lacks the image. */
-
+/**
+ * Why an engine has returned no image, and what the user can do about it: an engine that does not answer is not one
+ * that lacks the image.
+ */
 export interface NoImage {
   readonly engine: EngineName;
   readonly why: 'not installed' | 'no such image' | 'unreachable' | 'failed';

@@ -14,7 +14,10 @@ import { dockerConfigFile, dockerSocket, MAX_CONFIG_FILE_BYTES, socketInHost } f
 /** An `inspect` has some KiB; `info` of a large machine some tens. Bytes. */
 const MAX_BYTES = 8 * 1024 * 1024;
 
-/** Variables that change how the command speaks to the engine. https://docs.docker.com/reference/cli/docker/#environment-variables */
+/**
+ * Variables that change how the command speaks to the engine.
+ * https://docs.docker.com/reference/cli/docker/#environment-variables
+ */
 const UNSUPPORTED_VARIABLES = ['DOCKER_API_VERSION', 'DOCKER_CUSTOM_HEADERS', 'DOCKER_TLS', 'DOCKER_TLS_VERIFY'];
 
 /** The path of what `docker info` prints. */
@@ -32,7 +35,9 @@ export const imagePaths = (name: string): ImagePaths | undefined =>
     ? { inspect: `/images/${name}/json`, history: `/images/${name}/history` }
     : undefined;
 
-/** The socket that the `docker` command at the path `tool` would use; undefined where only the command itself can tell. */
+/**
+ * The socket that the `docker` command at the path `tool` would use; undefined where only the command itself can tell.
+ */
 export function socketOf(tool: string, env: NodeJS.ProcessEnv): string | undefined {
   const host = env.DOCKER_HOST;
   if (UNSUPPORTED_VARIABLES.some((name) => env[name]) || (!host && env.DOCKER_CONTEXT)) return undefined;

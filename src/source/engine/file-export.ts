@@ -1,6 +1,6 @@
 /**
- * `docker save` and `podman save` through a temporary file, for Windows: it has no FIFO. All of the image lies on the disk before
- * its first byte is read, which the log says.
+ * `docker save` and `podman save` through a temporary file, for Windows: it has no FIFO. All of the image lies on the
+ * disk before its first byte is read, which the log says.
  */
 import { spawn } from 'node:child_process';
 import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises';
@@ -14,7 +14,10 @@ import { firstErrorLine, kill, MAX_STDERR, Tail } from './command.ts';
 /** Windows refuses to remove a file that a virus scanner looks at; a moment later it does not. */
 const REMOVE = { recursive: true, force: true, maxRetries: 10 } as const;
 
-/** Starts `tool ARGS --output FILE`. Throws when the temporary folder can't be made; a failure of the tool rejects `finished`. */
+/**
+ * Starts `tool ARGS --output FILE`. Throws when the temporary folder can't be made; a failure of the tool rejects
+ * `finished`.
+ */
 export async function startFileExport(
   name: string,
   [tool, ...args]: readonly [string, ...string[]],

@@ -35,7 +35,10 @@ interface InspectOptions extends CommandOptions {
   readonly answerMs?: number;
 }
 
-/** An engine on a busy disk may take a minute. One that accepts connections and hangs never answers: that is what a daemon with a locked store does. */
+/**
+ * An engine on a busy disk may take a minute. One that accepts connections and hangs never answers: that is what a
+ * daemon with a locked store does.
+ */
 export const ANSWER_MS = 120_000;
 
 /** Asks one engine for an image. Only the signal's abort is thrown; everything else that goes wrong is the answer. */
@@ -96,7 +99,9 @@ function imageOf(asked: Asked, root: Digest, info: Inspect): EngineImage {
   return { engine, tool, name, imageId: root, root, info: async () => info, layers, env: options.env };
 }
 
-/** An image out of an answer of `inspect`; `ask` may have the answer of `info`. Undefined without a digest and layers. */
+/**
+ * An image out of an answer of `inspect`; `ask` may have the answer of `info`. Undefined without a digest and layers.
+ */
 export function imageFrom(
   { engine, tool, name, options }: Asked,
   inspect: Inspect,
@@ -146,12 +151,10 @@ async function askInfo(tool: string, options: CommandOptions): Promise<Inspect> 
   return JSON.parse(stdout) as Inspect;
 }
 
-/**
- * The digest of an image's root in Docker's containerd image store, by `docker history`. Manifests, config and layers are
- * files named by their digest there, so nothing else is needed. `docker image inspect` reports that digest too and adds up
- * the sizes of all snapshots on the way (30 ms against 10 for a small image). The ID in the first row of the history is
- * the image's own: https://github.com/moby/moby/blob/v28.5.2/daemon/containerd/image_history.go
- */
+// The digest of an image's root in Docker's containerd image store, by `docker history`. Manifests, config and layers
+// are files named by their digest there, so nothing else is needed. `docker image inspect` reports that digest too
+// and adds up the sizes of all snapshots on the way (30 ms against 10 for a small image). The ID in the first row of
+// the history is the image's own: https://github.com/moby/moby/blob/v28.5.2/daemon/containerd/image_history.go
 
 /** What the engine reports of an image's root and of itself. */
 interface RootAnswer {
@@ -181,6 +184,9 @@ export interface DockerInfo {
   readonly Containerd?: { readonly Address?: string } | null;
 }
 
-/** Whether the engine keeps its images in containerd (the containerd image store): an image's ID is its root's digest there. */
+/**
+ * Whether the engine keeps its images in containerd (the containerd image store): an image's ID is its root's digest
+ * there.
+ */
 export const isContainerdStore = ({ DriverStatus: status }: DockerInfo): boolean =>
   Array.isArray(status) && new Map(status).get('driver-type') === 'io.containerd.snapshotter.v1';

@@ -1,6 +1,6 @@
 /**
- * Manifest lists in Podman's storage (`podman manifest create`, `podman build --manifest`). Every other command of Podman
- * takes the image of this machine's platform for the list: only `podman manifest` reports what a list names.
+ * Manifest lists in Podman's storage (`podman manifest create`, `podman build --manifest`). Every other command of
+ * Podman takes the image of this machine's platform for the list: only `podman manifest` reports what a list names.
  */
 import { findProgram } from '../../common/platform.ts';
 import { readDocument } from '../../oci/documents.ts';
@@ -43,8 +43,8 @@ interface ImageRow {
 }
 
 /**
- * The list of that name; undefined when it is an image, or nothing. `podman manifest inspect` would ask a registry for a name
- * that the storage does not have, so `exists` comes first. Throws ImageError, and the signal's reason.
+ * The list of that name; undefined when it is an image, or nothing. `podman manifest inspect` would ask a registry for
+ * a name that the storage does not have, so `exists` comes first. Throws ImageError, and the signal's reason.
  */
 export async function findManifestList(
   engine: EngineName,
@@ -79,8 +79,8 @@ const isPodman = async (tool: string, options: CommandOptions): Promise<boolean>
   /^podman/i.test((await answer(tool, ['--version'], options))?.stdout ?? '');
 
 /**
- * What a tool answers when it succeeds. Undefined also when it can't be started or does not answer: `image inspect`, asked at
- * the same time, reports that.
+ * What a tool answers when it succeeds. Undefined also when it can't be started or does not answer: `image inspect`,
+ * asked at the same time, reports that.
  */
 async function answer(tool: string, args: readonly string[], options: CommandOptions): Promise<Answer | undefined> {
   const signal = AbortSignal.any([options.signal, AbortSignal.timeout(ANSWER_MS)]);

@@ -1,6 +1,7 @@
 /**
- * `docker save` and `podman save` as a stream, never as a tar on disk. @actions/exec cuts a tool's output into lines and has
- * no back-pressure, so the tool writes into a FIFO, which this process reads as a socket: a slow reader makes the tool wait.
+ * `docker save` and `podman save` as a stream, never as a tar on disk. @actions/exec cuts a tool's output into lines
+ * and has no back-pressure, so the tool writes into a FIFO, which this process reads as a socket: a slow reader makes
+ * the tool wait.
  */
 
 import { closeSync, constants, openSync } from 'node:fs';
@@ -106,7 +107,10 @@ class FifoExport implements Exporter {
     });
   }
 
-  /** A FIFO ends for its reader when a writer has come and gone. One that ends well without writing is seen this way too. */
+  /**
+   * A FIFO ends for its reader when a writer has come and gone. One that ends well without writing is seen this way
+   * too.
+   */
   #endInput(): void {
     try {
       closeSync(openSync(this.#fifo, constants.O_WRONLY | constants.O_NONBLOCK));
@@ -133,14 +137,14 @@ class FifoExport implements Exporter {
   }
 }
 
-/** Reads a pipe or socket into the reader's own memory, and only while the reader wants bytes. */
+// Reads a pipe or socket into the reader's own memory, and only while the reader wants bytes.
 
 /** Bytes of room for what arrives while no read is waiting, and for small reads; all of it is copied once more. */
 const AHEAD_BYTES = 16 * 1024;
 
 /**
- * Node's own streams allocate memory for every read, mostly of 32 KiB here, and pass each chunk through several queues: that
- * took 2 CPU seconds more for an image of 1.7 GB. The reads wait in epoll, not in a thread of libuv's pool.
+ * Node's own streams allocate memory for every read, mostly of 32 KiB here, and pass each chunk through several queues:
+ * that took 2 CPU seconds more for an image of 1.7 GB. The reads wait in epoll, not in a thread of libuv's pool.
  */
 export class SocketInput implements ByteInput {
   /** Resolves when all was read to the end, rejects when the socket was closed before that. */

@@ -79,8 +79,9 @@ async function openEngineImage(
 }
 
 /**
- * The engine's store, opened once in a push: the documents are read from it first, and layers only if some must move, also
- * after a registry has lost a blob. Starting the helper that reads it on GitHub's runners takes longer than most answers.
+ * The engine's store, opened once in a push: the documents are read from it first, and layers only if some must move,
+ * also after a registry has lost a blob. Starting the helper that reads it on GitHub's runners takes longer than most
+ * answers.
  */
 class SharedStore {
   readonly #opening: Promise<StoreSource | undefined>;
@@ -90,7 +91,10 @@ class SharedStore {
     opening.catch(() => {}); // Thrown by `source`.
   }
 
-  /** The documents, if the store has all of them; undefined if not, and where the store can't be read. Throws the signal's reason. */
+  /**
+   * The documents, if the store has all of them; undefined if not, and where the store can't be read. Throws the
+   * signal's reason.
+   */
   async documents(signal: AbortSignal): Promise<ImageTree | undefined> {
     const store = await this.#opening.catch(() => undefined);
     signal.throwIfAborted();
@@ -118,7 +122,7 @@ const isComplete = (tree: ImageTree): boolean =>
   (tree.absent.length === 0 &&
     walk(tree).manifests.every(({ manifest }) => tree.documents.has(manifest.config.digest)));
 
-/** A manifest list of Podman as one image with manifests: its images are read one by one, as any other image is. */
+// A manifest list of Podman as one image with manifests: its images are read one by one, as any other image is.
 
 /** One image of the list. */
 interface Instance {
@@ -128,8 +132,8 @@ interface Instance {
 }
 
 /**
- * The image that a list is. All platforms in the storage are pushed, as by `podman manifest push --all`, and `platforms`
- * chooses among them; one that was never pulled is reported as absent.
+ * The image that a list is. All platforms in the storage are pushed, as by `podman manifest push --all`, and
+ * `platforms` chooses among them; one that was never pulled is reported as absent.
  */
 export function foundList(list: EngineList, options: EngineImageOptions): FoundImage {
   const instances = list.instances.map(({ descriptor, image }) => ({
@@ -205,9 +209,9 @@ async function treeOfStores(
 }
 
 /**
- * The index with a manifest of plain layers for each image. Podman's own manifests of built images name layers that it has
- * unpacked, and those of pulled ones compressed layers that it no longer has; the push compresses them and rewrites both.
- * `trees` are those of the present instances, `sizes` the bytes of their layers.
+ * The index with a manifest of plain layers for each image. Podman's own manifests of built images name layers that it
+ * has unpacked, and those of pulled ones compressed layers that it no longer has; the push compresses them and rewrites
+ * both. `trees` are those of the present instances, `sizes` the bytes of their layers.
  */
 function treeOfList(
   { index, name }: EngineList,
@@ -240,7 +244,10 @@ function treeOfList(
   return built.tree;
 }
 
-/** The `podman save` of each image after the other. A layer that several have comes several times, and is skipped by its digest. */
+/**
+ * The `podman save` of each image after the other. A layer that several have comes several times, and is skipped by its
+ * digest.
+ */
 class ListStream implements StreamSource {
   readonly kind = 'stream';
   readonly description: string;

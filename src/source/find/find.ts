@@ -14,7 +14,8 @@ import { inspectImage, isFound } from '../engine/inspect.ts';
 import { findManifestList } from '../engine/manifest-list.ts';
 import { type Files, FolderFiles } from '../files.ts';
 import { layoutIndex, openLayout } from '../layout/layout.ts';
-import { findInRegistry, type RemoteRepository, registrySource } from '../registry/registry.ts';
+import type { RemoteRepository } from '../registry/blobs.ts';
+import { findInRegistry, registrySource } from '../registry/registry.ts';
 import type { FoundImage, OpenOptions, StoreSource } from '../source.ts';
 import { foundInEngine, foundList, type StoreOpener } from './engine-image.ts';
 
@@ -44,8 +45,8 @@ export interface FindOptions {
 }
 
 /**
- * Finds an image without reading its layers. The caller closes what it gets (`close`). Throws ImageError that names what
- * was tried, or the signal's reason when that is aborted.
+ * Finds an image without reading its layers. The caller closes what it gets (`close`). Throws ImageError that names
+ * what was tried, or the signal's reason when that is aborted.
  */
 export async function findImage(options: FindOptions): Promise<FoundImage> {
   const { image } = options;
@@ -110,7 +111,7 @@ function notFound(image: string, refusals: readonly NoImage[]): ImageError {
   });
 }
 
-/** Finding an image in a file: an archive or a layout, by skopeo's transport names. */
+// Finding an image in a file: an archive or a layout, by skopeo's transport names.
 
 /**
  * Finds the image that `rest` (`PATH[:ref]`) means; its documents are read, its layers are not. `name` is how the user

@@ -196,7 +196,7 @@ function embedded(descriptor: Descriptor): Buffer | undefined {
   return Buffer.from(descriptor.data, 'base64');
 }
 
-/** One image whose platforms are listed directly in `index.json`. */
+// One image whose platforms are listed directly in `index.json`.
 
 /**
  * The index of images that differ in nothing but their platform: each is a single manifest with a platform of its own,

@@ -17,8 +17,8 @@ import { StoreError } from './files/folder.ts';
 const MOST_AT_ONCE = 2 * 2 ** 20;
 
 /**
- * Opens an image by the digest of its manifest or index. `folder` is the one that has `blobs` in it. Throws
- * StoreError when the root is not there (`missing`), unreadable or damaged, ImageError for documents that can't be used.
+ * Opens an image by the digest of its manifest or index. `folder` is the one that has `blobs` in it. Throws StoreError
+ * when the root is not there (`missing`), unreadable or damaged, ImageError for documents that can't be used.
  */
 export async function openContentStore(files: StoreFiles, folder: string, root: Digest): Promise<StoreSource> {
   const store = new ContentStore(files, folder);

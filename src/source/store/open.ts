@@ -44,13 +44,17 @@ export async function openEngineStore(facts: EngineFacts, options: StoreOptions)
   }
 }
 
-/** GitHub's own runners come with passwordless sudo. Anywhere else it is used only where the user asked for the store. */
+/**
+ * GitHub's own runners come with passwordless sudo. Anywhere else it is used only where the user asked for the store.
+ */
 const mayUseSudo = ({ export: wanted, env }: StoreOptions): boolean =>
   process.getuid?.() !== 0 && (wanted === 'store' || env.RUNNER_ENVIRONMENT === 'github-hosted');
 
 const isDenied = (error: unknown): error is StoreError => error instanceof StoreError && error.denied;
 
-/** The files of a store: read by this process, and where it may ask for that, by the helper from the first refusal on. */
+/**
+ * The files of a store: read by this process, and where it may ask for that, by the helper from the first refusal on.
+ */
 function filesOf({ roots }: StoreLocation, options: StoreOptions): StoreFiles {
   const own = new LocalFiles(roots);
   if (!mayUseSudo(options)) return own;
@@ -100,7 +104,7 @@ function refusal(reason: string, cause: unknown): StoreError {
   return new StoreError(`export: store, but the engine's own store can't be read: ${reason}`, { cause, remedy });
 }
 
-/** Where an engine says that it keeps its images. Only what it says: the files tell whether it is so. */
+// Where an engine says that it keeps its images. Only what it says: the files tell whether it is so.
 
 /** What is known of an image and its engine. */
 export interface EngineFacts {
@@ -136,7 +140,9 @@ const CONTAINERD_ROOT = '/var/lib/containerd';
 /** Where the system's containerd listens; one that dockerd starts has its socket below dockerd's own folder. */
 const SYSTEM_SOCKET = /^(\/var)?\/run\/containerd\//;
 
-/** Where the engine's store should be. Throws StoreError that names the obstacle when it is none that can be read here. */
+/**
+ * Where the engine's store should be. Throws StoreError that names the obstacle when it is none that can be read here.
+ */
 async function locate(facts: EngineFacts): Promise<StoreLocation> {
   if (process.platform !== 'linux') throw new StoreError(`on ${process.platform} the engine runs in a virtual machine`);
   assertLocal(facts);
@@ -144,7 +150,9 @@ async function locate(facts: EngineFacts): Promise<StoreLocation> {
   return facts.engine === 'docker' ? docker((info ?? {}) as DockerInfo, facts) : podman((info ?? {}) as PodmanInfo);
 }
 
-/** An engine on another host has its files there. A context may name one too; then the image's files are not found here. */
+/**
+ * An engine on another host has its files there. A context may name one too; then the image's files are not found here.
+ */
 function assertLocal({ engine, env }: EngineFacts): void {
   const name = engine === 'docker' ? 'DOCKER_HOST' : 'CONTAINER_HOST';
   const host = env[name];
@@ -194,10 +202,9 @@ function podman({ host, store }: PodmanInfo): StoreLocation {
 }
 
 /**
- * Reads with the rights of this process as long as they suffice, and by the helper from the first refusal on. In Podman's
- * rootless storage that is seldom the first file, but one of another user somewhere in a layer.
+ * Reads with the rights of this process as long as they suffice, and by the helper from the first refusal on. In
+ * Podman's rootless storage that is seldom the first file, but one of another user somewhere in a layer.
  */
-
 export class EscalatingFiles implements StoreFiles {
   readonly #own: StoreFiles;
   readonly #start: (reason: StoreError) => Promise<StoreFiles>;

@@ -24,14 +24,20 @@ interface LayerPlace {
   readonly size?: number;
 }
 
-/** The diffIDs that a config names, in order, after the config was seen to be the one with this digest. Throws ImageError. */
+/**
+ * The diffIDs that a config names, in order, after the config was seen to be the one with this digest. Throws
+ * ImageError.
+ */
 function diffIdsOf(config: Buffer, digest: Digest): readonly Digest[] {
   const what = `the config ${digest}`;
   verifyDocument(config, { digest }, what);
   return readDiffIds(config, what);
 }
 
-/** The source that these layers (from the base up) and config make. Opening a layer throws StoreError when it has no record. */
+/**
+ * The source that these layers (from the base up) and config make. Opening a layer throws StoreError when it has no
+ * record.
+ */
 function composedStore(
   files: StoreFiles,
   description: string,
@@ -57,7 +63,9 @@ async function recorded(files: StoreFiles, { diffId, locate }: UnpackedLayer): P
   throw new StoreError(`the layer ${diffId} has no record of its tar at ${place.tarSplit}`);
 }
 
-/** A layer that is put together as it is read: always from its first byte to its last, for only tar-split has its order. */
+/**
+ * A layer that is put together as it is read: always from its first byte to its last, for only tar-split has its order.
+ */
 function unpacked(files: StoreFiles, { size, tarSplit, folder }: LayerPlace): StoredBlob {
   return {
     ...(size === undefined ? {} : { size }),
@@ -71,13 +79,14 @@ function unpacked(files: StoreFiles, { size, tarSplit, folder }: LayerPlace): St
 }
 
 /**
- * Docker's classic store with the overlay2 driver: configs in imagedb, a record of each layer in layerdb under its chainID,
- * its files in overlay2/<cache-id>/diff. https://docs.docker.com/engine/storage/drivers/overlayfs-driver/
+ * Docker's classic store with the overlay2 driver: configs in imagedb, a record of each layer in layerdb under its
+ * chainID, its files in overlay2/<cache-id>/diff. https://docs.docker.com/engine/storage/drivers/overlayfs-driver/
  */
-
 const hexOf = (digest: Digest): string => digest.slice('sha256:'.length);
 
-/** Opens an image by its ID below Docker's root folder. Throws StoreError, ImageError for a config that can't be used. */
+/**
+ * Opens an image by its ID below Docker's root folder. Throws StoreError, ImageError for a config that can't be used.
+ */
 export async function openOverlay2(files: StoreFiles, root: string, imageId: Digest): Promise<StoreSource> {
   const config = await files.bytes(`${root}/image/overlay2/imagedb/content/sha256/${hexOf(imageId)}`);
   const diffIds = diffIdsOf(config, imageId);
@@ -99,10 +108,8 @@ async function placeOf(files: StoreFiles, root: string, diffId: Digest, chainId:
   return { tarSplit: `${record}/tar-split.json.gz`, folder: `${root}/overlay2/${cacheId}/diff` };
 }
 
-/**
- * Podman's store (containers/storage with the overlay driver): lists of images and layers in JSON, configs as "big data" beside
- * the image's record, layers in overlay/<id>/diff. https://github.com/containers/storage/tree/main/docs
- */
+// Podman's store (containers/storage with the overlay driver): lists of images and layers in JSON, configs as "big
+// data" beside the image's record, layers in overlay/<id>/diff. https://github.com/containers/storage/tree/main/docs
 
 /** A record of overlay-images/images.json, the part that a push needs. */
 interface ImageRecord {
@@ -120,7 +127,9 @@ interface LayerRecord {
   readonly 'diff-size'?: number;
 }
 
-/** Opens an image by its ID below Podman's graph root. Throws StoreError, ImageError for a config that can't be used. */
+/**
+ * Opens an image by its ID below Podman's graph root. Throws StoreError, ImageError for a config that can't be used.
+ */
 export async function openPodmanStore(files: StoreFiles, root: string, imageId: Digest): Promise<StoreSource> {
   const id = imageId.slice('sha256:'.length);
   const images = records<ImageRecord>(await files.bytes(`${root}/overlay-images/images.json`), 'images.json');
@@ -158,7 +167,9 @@ function chainBelow(topmost: string | undefined, layers: ReadonlyMap<string, Lay
   return chain;
 }
 
-/** Pairs the config's diffIDs with the layers. One that was found by its blob alone may lack its diffID: reading tells. */
+/**
+ * Pairs the config's diffIDs with the layers. One that was found by its blob alone may lack its diffID: reading tells.
+ */
 function unpackedLayers(root: string, diffIds: readonly Digest[], chain: readonly LayerRecord[]): UnpackedLayer[] {
   if (chain.length !== diffIds.length) {
     throw new StoreError(`the image has ${diffIds.length} layers, Podman's storage ${chain.length} of it`);

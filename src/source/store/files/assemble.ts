@@ -1,6 +1,6 @@
 /**
- * A layer's tar put together from tar-split and the layer's folder, in blocks. Order and memory are those of a plain read;
- * the files of a block are read side by side, for a layer of 100,000 small files is all waiting otherwise.
+ * A layer's tar put together from tar-split and the layer's folder, in blocks. Order and memory are those of a plain
+ * read; the files of a block are read side by side, for a layer of 100,000 small files is all waiting otherwise.
  */
 
 import { closeSync, read as readCallback, readSync } from 'node:fs';
@@ -15,9 +15,15 @@ const BLOCKS_AHEAD = 3;
 const LANES = 8;
 /** Bytes of a file that may be read on the main thread. */
 const SMALL_FILE = 64 * 1024;
-/** A small file in memory is opened and read in 10 to 20 us; a read that takes longer than this (ms) may come from a disk. */
+/**
+ * A small file in memory is opened and read in 10 to 20 us; a read that takes longer than this (ms) may come from a
+ * disk.
+ */
 const COLD_READ_MS = 0.2;
-/** Slow reads in a row that are taken for a disk's: a single one is only this thread giving way to the others that compress. */
+/**
+ * Slow reads in a row that are taken for a disk's: a single one is only this thread giving way to the others that
+ * compress.
+ */
 const COLD_READS = 3;
 /** Small files that other threads read before the main thread tries again. */
 const COLD_FILES = 64;
@@ -222,7 +228,10 @@ export type Segment = { readonly bytes: Buffer } | { readonly name: string; read
 const FILE = 1;
 const SEGMENT = 2;
 
-/** The longest line that is accepted: a segment is a few headers of 512 bytes, seldom more than a long name or many xattrs. */
+/**
+ * The longest line that is accepted: a segment is a few headers of 512 bytes, seldom more than a long name or many
+ * xattrs.
+ */
 const LONGEST_LINE = 64 * 2 ** 20;
 
 interface Entry {

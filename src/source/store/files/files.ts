@@ -10,7 +10,9 @@ import { Folder, type OpenedFile, StoreError, storeError } from './folder.ts';
 
 /** Bytes of a tar-split file at once: compressed text, which takes a multiple of this when it is unpacked. */
 const DOCUMENT_CHUNK = 64 * 1024;
-/** The most that is read into memory: Podman's list of all layers is the largest document, some hundred bytes a layer. */
+/**
+ * The most that is read into memory: Podman's list of all layers is the largest document, some hundred bytes a layer.
+ */
 const MOST_IN_MEMORY = 64 * 2 ** 20;
 
 /** Reads below some roots. Paths are absolute; streams and promises fail with StoreError. */

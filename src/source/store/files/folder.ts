@@ -1,7 +1,7 @@
 /**
- * A folder of a store whose files are opened by names from outside: those of a layer's tar. Each component
- * is opened below the one before (through /proc/self/fd, the openat(2) that Node lacks) and none may be a link, so no name
- * leads out of the folder; and nothing but a regular file is ever opened, for as root the opening of a device does things.
+ * A folder of a store whose files are opened by names from outside: those of a layer's tar. Each component is opened
+ * below the one before (through /proc/self/fd, the openat(2) that Node lacks) and none may be a link, so no name leads
+ * out of the folder; and nothing but a regular file is ever opened, for as root the opening of a device does things.
  */
 
 import { closeSync, constants, fstatSync, open as openCallback, openSync } from 'node:fs';
@@ -26,7 +26,10 @@ export interface OpenedFile {
   readonly size: number;
 }
 
-/** The components of a name below a folder: absolute names start at the folder, `..` is refused. Names are latin1: a byte a letter. */
+/**
+ * The components of a name below a folder: absolute names start at the folder, `..` is refused. Names are latin1: a
+ * byte a letter.
+ */
 export function componentsOf(name: string): string[] {
   const components = name.split('/').filter((part) => part !== '' && part !== '.');
   if (components.includes('..') || components.some((part) => part.includes('\0'))) {
@@ -116,7 +119,10 @@ export class Folder {
     return [this.#walk(components), last];
   }
 
-  /** The folder at these components, each opened below its parent. Synchronous: a folder is opened once for all its files. */
+  /**
+   * The folder at these components, each opened below its parent. Synchronous: a folder is opened once for all its
+   * files.
+   */
   #walk(components: readonly string[]): Held {
     if (this.#closed) throw new StoreError(`${this.path} was closed`);
     if (components.length === 0) return this.#root;
@@ -155,7 +161,9 @@ function look(path: Buffer): Promise<number> {
   });
 }
 
-/** Opens what a handle looks at, if it is a regular file; the handle is closed. The inode is in memory by now: no wait. */
+/**
+ * Opens what a handle looks at, if it is a regular file; the handle is closed. The inode is in memory by now: no wait.
+ */
 function openLooked(handle: number, path: string): OpenedFile {
   try {
     const stat = fstatSync(handle);
@@ -166,8 +174,10 @@ function openLooked(handle: number, path: string): OpenedFile {
   }
 }
 
-/** What went wrong with an engine's own files: always an obstacle (save does it then), never a reason to push something else. */
-
+/**
+ * What went wrong with an engine's own files: always an obstacle (save does it then), never a reason to push something
+ * else.
+ */
 interface StoreErrorFacts {
   /** The file or folder that was tried. */
   readonly path?: string | undefined;

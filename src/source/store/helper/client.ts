@@ -5,7 +5,7 @@ import { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { assertSmall, type StoreFiles } from '../files/files.ts';
 import { StoreError } from '../files/folder.ts';
-import { type Failure, FrameReader, HELLO, Kind, type Request } from './protocol.ts';
+import { type Failure, FrameReader, HELLO, Kind, type Request } from './server.ts';
 
 /** Bytes of a stream that may be under way or unread: a few of the helper's blocks. */
 const WINDOW = 2 * 2 ** 20;

@@ -1,6 +1,6 @@
 /**
- * The read-only helper: `store-helper.js ROOT…`, started under sudo. It reads regular files below the roots, writes nothing,
- * starts nothing, and ends when its input does. README.md in this folder says what keeps it to that.
+ * The read-only helper: `store-helper.js ROOT…`, started under sudo. It reads regular files below the roots, writes
+ * nothing, starts nothing, and ends when its input does. README.md in this folder says what keeps it to that.
  */
 import { LocalFiles } from '../files/files.ts';
 import { serve } from './server.ts';

@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
-import { type TemporaryLogin, withTemporaryLogin } from '../../../src/registry/auth/temporary-login.ts';
+import { type TemporaryLogin, withTemporaryLogin } from '../../src/push/fallback.ts';
 
 const base64 = (text: string): string => Buffer.from(text).toString('base64');
 

@@ -1,11 +1,104 @@
-/** Credential files: Docker's config.json and Podman's auth.json, which have one format. */
+/**
+ * Who we are to a registry: the inputs, else what `docker login` and `podman login` left in Docker's config.json and
+ * Podman's auth.json (which have one format), else anonymous.
+ */
 
 import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { readRegularSync } from '../../common/open-regular.ts';
-import { MAX_CONFIG_FILE_BYTES } from '../../common/platform.ts';
-import { canonicalHost, DOCKER_HUB, DOCKER_HUB_KEY } from '../../oci/reference.ts';
-import { type Credentials, CredentialsError, fromPair } from './credentials.ts';
+import { dockerConfigFile, MAX_CONFIG_FILE_BYTES, podmanAuthFiles } from '../../common/platform.ts';
+import { apiHost, canonicalHost, DOCKER_HUB, DOCKER_HUB_KEY } from '../../oci/reference.ts';
+import { basicString, type Credentials, CredentialsError, fromPair } from './credentials.ts';
 import { askHelper } from './helper.ts';
+
+interface CredentialsQuery {
+  /** `host[:port]` of an image reference. */
+  readonly registry: string;
+  readonly username?: string | undefined;
+  readonly password?: string | undefined;
+  readonly env: NodeJS.ProcessEnv;
+  /** The repositories of the push, for entries that are for a namespace only. */
+  readonly repositories?: readonly string[] | undefined;
+  /** Called with every secret before it is used. */
+  readonly onSecret?: ((secret: string) => void) | undefined;
+}
+
+interface FoundCredentials {
+  /** Undefined: anonymous. */
+  readonly credentials: Credentials | undefined;
+  /** Sources that are there and could not be used: for the message when the registry then refuses the push. */
+  readonly problems: readonly string[];
+}
+
+/**
+ * The credentials for a registry, of the first source that has any: the inputs, DOCKER_AUTH_CONFIG, what
+ * docker/login-action with `scope` has written, Docker's config file, Podman's auth files. A source that is broken does
+ * not end the search, since the registry may be open or the next source may have them. Throws CredentialsError when
+ * only one of the two inputs is set.
+ */
+export async function resolveCredentials(query: CredentialsQuery): Promise<FoundCredentials> {
+  const problems: string[] = [];
+  const credentials = fromInputs(query) ?? (await fromFiles(query, (problem) => problems.push(problem)));
+  for (const secret of secretsOf(credentials)) query.onSecret?.(secret);
+  return { credentials, problems };
+}
+
+function fromInputs({ username = '', password = '' }: CredentialsQuery): Credentials | undefined {
+  if (username === '' && password === '') return undefined;
+  if (username !== '' && password !== '') return fromPair('the inputs username and password', username, password);
+  const missing = username === '' ? 'username' : 'password';
+  const present = username === '' ? 'password' : 'username';
+  throw new CredentialsError(
+    `the input ${present} is set without ${missing}`,
+    `set ${missing} too, or neither (is the secret empty?)`,
+  );
+}
+
+async function fromFiles(
+  { registry, repositories = [], env }: CredentialsQuery,
+  report: (problem: string) => void,
+): Promise<Credentials | undefined> {
+  const keys = candidateKeys(registry, repositories);
+  const inVariable = 'in the variable DOCKER_AUTH_CONFIG';
+  const sources = [
+    () => (env.DOCKER_AUTH_CONFIG ? parseConfig(inVariable, env.DOCKER_AUTH_CONFIG, report) : undefined),
+    ...[...scopedConfigFiles(registry, repositories, env), dockerConfigFile(env), ...podmanAuthFiles(env)].map(
+      (path) => () => readConfigFile(path, report),
+    ),
+  ];
+  for (const read of sources) {
+    try {
+      const config = read();
+      const found = config === undefined ? undefined : await findInConfig(config, keys, env, report);
+      if (found !== undefined) return found;
+    } catch (error) {
+      if (!(error instanceof CredentialsError)) throw error;
+      report(error.message);
+    }
+  }
+  return undefined;
+}
+
+/**
+ * The config files that docker/login-action writes with `scope` (a repository, a namespace, `@actions`, or both), most
+ * specific first: `<buildx config>/config/<host>/<repository>[@<actions>]/config.json`. Only buildx reads them beside
+ * us. The host of Docker Hub is that of its API. https://github.com/docker/login-action (scopeToConfigDir)
+ */
+function scopedConfigFiles(registry: string, repositories: readonly string[], env: NodeJS.ProcessEnv): string[] {
+  const root = join(env.BUILDX_CONFIG || join(dirname(dockerConfigFile(env)), 'buildx'), 'config');
+  const host = apiHost(registry);
+  const places = candidateKeys(registry, repositories).map((key) => join(host, ...key.split('/').slice(1)));
+  // A pushed image needs both actions: a login for `@pull` alone is of no use.
+  const actions = ['@pull,push', '@push,pull', '@push', ''];
+  return places.flatMap((place) => actions.map((action) => join(root, `${place}${action}`, 'config.json')));
+}
+
+/** Everything in credentials that must never be logged, in the forms in which it is sent. */
+function secretsOf(credentials: Credentials | undefined): string[] {
+  const { username = '', password, identityToken, registryToken } = credentials ?? {};
+  const basic = password === undefined ? undefined : basicString(username, password);
+  return [password, basic, identityToken, registryToken].filter((secret) => secret !== undefined);
+}
 
 /** https://github.com/docker/cli/blob/master/cli/config/types/authconfig.go */
 interface AuthEntry {
@@ -17,7 +110,7 @@ interface AuthEntry {
 }
 
 /** The part of a config file that is about credentials. What is null or of another type is left out. */
-export interface ConfigFile {
+interface ConfigFile {
   /** Where it is, for messages. */
   readonly path: string;
   readonly auths: Readonly<Record<string, AuthEntry>>;
@@ -28,7 +121,7 @@ export interface ConfigFile {
 /**
  * Reads a config file; undefined when there is none. Throws CredentialsError, naming the file, when it can't be read.
  */
-export function readConfigFile(path: string, report: (problem: string) => void): ConfigFile | undefined {
+function readConfigFile(path: string, report: (problem: string) => void): ConfigFile | undefined {
   let text: string;
   try {
     text = readRegularSync(path, MAX_CONFIG_FILE_BYTES).toString('utf8');
@@ -46,7 +139,7 @@ export function readConfigFile(path: string, report: (problem: string) => void):
  * The text of a config file. What is not as Docker writes it is reported, and left out. Throws CredentialsError, with
  * `path` in it and nothing of the text, when it is no JSON object.
  */
-export function parseConfig(path: string, text: string, report: (problem: string) => void): ConfigFile {
+function parseConfig(path: string, text: string, report: (problem: string) => void): ConfigFile {
   let parsed: unknown;
   try {
     // Editors on Windows write a byte order mark.
@@ -81,7 +174,7 @@ const only = <T>(record: unknown, is: (value: unknown) => value is T): Record<st
  * The credentials that a config file has for the first of these keys, in Docker's order: the helper of the host, the
  * file's store, its own entries. An entry or a helper that is broken is reported, and the search goes on.
  */
-export async function findInConfig(
+async function findInConfig(
   config: ConfigFile,
   keys: readonly string[],
   env: NodeJS.ProcessEnv,
@@ -148,13 +241,13 @@ const isRecord = (value: unknown): value is Record<string, unknown> =>
 const fileError = (path: string, what: string, cause?: unknown): CredentialsError =>
   new CredentialsError(`credential file ${path} ${what}`, 'repair it, or set username and password', cause);
 
-/** The keys of credential files: which registry, and perhaps which part of it, an entry is for. */
+// The keys of credential files: which registry, and perhaps which part of it, an entry is for.
 
 /**
  * A key as `host[:port][/namespace…]` in canonical form. Old clients wrote URLs (`https://host/v1/`), Podman writes
  * namespaces. Hosts are compared as they are: `example.com` is neither `example.com.evil.org` nor `my-example.com`.
  */
-export function canonicalKey(key: string): string {
+function canonicalKey(key: string): string {
   const withoutScheme = key.replace(/^https?:\/\//i, '');
   const [host = '', ...path] = withoutScheme.split('/').filter((part, index) => index === 0 || part !== '');
   const isApi = path.length === 1 && /^v[12]$/.test(path[0]!);
@@ -166,7 +259,7 @@ export function canonicalKey(key: string): string {
  * `host/team`, `host`. With several repositories only what they have in common, since a push asks as one user.
  * https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md
  */
-export function candidateKeys(registry: string, repositories: readonly string[]): string[] {
+function candidateKeys(registry: string, repositories: readonly string[]): string[] {
   const host = canonicalHost(registry);
   const [first = [], ...others] = repositories.map((repository) => repository.split('/'));
   const common = first.findIndex((part, index) => others.some((other) => other[index] !== part));
