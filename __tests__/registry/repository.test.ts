@@ -196,7 +196,7 @@ describe('putting manifests', () => {
     expect((await repository.uploadBlob(knownBody(CONFIG), plain())).what).toBe('exists');
     await expect(put(repository)).rejects.toBeInstanceOf(BlobUnknownError);
     for (const blob of [CONFIG, LAYER]) {
-      expect((await repository.uploadBlob(knownBody(blob), { ...plain(), force: true })).what).toBe('uploaded');
+      expect((await repository.uploadBlob(knownBody(blob), { ...plain(), uploadAgain: true })).what).toBe('uploaded');
     }
     expect(await put(repository)).toBe(DIGEST);
   });

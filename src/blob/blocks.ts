@@ -1,7 +1,7 @@
 /**
  * Buffers that files are read into, used again. A layer of a gigabyte is four thousand of them: left to the garbage
  * collector, which does not feel their size, dozens are in memory at once, each new one costs the system fresh pages,
- * and V8 marks its whole heap for every 20 MB of them: that was a sixth of the CPU time of a push by zstd.
+ * and V8 marks its complete heap for every 20 MB of them: that was a sixth of the CPU time of a push by zstd.
  */
 
 import { close, open, read, readSync } from 'node:fs';
@@ -134,7 +134,7 @@ const endsAt = (bytes: number): Error => new Error(`it ends at ${bytes} bytes`);
 // The input of a layer in blocks: a stream's chunks put together, or a file's bytes read straight into their place.
 
 /**
- * A layer's bytes. A stream that uses its buffers again learns when a chunk was copied; one of a file may fill whole
+ * A layer's bytes. A stream that uses its buffers again learns when a chunk was copied; one of a file may fill complete
  * blocks.
  */
 export type Input = Readable & {

@@ -21,7 +21,7 @@ interface Segment {
 }
 
 export class SpoolFile {
-  /** Of the first segment; of all bytes while `isWhole`. */
+  /** Of the first segment; of all bytes while `isComplete`. */
   readonly path: string;
   readonly #space: SpoolSpace;
   /** Those that exist. The last one is written to, until `finish`. */
@@ -58,7 +58,7 @@ export class SpoolFile {
   }
 
   /** Whether all bytes are in the one file at `path`. */
-  get isWhole(): boolean {
+  get isComplete(): boolean {
     return this.#segmentCount <= 1 && this.firstByte === 0;
   }
 
@@ -133,7 +133,7 @@ export class SpoolFile {
     return blockStream(this.#blocks(start, end));
   }
 
-  /** Leaves the file where it is, now and when the spool is closed. Only for one that `isWhole`. */
+  /** Leaves the file where it is, now and when the spool is closed. Only for one that `isComplete`. */
   keep(): void {
     this.#kept = true;
   }

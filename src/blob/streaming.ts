@@ -113,7 +113,7 @@ class Made implements StreamingBlob {
   }
 
   get file(): string | undefined {
-    return this.#maker.file.isWhole ? this.#maker.file.path : undefined;
+    return this.#maker.file.isComplete ? this.#maker.file.path : undefined;
   }
 
   get identity(): BlobIdentity | undefined {

@@ -2,9 +2,10 @@
  * The post step of the layer cache: saves what the push left, and reports what became of it. Trouble is never an error.
  */
 
-import { mkdir, rm, stat } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import pLimit from 'p-limit';
+import { makePrivateFolder } from '../blob/private-folder.ts';
 import type { Digest } from '../oci/types.ts';
 import { linkOrCopy } from './local-store.ts';
 import { CacheService, type Deadlines, isServiceOffered, type Log } from './service.ts';
@@ -78,7 +79,7 @@ class Saving implements SaveReport {
     if (before.kind === 'trouble') return this.#fail(entry, before.why);
     // Another step of this job, saving the same layer, may have removed its file by now.
     if (!(await stat(path).catch(() => undefined))) return this.#fail(entry, 'its file is gone');
-    await mkdir(dirname(this.service.path(file)), { recursive: true });
+    await makePrivateFolder(dirname(this.service.path(file)));
     await linkOrCopy(path, this.service.path(file));
     const outcome = await this.service.save(key, file);
     await rm(this.service.path(file), { force: true });

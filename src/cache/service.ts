@@ -2,10 +2,11 @@
 
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, realpath } from 'node:fs/promises';
+import { realpath } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { makePrivateFolder } from '../blob/private-folder.ts';
 
 /** Restore or save `file` (a name in the process's `entries` folder), or look whether the key is there. */
 export interface ServiceRequest {
@@ -185,7 +186,7 @@ export class CacheService {
   /** Resolves to the reason why the process is of no use, if there is one. */
   async #start(): Promise<string | undefined> {
     if (this.#down !== undefined) return this.#down;
-    await mkdir(join(this.#dir, ENTRIES), { recursive: true });
+    for (const path of [this.#dir, join(this.#dir, ENTRIES)]) await makePrivateFolder(path);
     // @actions/cache computes paths from the working folder to the workspace: both must be spelt alike.
     const folder = await realpath(this.#dir);
     const { RUNNER_DEBUG: _, ...env } = process.env;

@@ -1,4 +1,6 @@
-/** What a push reports while it runs (the action writes log lines of it, the terminal bars), and the statistics of it. */
+/**
+ * What a push reports while it runs (the action writes log lines of it, the terminal bars), and the statistics of it.
+ */
 
 import { now } from '../common/async.ts';
 import type { Digest } from '../oci/types.ts';

@@ -121,9 +121,9 @@ const MAX_DURATION_MS = 2 ** 31 - 1;
 export function durationOf(name: InputName, text: string): number {
   const terms = [...text.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h)/g)];
   const value = terms.reduce((sum, [, count, unit]) => sum + Number(count) * DURATION_UNITS[unit!]!, 0);
-  const isWhole = terms.length > 0 && terms.map(([term]) => term).join('') === text;
-  if (isWhole && value <= MAX_DURATION_MS) return Math.round(value);
-  const problem = isWhole ? 'is longer than 24 days' : 'is not a duration';
+  const isDuration = terms.length > 0 && terms.map(([term]) => term).join('') === text;
+  if (isDuration && value <= MAX_DURATION_MS) return Math.round(value);
+  const problem = isDuration ? 'is longer than 24 days' : 'is not a duration';
   throw new InputError(name, `${JSON.stringify(text)} ${problem}`, `write ${name}: 10m (30s, 10m, 1h)`);
 }
 

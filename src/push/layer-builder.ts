@@ -98,7 +98,9 @@ export const isRecompressible = (
   { forceCompression, compression }: Pick<RequestOptions, 'forceCompression' | 'compression'>,
 ): boolean => forceCompression && (format === 'gzip' || format === 'zstd') && format !== compression;
 
-/** The blob that an entry is by its name and first bytes; undefined for the legacy form, which does not tell. */
+/**
+ * The blob that an entry is by its name and first bytes; undefined for the legacy format, whose names do not say it.
+ */
 export function blobOfEntry(entry: StreamedBlob): ImageBlob | undefined {
   if (!entry.digest) return undefined;
   const plain = entry.format === 'tar';
@@ -109,7 +111,7 @@ export function blobOfEntry(entry: StreamedBlob): ImageBlob | undefined {
 
 /** The layer of a legacy `<id>/layer.tar`, whose diffID only its bytes will tell. */
 export function unnamedLayer({ name, size }: StreamedBlob): ImageBlob {
-  // `<id>/layer.tar`: the ID of the old form tells the layers apart, though it is no digest of theirs.
+  // `<id>/layer.tar`: the ID of the old format distinguishes the layers, though it is no digest of theirs.
   const label = `layer ${name.slice(0, 12)}`;
   return { key: UNNAMED, plain: true, mediaType: MediaType.ociLayer, size, diffId: undefined, label };
 }

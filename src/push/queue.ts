@@ -144,7 +144,7 @@ export class UploadQueue {
       diffId: blob.diffId,
       fromCache,
       sessionKey: this.#sessionKey(blob, body),
-      isForced: (repository) => this.#again.blobs.has(blob.key) && this.#again.repositories.has(repository),
+      isUploadedAgain: (repository) => this.#again.blobs.has(blob.key) && this.#again.repositories.has(repository),
       isLikelyThere: this.isPushedBefore && blob.plain,
       // What the caches say of a layer that is compressed again may be of other bytes: its digest is not known yet.
       mountFrom: body.identity && this.#job.known.repositories(registry.host, body.identity.digest)[0],
@@ -164,7 +164,7 @@ export class UploadQueue {
   }
 
   /**
-   * A layer in the old form of `docker save` is uploaded before its diffID is known, under another name than it then
+   * A layer in the old format of `docker save` is uploaded before its diffID is known, under another name than it then
    * has.
    */
   #reportName(blob: ImageBlob, diffId: Digest): void {

@@ -27,7 +27,7 @@ export interface BlobUpload {
   /** Whether the blob is likely to be there: no session is opened before the registry has been asked. */
   readonly isLikelyThere: boolean;
   /** Whether it is sent there without believing that it is there (the registry denied it when the manifest came). */
-  isForced(repository: TargetRepository): boolean;
+  isUploadedAgain(repository: TargetRepository): boolean;
   /** Bytes that this registry has confirmed. */
   onConfirmed(bytes: number): void;
 }
@@ -195,7 +195,7 @@ export class TargetRegistry {
       mayExist: !isAbsent,
       // Else it is hardly ever there: the plan has asked for it, or its digest comes with its last byte.
       openWhileAsking: !upload.isLikelyThere,
-      force: source === undefined && upload.isForced(target),
+      uploadAgain: source === undefined && upload.isUploadedAgain(target),
       ...(mountFrom === undefined || mountFrom === repository.name ? {} : { mountFrom }),
       ...(await this.#session(upload, repository.name)),
       onSent: (end) => {

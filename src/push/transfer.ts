@@ -38,6 +38,8 @@ export class Transfer {
   readonly #expected: readonly (() => void)[];
   readonly #onFirstUpload: () => void;
   #hasBegun = false;
+  /** The image's config, once its tree is known. */
+  #config: ImageBlob | undefined;
   #builder: Promise<LayerBuilder> | undefined;
 
   /** `onFirstUpload` is called before the first blob is sent. */
@@ -77,6 +79,7 @@ export class Transfer {
   know(tree: ImageTree): void {
     this.#job.names.addTree(tree);
     this.#plan.know(tree);
+    this.#config = blobsOf(tree).find(({ mediaType }) => isImageConfigType(mediaType));
   }
 
   /**
@@ -99,6 +102,10 @@ export class Transfer {
   async #needsSource(blob: ImageBlob): Promise<boolean> {
     if (this.isTaken(blob.key)) return false;
     const place = await this.#plan.locate(blob);
+    // Whether a layer is likely to be there is told by the config, which is asked for no later.
+    if (blob.plain && this.#config) {
+      this.#queue.isPushedBefore ||= (await this.#plan.locate(this.#config)).at === 'registry';
+    }
     // Two entries of a stream may be the same layer.
     if (this.isTaken(blob.key)) return false;
     if (place.at === 'source') return true;
@@ -109,7 +116,6 @@ export class Transfer {
   async #take(blob: ImageBlob, place: Exclude<BlobPlace, { at: 'source' }>): Promise<void> {
     const { mediaType } = blob;
     if (place.at === 'registry') {
-      this.#queue.isPushedBefore ||= isImageConfigType(mediaType);
       if (blob.plain) this.#queue.note({ diffId: blob.key, descriptor: place.descriptor });
       else this.#queue.take(blob.key);
     } else if (place.at === 'memory') {

@@ -167,7 +167,7 @@ async function attempt(place: Place, put: ManifestPut): Promise<RegistryResponse
   return (await transientError(answer, step)) ?? refusal(answer, step);
 }
 
-/** Reads the whole answer: an image of a hundred layers may lack all of them. */
+/** Reads the complete answer: an image of a hundred layers may lack all of them. */
 async function refusal(response: RegistryResponse, step: string): Promise<RegistryError | BlobUnknownError> {
   const body = await response.excerpt(LONGEST_REFUSAL);
   const excerpt = async (limit: number): Promise<string> => body.slice(0, limit);

@@ -28,14 +28,19 @@ export interface Rounds {
   connections: number;
 }
 
+export interface RoundsOptions {
+  /** Longer than the client needs to send all that it can send without another answer, ms. Default: 200. */
+  readonly clientQuiet?: number;
+}
+
 /** A relay to `127.0.0.1:port`; it ends with the test. */
-export async function inRounds(target: string): Promise<Rounds> {
+export async function inRounds(target: string, { clientQuiet = QUIET_MS }: RoundsOptions = {}): Promise<Rounds> {
   const links = new Set<Link>();
   let timer: NodeJS.Timeout | undefined;
   let isUp = true;
   const touch = (): void => {
     clearTimeout(timer);
-    timer = setTimeout(turn, QUIET_MS);
+    timer = setTimeout(turn, isUp ? clientQuiet : QUIET_MS);
   };
   const rounds = { host: '', count: 0, connections: 0 };
 

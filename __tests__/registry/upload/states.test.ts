@@ -605,7 +605,7 @@ describe('it is not known whether the blob is there', () => {
   it('the HEAD is not asked when it is not believed', async () => {
     const repository = await start('serverless', { step: 'upload-put', fault: gatewayError(502) });
     server.fallback.set(DIGEST, BYTES);
-    const outcome = await repository.uploadBlob(knownBody(BYTES), { ...plain(), force: true });
+    const outcome = await repository.uploadBlob(knownBody(BYTES), { ...plain(), uploadAgain: true });
     expect(outcome).toMatchObject({ what: 'uploaded', bytesResent: 0 });
     expect(count('blob-head')).toBe(0);
     await expectStored();

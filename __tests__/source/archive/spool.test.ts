@@ -2,12 +2,15 @@ import { mkdtempSync, readdirSync, readlinkSync, rmSync, statSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { type SpoolOptions, spoolArchive, spoolBytes } from '../../../src/source/archive/spool.ts';
 import type { RandomFile } from '../../../src/source/files.ts';
 import { tarOf } from '../fixtures.ts';
 
 const MIB = 2 ** 20;
+
+/** A small entry. */
+const TAR_BYTES = 1024;
 
 let tempDir: string;
 beforeAll(() => {
@@ -90,6 +93,17 @@ describe('an archive that is unpacked or comes out of a pipe', () => {
     expect(tar.subarray(copy.length).every((byte) => byte === 0)).toBe(true);
     expect(readdirSync(tempDir)).toEqual([]);
     await file.close();
+  });
+
+  it('lies in a folder of its user alone, whatever the umask', async () => {
+    const umask = process.umask(0);
+    onTestFinished(() => void process.umask(umask));
+    const below = join(tempDir, 'private', 'chunked-push');
+    onTestFinished(() => rmSync(join(tempDir, 'private'), { recursive: true }));
+    const zeros = counted(Buffer.alloc(TAR_BYTES), 1, await header('layer.tar', TAR_BYTES));
+    const file = await spoolArchive(zeros.chunks, options({ tempDir: below }));
+    await file.close();
+    expect(statSync(below).mode & 0o777).toBe(0o700);
   });
 
   it('keeps zeros as holes: a layer of them takes no room on the disk', async () => {

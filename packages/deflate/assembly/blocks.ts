@@ -13,7 +13,7 @@ import { putSequence } from './sequences';
  */
 const PART_SEQUENCES: i32 = 1500;
 const PART_BYTES: usize = 65536;
-/** So many literals in a row are another kind of data than the sequences before them. */
+/** This many literals in a row are another kind of data than the sequences before them. */
 const PART_LITERALS: u32 = 1024;
 const HEADER_BITS: f32 = 800;
 

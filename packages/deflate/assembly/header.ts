@@ -1,4 +1,4 @@
-/** How a block tells its codes (RFC 1951, section 3.2.7): their lengths, with runs, in a third Huffman code. */
+/** How a block describes its codes (RFC 1951, section 3.2.7): their lengths, with runs, in a third Huffman code. */
 import { put } from './bits';
 import { buildCodes } from './huffman';
 import { CODES, HEADER, LITERALS } from './layout';

@@ -2,7 +2,7 @@
  * Where everything lies in the module's memory: no allocator, no garbage, one size for ever. All are byte addresses.
  */
 
-/** The largest input, bytes: what the pool gives to a thread at once, and more than any distance can reach back. */
+/** The largest input, bytes: what the pool passes to a thread at once, and more than any distance can reach back. */
 export const INPUT_BYTES: i32 = 1 << 20;
 /**
  * A match is at least 4 bytes long, so a block of the layer has at most a quarter as many; a deflate block ends far

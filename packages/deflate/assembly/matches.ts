@@ -17,7 +17,7 @@ const LONG_PRIME: u64 = ((<u64>0xcf1bbcdc) << 32) | 0xb7a56463;
 /** A match that is as long as this is taken without a look at the next byte. */
 const GOOD_MATCH: u64 = (<u64>12) << 32;
 /**
- * Without a match for so many bytes (a power of two) the search begins to take longer steps: what does not shrink goes
+ * Without a match for this many bytes (a power of two) the search begins to take longer steps: what does not shrink goes
  * by fast.
  */
 const PATIENCE: i32 = 8;

@@ -15,7 +15,7 @@ export interface UploadOptions {
   /** Default true. False: the caller knows that the blob is absent, so it is not asked for at first. */
   readonly mayExist?: boolean | undefined;
   /** The registry's HEAD is not believed: it denied the blob when the manifest came. */
-  readonly force?: boolean | undefined;
+  readonly uploadAgain?: boolean | undefined;
   /** Opens a session while the blob is asked for: for blobs of which no source says that they may exist. */
   readonly openWhileAsking?: boolean | undefined;
   /** The session of an earlier process for this blob in this repository; where it cannot go on, a new one is opened. */
@@ -98,7 +98,7 @@ export class BlobUpload {
     this.patience = new Patience(context, { label, signal, remedy: () => this.#remedy() });
     this.limits = new UploadLimits(context.maxRetries);
     this.metrics = new UploadMetrics(options.onSent);
-    this.asked = options.force === true || options.mayExist === false;
+    this.asked = options.uploadAgain === true || options.mayExist === false;
   }
 
   get host(): HostCapabilities {

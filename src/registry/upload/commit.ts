@@ -44,7 +44,7 @@ export async function commit(upload: BlobUpload, range: ByteRange, identity: Blo
 function broken(upload: BlobUpload, range: ByteRange, error: RegistryError): State {
   if (range.end === range.start) return { at: 'confirmCommit', error, idempotent: true };
   if (looksLikeLimit(upload, range, error)) {
-    upload.asked = upload.options.force === true;
+    upload.asked = upload.options.uploadAgain === true;
     return suspectLimit(upload, range);
   }
   noteBreak(upload, range, error);
@@ -110,7 +110,7 @@ const LONGEST_PATIENCE_MS = 120_000;
 /** Polls; the blob is there: done; else the same closing request once more where that is safe, else a new session. */
 export async function confirmCommit(upload: BlobUpload, state: ConfirmingCommit): Promise<State> {
   const identity = await upload.completed();
-  if (upload.options.force !== true && (await appears(upload, identity, state.error))) {
+  if (upload.options.uploadAgain !== true && (await appears(upload, identity, state.error))) {
     upload.target.forget(upload.session);
     return { at: 'done', what: 'uploaded' };
   }

@@ -46,7 +46,10 @@ function isBroken({ session, metrics }: BlobUpload, error: RegistryError): boole
 async function cameMeanwhile(upload: BlobUpload): Promise<boolean> {
   const { identity } = upload.body;
   return (
-    upload.session.offset === 0 && identity !== undefined && upload.options.force !== true && upload.exists(identity)
+    upload.session.offset === 0 &&
+    identity !== undefined &&
+    upload.options.uploadAgain !== true &&
+    upload.exists(identity)
   );
 }
 
@@ -167,7 +170,9 @@ const LEAST_LIMIT_MS = 1_000;
 /** One break is bad luck. */
 const BREAKS_THAT_SHOW = 2;
 
-/** Where all chunks of a session are equal, smaller ones cost all that it holds: more breaks in a row have to show it. */
+/**
+ * Where all chunks of a session are equal, smaller ones cost all that it holds: more breaks in a row have to show it.
+ */
 const BREAKS_THAT_SHOW_IN_SESSION = 4;
 
 /**

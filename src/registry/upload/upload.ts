@@ -199,9 +199,9 @@ async function has(upload: BlobUpload, bytes: number): Promise<boolean> {
 }
 
 function mountOf(upload: BlobUpload): Parameters<BlobUpload['target']['open']>[1] {
-  const { mountFrom, force } = upload.options;
+  const { mountFrom, uploadAgain } = upload.options;
   const { identity } = upload.body;
-  if (mountFrom === undefined || identity === undefined || upload.mountTried || force === true) return undefined;
+  if (mountFrom === undefined || identity === undefined || upload.mountTried || uploadAgain === true) return undefined;
   upload.mountTried = true;
   return { digest: identity.digest, from: mountFrom };
 }
@@ -215,6 +215,6 @@ async function restart(upload: BlobUpload, { error, counted }: Restarting): Prom
     throw upload.gaveUp(`${limits.lostSessions} lost sessions in a row`, error);
   // The tries of a session that was dead anyway count as one: it is the next one's first request that fails or not.
   patience.forgive(limits.lostSinceProgress);
-  upload.asked = upload.options.force === true;
+  upload.asked = upload.options.uploadAgain === true;
   return { at: 'checkExists' };
 }

@@ -4,9 +4,10 @@
  */
 
 import { ftruncate, write } from 'node:fs';
-import { mkdir, mkdtemp, open, rm } from 'node:fs/promises';
+import { mkdtemp, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { makePrivateFolder } from '../../blob/private-folder.ts';
 import { expectDocumentSize, MAX_ENTRIES } from '../../oci/documents.ts';
 import { asImageError, ImageError } from '../../oci/error.ts';
 import { cleanName, roleOf } from '../choose.ts';
@@ -69,7 +70,7 @@ async function spool(
 }
 
 async function folderIn(tempDir: string): Promise<string> {
-  await mkdir(tempDir, { recursive: true });
+  await makePrivateFolder(tempDir);
   return mkdtemp(join(tempDir, 'archive-'));
 }
 

@@ -25,16 +25,16 @@ import type { EngineImage } from './inspect.ts';
 const SCRIPT = 'echo $$ >"$0.pid" && exec "$@" >"$0" </dev/null';
 
 /**
- * Saves an image by its ID, so that a tag moved since `inspect` can't change what is read. Podman's docker-archive form
- * is the one that it writes without compressing. Throws ImageError when the export can't be started.
+ * Saves an image by its ID, so that a tag moved since `inspect` can't change what is read. Podman's docker-archive
+ * format is the one that it writes without compressing. Throws ImageError when the export can't be started.
  */
 export async function saveStream(
   image: EngineImage,
   options: OpenOptions,
   system: System = process.platform,
 ): Promise<StreamSource> {
-  const form = image.engine === 'podman' ? ['--format', 'docker-archive'] : [];
-  const command = [image.tool, 'save', ...form, image.imageId] as const;
+  const format = image.engine === 'podman' ? ['--format', 'docker-archive'] : [];
+  const command = [image.tool, 'save', ...format, image.imageId] as const;
   const asked = { ...image, diffIds: await image.layers() };
   options.debug(`reading ${command.join(' ')}`);
   if (!hasFifos(system)) {

@@ -1,4 +1,4 @@
-/** How a store's files are read: by this process, or by a helper that may do more (remote-files.ts). */
+/** How a store's files are read: by this process, or by a helper that may do more (helper/client.ts). */
 
 import { closeSync } from 'node:fs';
 import { isAbsolute, relative } from 'node:path';

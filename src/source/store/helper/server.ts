@@ -94,11 +94,9 @@ async function send(output: Writable, id: number, kind: number, payload: Buffer)
   if (!output.write(payload)) await once(output, 'drain');
 }
 
-/**
- * The protocol between this process and its read-only helper. Requests are lines of JSON; answers are frames, for they
- * carry bytes. Several streams share one pipe, so each is sent only as far as its reader has granted credit: one slow
- * upload must not stop the others, nor fill the memory.
- */
+// The protocol between this process and its read-only helper. Requests are lines of JSON; answers are frames, for
+// they carry bytes. Several streams share one pipe, so each is sent only as far as its reader has granted credit: one
+// slow upload must not stop the others, nor fill the memory.
 
 /** A request. `id` names the stream that answers it. */
 export type Request =

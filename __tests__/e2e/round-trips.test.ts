@@ -1,0 +1,144 @@
+/**
+ * How often a push waits for an answer before it can go on, counted and not timed: real engines, TLS, and a relay that delivers in
+ * rounds (TCP is one, TLS another). As the user of a hosted runner, who reads the store by a helper, and as root.
+ */
+import { chmodSync, copyFileSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { inRounds } from '../registry/helpers/rounds.ts';
+import { buildImage } from '../support/images.ts';
+import { type DockerAddress, docker, dockerPull, partOfDocker } from '../support/real/docker.ts';
+import { type HostedUser, hostedUser } from '../support/real/hosted-user.ts';
+import { commandOf } from '../support/real/parts.ts';
+import { isRoot, privateFolder, removeFolder } from '../support/real/processes.ts';
+import { describeWith, sharedDocker } from '../support/real/suite.ts';
+import { type Registry, type RegistryOptions, startRegistry } from '../support/registry/server.ts';
+import { runAction } from '../support/runner.ts';
+
+const fixture = (name: string): string => fileURLToPath(new URL(`../fixtures/tls/${name}`, import.meta.url));
+const TLS = { key: readFileSync(fixture('server.key'), 'utf8'), cert: readFileSync(fixture('server.pem'), 'utf8') };
+
+const LOGIN = { username: 'pusher', password: 'round-trips' } as const;
+
+/** Longer than the start of the helper under sudo, on a busy machine. */
+const CLIENT_QUIET = 1_000;
+
+/** The last of six layers is another one in the second version. */
+const LAYERS = [600_000, 60_000, 50_000, 40_000, 30_000, 20_000];
+const imageOf = (version: number) => `e2e.example/round-trips/app:${version}`;
+
+async function build(engine: DockerAddress): Promise<void> {
+  const command = commandOf(partOfDocker(engine.version), 'docker');
+  for (const version of [1, 2]) {
+    const layers = LAYERS.map((bytes, at) => ({ bytes: at === LAYERS.length - 1 ? bytes + version : bytes }));
+    await buildImage({ command, env: engine.env }, imageOf(version), { seed: 'round trips', layers });
+  }
+}
+
+/** By a pull: so that the containerd image store has gzip layers. */
+async function bring(from: DockerAddress, to: DockerAddress): Promise<void> {
+  const registry = await startRegistry();
+  for (const version of [1, 2]) {
+    const reference = `${registry.host}/round-trips:${version}`;
+    await docker(from, 'tag', imageOf(version), reference);
+    await docker(from, 'push', '--quiet', reference);
+    await dockerPull(to, reference);
+    await docker(to, 'tag', reference, imageOf(version));
+    await Promise.all([from, to].map((engine) => docker(engine, 'image', 'rm', reference)));
+  }
+  await registry.close();
+}
+
+/** What the registry has before, and what goes where. */
+const PUSHES = [
+  { name: 'cold', version: 1, tag: 'main' },
+  { name: 'unchanged', version: 1, tag: 'main' },
+  { name: 'new tag', version: 1, tag: 'next' },
+  { name: 'changed', version: 2, tag: 'main' },
+] as const;
+
+type Counts = Readonly<Record<(typeof PUSHES)[number]['name'], number>>;
+
+/** The most that each may take; another registry's token server costs two more. */
+const MOST: Readonly<Record<'containerd' | 'overlay2', Counts>> = {
+  containerd: { cold: 7, unchanged: 4, 'new tag': 5, changed: 7 },
+  // Its layers are compressed on the way: their digests come one answer later.
+  overlay2: { cold: 8, unchanged: 4, 'new tag': 5, changed: 7 },
+};
+
+for (const store of ['containerd', 'overlay2'] as const) {
+  describeWith(['docker', 'docker-trixie', 'sudo'], `round trips of a push from ${store}`, () => {
+    let engine: DockerAddress;
+    let user: HostedUser;
+    let folder: string;
+
+    beforeAll(async () => {
+      const builder = await sharedDocker({ version: 'debian', store: 'overlay2' });
+      engine = store === 'overlay2' ? builder : await sharedDocker({ version: 'trixie', store });
+      await build(builder);
+      if (engine !== builder) await bring(builder, engine);
+      user = await hostedUser({ docker: engine });
+      folder = privateFolder('round-trips');
+      chmodSync(folder, 0o755);
+      copyFileSync(fixture('ca.pem'), join(folder, 'ca.pem'));
+    }, 300_000);
+
+    afterAll(async () => {
+      user?.remove();
+      if (folder) removeFolder(folder);
+      await docker(engine, 'image', 'rm', '--force', imageOf(1), imageOf(2));
+    });
+
+    const push = async (registry: Registry, tags: string, version: number, as: string, login = {}) => {
+      const run = await runAction({
+        inputs: {
+          image: imageOf(version),
+          tags,
+          engine: 'docker',
+          cache: 'false',
+          'ca-file': join(folder, 'ca.pem'),
+          ...login,
+        },
+        env: { RUNNER_ENVIRONMENT: 'github-hosted', ...(as === 'root' ? engine.env : {}) },
+        ...(as === 'root' ? {} : { user }),
+      });
+      expect(run.errors).toEqual([]);
+      expect(registry.openSessions()).toBe(0);
+    };
+
+    const measure = async (as: string, options: RegistryOptions = {}, login = {}) => {
+      const registry = await startRegistry({ tls: TLS, ...options });
+      const counts: Record<string, number> = {};
+      try {
+        for (const { name, version, tag } of PUSHES) {
+          const rounds = await inRounds(registry.host, { clientQuiet: CLIENT_QUIET });
+          registry.requests.length = 0;
+          await push(registry, `${rounds.host}/team/app:${tag}`, version, as, login);
+          counts[name] = rounds.count;
+          expect(rounds.connections, name).toBeLessThanOrEqual(6);
+          const opened = registry.requests.filter(({ step }) => step === 'upload-post').length;
+          if (name === 'unchanged' || name === 'new tag') expect(opened, name).toBe(0);
+        }
+      } finally {
+        await registry.close();
+      }
+      return counts as Counts;
+    };
+
+    const users = isRoot() ? ['the user of a hosted runner', 'root'] : ['the user of a hosted runner'];
+    it.each(users)(
+      'as %s',
+      async (as) => {
+        const counts = await measure(as);
+        for (const { name } of PUSHES) expect(counts[name], name).toBeLessThanOrEqual(MOST[store][name]);
+      },
+      300_000,
+    );
+
+    it('with a token server on the same host: two more, and one token', async () => {
+      const counts = await measure(users[0]!, { auth: { bearer: LOGIN } }, LOGIN);
+      for (const { name } of PUSHES) expect(counts[name], name).toBeLessThanOrEqual(MOST[store][name] + 2);
+    }, 300_000);
+  });
+}
