@@ -17,6 +17,7 @@ import { inRounds } from './bench/measure.ts';
 import { type Results, readResults, withAttempt, writeResults } from './bench/results.ts';
 import { measureRoundTrips } from './bench/round-trips.ts';
 import { MEMORY_SIZES, memoryContestants, startupContestants, uplinkContestants } from './bench/studies.ts';
+import { measureTls } from './bench/tls.ts';
 import { setupTools } from './bench/tools.ts';
 import { versionsOf } from './bench/versions.ts';
 import { World } from './bench/world.ts';
@@ -96,7 +97,7 @@ function parts(): Part[] {
 }
 
 function chosen(): Part[] {
-  const only = options.only?.split(',').filter((name) => name !== 'round-trips');
+  const only = options.only?.split(',').filter((name) => !(name in OWN_STUDIES));
   const sizes = (options.small ? SIXTY.name : options.sizes)?.split(',');
   // Studies that say little more at another size, and are there for whoever asks for it.
   const isExtra = ({ name, image }: Part) =>
@@ -109,7 +110,7 @@ function chosen(): Part[] {
     .filter((part) => !sizes || sizes.includes(part.image));
   if (found.length === 0) {
     const names = new Set(parts().map(({ name }) => name));
-    throw new Error(`nothing to measure: --only takes ${[...names, 'round-trips'].join(', ')}`);
+    throw new Error(`nothing to measure: --only takes ${[...names, ...Object.keys(OWN_STUDIES)].join(', ')}`);
   }
   return found;
 }
@@ -159,18 +160,24 @@ async function measurePart(world: World, part: Part, began: string, before: Resu
   return results;
 }
 
-/** The study of round trips needs engines of its own and none of the world's images. */
-async function roundTrips(): Promise<void> {
+/** Studies that need engines of their own and none of the world's images. */
+const OWN_STUDIES: Readonly<Record<string, () => Promise<Partial<Results>>>> = {
+  'round-trips': async () => ({ roundTrips: await measureRoundTrips(rounds) }),
+  tls: async () => ({ tls: await measureTls(rounds) }),
+};
+
+async function ownStudy(name: string): Promise<void> {
   const missing = await setup([...TEST_PARTS]);
   if (missing.length > 0) throw new Error(`the benchmark needs ${missing.join(', ')}`);
   await setupTools();
-  const rows = await measureRoundTrips(rounds);
-  writeResults({ ...readResults(), roundTrips: rows });
+  const measured = await OWN_STUDIES[name]?.();
+  writeResults({ ...readResults(), ...measured });
 }
 
 const only = options.only?.split(',') ?? [];
-if (!options.print && only.includes('round-trips')) await roundTrips();
-if (!options.print && only.join() !== 'round-trips') await main();
+const own = only.filter((name) => name in OWN_STUDIES);
+if (!options.print) for (const name of own) await ownStudy(name);
+if (!options.print && (only.length === 0 || own.length < only.length)) await main();
 const { markdown, plot } = documentOf(readResults(), options.small ? [SIXTY.name] : undefined);
 console.log(markdown);
 if (options.write) {

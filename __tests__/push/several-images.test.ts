@@ -173,6 +173,8 @@ describe('one image', () => {
 
   it.each([
     [400, 'TAG_INVALID'],
+    [400, 'MANIFEST_INVALID'],
+    [405, 'UNSUPPORTED'],
     [403, 'DENIED'],
     [409, 'CONFLICT'],
     [412, 'PRECONDITION'],
@@ -195,5 +197,6 @@ describe('one image', () => {
       `${reference} names another image, ${digest}, and may not be moved`,
     );
     expect(String(others[0]?.failures[0]?.error)).toContain('the tag is immutable');
+    expect(others[0]?.failures[0]?.error).toMatchObject({ remedy: 'push under a new tag where tags are immutable' });
   });
 });

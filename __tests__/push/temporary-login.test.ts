@@ -4,6 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
 import { type TemporaryLogin, withTemporaryLogin } from '../../src/push/fallback.ts';
+import { commandOf } from '../support/real/parts.ts';
+import { run } from '../support/real/processes.ts';
+import { describeWith } from '../support/real/suite.ts';
 
 const base64 = (text: string): string => Buffer.from(text).toString('base64');
 
@@ -31,7 +34,7 @@ it('is a private file over the settings of the user, and is removed at once', as
     });
     expect((await stat(join(env.DOCKER_CONFIG!, 'config.json'))).mode & 0o777).toBe(0o600);
     expect((await stat(env.DOCKER_CONFIG!)).mode & 0o777).toBe(0o700);
-    expect(env.REGISTRY_AUTH_FILE).toBe(join(env.DOCKER_CONFIG!, 'config.json'));
+    expect((await stat(env.REGISTRY_AUTH_FILE!)).mode & 0o777).toBe(0o600);
     // docker finds the user's contexts there.
     expect(await readdir(join(env.DOCKER_CONFIG!, 'contexts'))).toEqual(['meta']);
     return env.DOCKER_CONFIG!;
@@ -54,12 +57,30 @@ it.each([
 ])('comes before %s of the user', async (_, own, credHelpers) => {
   await withTemporaryLogin(await loginIn(own), async (env) => {
     expect((await read(env)).credHelpers).toEqual(credHelpers);
+    // Podman takes a helper without a name for `docker-credential-`.
+    expect(JSON.parse(await readFile(env.REGISTRY_AUTH_FILE!, 'utf8'))).toEqual({
+      auths: { 'r.test:5000': { auth: base64('bob:s3cret') } },
+    });
   });
 });
 
 it.each([['nothing'], ['{'], ['[]']])('needs no settings of the user: %s', async (own) => {
   await withTemporaryLogin(await loginIn(own === 'nothing' ? undefined : own), async (env) => {
     expect(await read(env)).toEqual({ auths: { 'r.test:5000': { auth: base64('bob:s3cret') } } });
+  });
+});
+
+describeWith(['skopeo'], 'for the libraries of Podman', () => {
+  it.each([
+    ['a store', { credsStore: 'desktop' }],
+    ['a helper', { credHelpers: { 'r.test:5000': 'cloud' } }],
+    ['an entry of a namespace', { auths: { 'r.test:5000/team': { auth: base64('eve:x') } } }],
+  ])('come before %s of the user', async (_, own) => {
+    await withTemporaryLogin(await loginIn(own), async (env) => {
+      const args = ['login', '--get-login', 'r.test:5000'];
+      const output = await run(commandOf('skopeo', 'skopeo'), args, { env: { PATH: process.env.PATH, ...env } });
+      expect(output.trim()).toBe('bob');
+    });
   });
 });
 

@@ -98,3 +98,11 @@ describe('tar files', () => {
     expect(blobFormat(Buffer.from('BZh9, a text that begins so'))).toBe('other');
   });
 });
+
+it('zstd with a window that takes too much memory is refused, with what to do', async () => {
+  // `content` as `zstd --ultra -22 --long=31` writes it: a window of 2 GiB (RFC 8878, 3.1.1.1.2).
+  const frame = Buffer.from('28b52ffd04a8390000636f6e74656e74fca9c531', 'hex');
+  const refused = decompress(Readable.from([frame]), 'zstd').next();
+  await expect(refused).rejects.toThrow(ImageError);
+  await expect(refused).rejects.toMatchObject({ remedy: expect.stringContaining('--long=27') });
+});

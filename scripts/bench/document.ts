@@ -6,6 +6,7 @@ import { type Attempt, median, medianSeconds, type Results, type Row } from './r
 import { roundTripTables } from './round-trips.ts';
 import { MEMORY_SIZES, SIZE_WAYS, sizeKey } from './studies.ts';
 import { type Target, targetsOf } from './targets.ts';
+import { tlsTables } from './tls.ts';
 
 const IMAGES: Readonly<Record<string, string>> = {
   '1.6gb': 'The 1.6 GB image (1700 MB in 6 layers, one of 986 MB)',
@@ -27,6 +28,7 @@ export function documentOf(results: Results, images: readonly string[] = Object.
     ...(images.includes('1.6gb') ? ['## What was asked for', targetTable(targetsOf(results)), ...notes()] : []),
     ...images.flatMap((image) => caseTables(results, image)),
     ...roundTripTables(results.roundTrips ?? []),
+    ...tlsTables(results.tls ?? []),
     ...(images.includes('1.6gb') ? studies(results, plot !== undefined) : []),
   ];
   return { markdown: `${sections.filter((section) => section !== '').join('\n\n')}\n`, plot };

@@ -2,6 +2,7 @@
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { RoundTripRow } from './round-trips.ts';
+import type { TlsRow } from './tls.ts';
 import { benchFolder } from './world.ts';
 
 /** What one run of one tool cost. */
@@ -39,6 +40,8 @@ export interface Results {
   readonly rows: Readonly<Record<string, Row>>;
   /** Of the study of round trips, as it ran last. */
   readonly roundTrips?: readonly RoundTripRow[];
+  /** Of the study of TLS, as it ran last. */
+  readonly tls?: readonly TlsRow[];
   /** By name: what was run, in which version. */
   readonly versions: Readonly<Record<string, string>>;
 }

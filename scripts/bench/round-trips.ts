@@ -11,7 +11,7 @@ import { type HostedUser, hostedUser } from '../../__tests__/support/real/hosted
 import { commandOf } from '../../__tests__/support/real/parts.ts';
 import { type Registry, startRegistry } from '../../__tests__/support/registry/server.ts';
 import { freshRunner, runAction } from '../../__tests__/support/runner.ts';
-import { buildVersions, type ImageRecipe, nameOf } from './images.ts';
+import { buildVersions, type ImageRecipe, nameOf, type Version } from './images.ts';
 import { median } from './results.ts';
 import { runTool, skopeo } from './tools.ts';
 import { startUplink, type Uplink } from './uplink.ts';
@@ -68,7 +68,7 @@ export async function measureRoundTrips(rounds: number): Promise<readonly RoundT
   const containerd = await startDocker({ version: 'trixie', store: 'containerd' });
   try {
     await buildVersions(builder, SIX, ['v1', 'v2']);
-    await bringByPull(builder, containerd);
+    await bringByPull(builder, containerd, SIX);
     for (const [store, engine] of [['containerd', containerd] as const, ['overlay2', builder] as const]) {
       for (const auth of ['none', 'token'] as const) rows.push(...(await measureSetting(store, auth, engine, rounds)));
     }
@@ -79,14 +79,19 @@ export async function measureRoundTrips(rounds: number): Promise<readonly RoundT
 }
 
 /** By push and pull, so that the containerd image store has gzip layers as after a build, not the plain ones of `load`. */
-async function bringByPull(from: Docker, to: Docker): Promise<void> {
+export async function bringByPull(
+  from: Docker,
+  to: Docker,
+  recipe: ImageRecipe,
+  versions: readonly Version[] = ['v1', 'v2'],
+): Promise<void> {
   const registry = await startRegistry();
-  for (const version of ['v1', 'v2'] as const) {
-    const reference = `${registry.host}/six:${version}`;
-    await docker(from, 'tag', nameOf(SIX, version), reference);
+  for (const version of versions) {
+    const reference = `${registry.host}/bench:${version}`;
+    await docker(from, 'tag', nameOf(recipe, version), reference);
     await docker(from, 'push', '--quiet', reference);
     await dockerPull(to, reference);
-    await docker(to, 'tag', reference, nameOf(SIX, version));
+    await docker(to, 'tag', reference, nameOf(recipe, version));
     await Promise.all([from, to].map((engine) => docker(engine, 'image', 'rm', reference)));
   }
   await registry.close();
@@ -123,7 +128,7 @@ async function measureSetting(store: Store, auth: Auth, engine: Docker, rounds: 
 }
 
 /** A certificate that Go's clients read as well. */
-const fixturePath = (name: string): string =>
+export const fixturePath = (name: string): string =>
   fileURLToPath(new URL(`../../__tests__/fixtures/tls/${name}`, import.meta.url));
 const fixture = (name: string): string => readFileSync(fixturePath(name), 'utf8');
 
@@ -222,7 +227,7 @@ export function roundTripTables(rows: readonly RoundTripRow[]): string[] {
 
 const TEXT = `    npm run bench -- --only round-trips --rounds 3
 
-Six small layers, TLS, a wire with a round trip of 100 and then of 400 ms below TCP (connecting costs one, TLS one more); the numbers are
-the seconds that the longer wire adds, by 0.3. "Cold": the registry is empty. "Unchanged": the same image under the same tag again. "New tag": under
-another one. "Changed": one small layer is another one. A hosted runner's user has Docker's socket and \`sudo\` without a password, and no
-right to the engine's files.`;
+Six small layers (one of 2 MB, the others of 20 to 60 kB), TLS, a wire with a round trip of 100 and then of 400 ms below TCP (connecting
+costs one, TLS one more; no slow start); the numbers are the seconds that the longer wire adds, by 0.3. "Cold": the registry is empty.
+"Unchanged": the same image under the same tag again. "New tag": under another one. "Changed": one small layer is another one. A hosted
+runner's user has Docker's socket and \`sudo\` without a password, and no right to the engine's files.`;

@@ -1,6 +1,6 @@
 /** The engine's own push, where the chunked one failed and the user asked for it. As cog does: never after a cancel. */
 
-import { mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { readRegular } from '../common/open-regular.ts';
@@ -78,9 +78,10 @@ export interface TemporaryLogin {
 }
 
 /**
- * Calls `use` with variables (DOCKER_CONFIG, REGISTRY_AUTH_FILE) that name a folder of mode 0700 with a config.json of
- * mode 0600: the user's own settings, with these credentials over the user's own for that registry. The folder is
- * removed before this resolves or rejects, as `use` does.
+ * Calls `use` with variables that name files of mode 0600 in a folder of mode 0700. DOCKER_CONFIG: the user's own
+ * settings, with these credentials over the user's own for that registry. REGISTRY_AUTH_FILE: these credentials alone,
+ * since Podman would run a helper without a name, and prefers entries of a namespace. The folder is removed before this
+ * resolves or rejects, as `use` does.
  */
 export async function withTemporaryLogin<T>(
   login: TemporaryLogin,
@@ -89,14 +90,20 @@ export async function withTemporaryLogin<T>(
   const folder = await mkdtemp(join(login.env.RUNNER_TEMP || tmpdir(), 'chunked-push-login-'));
   try {
     const own = dockerConfigFile(login.env);
-    const file = join(folder, 'config.json');
-    await writeFile(file, JSON.stringify(layered(await settingsIn(own), login)), { mode: 0o600, flag: 'wx' });
-    await linkOthers(dirname(own), folder);
-    return await use({ DOCKER_CONFIG: folder, REGISTRY_AUTH_FILE: file });
+    const docker = join(folder, 'docker');
+    await mkdir(docker, { mode: 0o700 });
+    await writePrivate(join(docker, 'config.json'), layered(await settingsIn(own), login));
+    await linkOthers(dirname(own), docker);
+    const podman = join(folder, 'auth.json');
+    await writePrivate(podman, layered({}, login));
+    return await use({ DOCKER_CONFIG: docker, REGISTRY_AUTH_FILE: podman });
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
 }
+
+const writePrivate = (path: string, settings: Settings): Promise<void> =>
+  writeFile(path, JSON.stringify(settings), { mode: 0o600, flag: 'wx' });
 
 type Settings = Record<string, unknown>;
 

@@ -150,20 +150,25 @@ async function putTag(move: TagMove): Promise<ConfirmedManifest> {
   }
 }
 
-/** How registries refuse to move an immutable tag: ECR by 400 TAG_INVALID, Harbor by 412, others by 403 or 409. */
+/** How registries refuse to move an immutable tag: Harbor by 412, others by 403 or 409. */
 const REFUSALS: ReadonlySet<unknown> = new Set([403, 409, 412]);
+
+/** How they say it, also under 400 (ECR: TAG_INVALID; Artifact Registry: "tag immutability") and 405. */
+const SAYS_IMMUTABLE = /TAG_INVALID|immutab|\boverwrit|\bprotected tag\b/i;
 
 /** Whether the tag names another image and may be immutable. */
 function isImmutable({ before }: TagMove, error: unknown): boolean {
   if (before === undefined || before === 'unknown' || error instanceof BlobUnknownError) return false;
   const { status, message } = error as { status?: unknown; message?: unknown };
-  return REFUSALS.has(status) || (status === 400 && String(message).includes('TAG_INVALID'));
+  return REFUSALS.has(status) || ((status === 400 || status === 405) && SAYS_IMMUTABLE.test(String(message)));
 }
 
 function immutable({ reference, before }: TagMove, error: unknown): PushError {
   const { step, message, remedy } = explain(error, 'Manifest');
   const what = `${formatReference(reference)} names another image, ${nameOf(before)}, and may not be moved: ${message}`;
-  return new PushError(step, what, { remedy: remedy ?? 'push under a new tag where tags are immutable', cause: error });
+  // The remedy of a 403 is about credentials, that of a 405 about registries that take no pushes.
+  const other = SAYS_IMMUTABLE.test(message) ? undefined : remedy;
+  return new PushError(step, what, { remedy: other ?? 'push under a new tag where tags are immutable', cause: error });
 }
 
 /**

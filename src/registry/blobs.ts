@@ -4,7 +4,7 @@
  */
 import { Readable } from 'node:stream';
 import { type Digest, digestOf } from '../oci/types.ts';
-import { ask, isPage, noRegistry, type Place, tellsAbsence } from './host/context.ts';
+import { ask, fetchAndRead, isPage, noRegistry, type Place, tellsAbsence } from './host/context.ts';
 import { Patience } from './host/patience.ts';
 import { defaultTimeouts } from './http/deadline.ts';
 import { errorOf, RegistryError } from './http/error.ts';
@@ -68,15 +68,16 @@ interface FetchOptions {
  */
 export async function fetchBlob(place: Place, digest: Digest, options: FetchOptions): Promise<Buffer | undefined> {
   const step = 'reading a blob';
-  const response = await ask(place, 'GET', `blobs/${digest}`, { signal: options.signal, step });
-  if (response.status === 404) {
-    await response.discard();
-    return undefined;
-  }
-  if (response.status !== 200) throw await errorOf(response, { method: 'GET', step, remedy: response.remedy });
-  const bytes = await response.bytes(options.maxBytes);
-  if (digestOf(bytes) !== digest) throw otherBytes(response, digest, bytes, step);
-  return bytes;
+  return fetchAndRead(place, `blobs/${digest}`, { signal: options.signal, step }, async (response) => {
+    if (response.status === 404) {
+      await response.discard();
+      return undefined;
+    }
+    if (response.status !== 200) throw await errorOf(response, { method: 'GET', step, remedy: response.remedy });
+    const bytes = await response.bytes(options.maxBytes);
+    if (digestOf(bytes) !== digest) throw otherBytes(response, digest, bytes, step);
+    return bytes;
+  });
 }
 
 /** The error for an answer whose bytes are not those of the digest. */

@@ -1,7 +1,16 @@
 /** Manifests and indexes of a repository. distribution-spec, sections "Pulling manifests" and "Pushing Manifests". */
 import { type Descriptor, type Digest, digestOf, isDigest, MediaType } from '../oci/types.ts';
 import { otherBytes } from './blobs.ts';
-import { answerOrTrouble, ask, isPage, noRegistry, noteRegistry, type Place, transientError } from './host/context.ts';
+import {
+  answerOrTrouble,
+  ask,
+  fetchAndRead,
+  isPage,
+  noRegistry,
+  noteRegistry,
+  type Place,
+  transientError,
+} from './host/context.ts';
 import { Patience } from './host/patience.ts';
 import { errorOf, RegistryError } from './http/error.ts';
 import { type RegistryCode, registryCodes } from './http/error-body.ts';
@@ -73,22 +82,24 @@ export async function fetchManifest(
   signal: AbortSignal,
 ): Promise<FetchedManifest | undefined> {
   const step = 'reading a manifest';
-  const response = await ask(place, 'GET', `manifests/${reference}`, { signal, step, headers: { accept: ACCEPT } });
-  if (response.status === 404) {
-    await response.discard();
-    return undefined;
-  }
-  if (response.status !== 200) throw await errorOf(response, { method: 'GET', step, remedy: response.remedy });
-  if (isPage(response)) {
-    await response.discard();
-    throw noRegistry(response, place, step, 'came with a web page in place of a manifest');
-  }
-  const bytes = await response.bytes(LARGEST_MANIFEST);
-  const digest = digestOf(bytes);
-  const named = isDigest(reference) ? reference : response.headers['docker-content-digest'];
-  if (isDigest(named) && named !== digest) throw otherBytes(response, named, bytes, step);
-  if (isDigest(named)) noteRegistry(place.context);
-  return { bytes, descriptor: { mediaType: mediaTypeOf(response, bytes), digest, size: bytes.length } };
+  const options = { signal, step, headers: { accept: ACCEPT } };
+  return fetchAndRead(place, `manifests/${reference}`, options, async (response) => {
+    if (response.status === 404) {
+      await response.discard();
+      return undefined;
+    }
+    if (response.status !== 200) throw await errorOf(response, { method: 'GET', step, remedy: response.remedy });
+    if (isPage(response)) {
+      await response.discard();
+      throw noRegistry(response, place, step, 'came with a web page in place of a manifest');
+    }
+    const bytes = await response.bytes(LARGEST_MANIFEST);
+    const digest = digestOf(bytes);
+    const named = isDigest(reference) ? reference : response.headers['docker-content-digest'];
+    if (isDigest(named) && named !== digest) throw otherBytes(response, named, bytes, step);
+    if (isDigest(named)) noteRegistry(place.context);
+    return { bytes, descriptor: { mediaType: mediaTypeOf(response, bytes), digest, size: bytes.length } };
+  });
 }
 
 /** The Content-Type without parameters, or what the manifest says of itself. */
@@ -243,14 +254,21 @@ export async function listTags(place: Place, signal: AbortSignal): Promise<strin
   const tags: string[] = [];
   let page: URL | undefined = place.url(`tags/list?n=${TAGS_A_PAGE}`);
   for (let pages = 0; page !== undefined && pages < MOST_PAGES; pages += 1) {
-    const response = await ask(place, 'GET', page, { signal, step });
-    if (response.status === 404) {
-      await response.discard();
-      return tags;
-    }
-    if (response.status !== 200) throw await errorOf(response, { method: 'GET', step, remedy: response.remedy });
-    tags.push(...tagsIn(await response.text()));
-    page = nextPage(response);
+    const next: { tags: string[]; page: URL | undefined } = await fetchAndRead(
+      place,
+      page,
+      { signal, step },
+      async (response) => {
+        if (response.status === 404) {
+          await response.discard();
+          return { tags: [], page: undefined };
+        }
+        if (response.status !== 200) throw await errorOf(response, { method: 'GET', step, remedy: response.remedy });
+        return { tags: tagsIn(await response.text()), page: nextPage(response) };
+      },
+    );
+    tags.push(...next.tags);
+    page = next.page;
   }
   return [...new Set(tags)];
 }

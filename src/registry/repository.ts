@@ -5,7 +5,7 @@ import { untilAborted } from '../common/async.ts';
 import { MAX_DOCUMENT_BYTES, readDocument } from '../oci/documents.ts';
 import { type Descriptor, type Digest, MediaType } from '../oci/types.ts';
 import { type BlobRange, type BlobState, type BlobStream, fetchBlob, headBlob, readBlob } from './blobs.ts';
-import { ask, type HostContext, type Place, type Task } from './host/context.ts';
+import { fetchAndRead, type HostContext, type Place, type Task } from './host/context.ts';
 import { errorOf } from './http/error.ts';
 import {
   type ConfirmedManifest,
@@ -194,16 +194,23 @@ export async function listReferrers(
   const listed: Descriptor[] = [];
   let page: URL | undefined = place.url(`referrers/${subject}`);
   for (let pages = 0; page !== undefined && pages < MOST_PAGES; pages += 1) {
-    const response = await ask(place, 'GET', page, { signal, step, headers: { accept: MediaType.ociIndex } });
-    if (response.status === 401) throw await errorOf(response, { method: 'GET', step, remedy: response.remedy });
-    if (response.status !== 200 || !isList(response.headers['content-type'])) {
-      await response.discard();
-      return pages === 0 ? undefined : listed;
-    }
-    const bytes = await response.bytes(MAX_DOCUMENT_BYTES);
-    const document = readDocument(bytes, `the list of referrers of ${subject}`, MediaType.ociIndex);
+    const options = { signal, step, headers: { accept: MediaType.ociIndex } };
+    const answer: { bytes: Buffer; next: URL | undefined } | undefined = await fetchAndRead(
+      place,
+      page,
+      options,
+      async (response) => {
+        if (response.status === 401) throw await errorOf(response, { method: 'GET', step, remedy: response.remedy });
+        if (response.status === 200 && isList(response.headers['content-type']))
+          return { bytes: await response.bytes(MAX_DOCUMENT_BYTES), next: nextPage(response) };
+        await response.discard();
+        return undefined;
+      },
+    );
+    if (!answer) return pages === 0 ? undefined : listed;
+    const document = readDocument(answer.bytes, `the list of referrers of ${subject}`, MediaType.ociIndex);
     if (document.kind === 'index') listed.push(...document.index.manifests);
-    page = nextPage(response);
+    page = answer.next;
   }
   return listed;
 }

@@ -89,6 +89,12 @@ async function* unzstd(input: Readable): AsyncGenerator<Buffer> {
       if (isSkippable(magic.readUInt32LE(0))) await skip(bytes);
       else yield* decoded(Readable.from(frame(magic, bytes)), createZstdDecompress(DECODER_OPTIONS));
     }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ZSTD_error_frameParameter_windowTooLarge') throw error;
+    throw new ImageError('Archive', 'zstd content has a window of more than 128 MiB, which is not taken', {
+      remedy: 'compress it again with a smaller window (zstd --long=27 or less)',
+      cause: error,
+    });
   } finally {
     input.destroy();
   }

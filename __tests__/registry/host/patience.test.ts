@@ -156,10 +156,19 @@ describe('a registry that asks for fewer requests', () => {
     expect(events[0]).toMatchObject({ type: 'waiting', limited: true });
   });
 
-  it('is left alone for a minute and longer each time when it does not say', async () => {
+  it('by 403 is left alone for a minute and longer each time when it does not say', async () => {
+    const { fail, waits, total } = tried();
+    expect(await fail([errorOf({ kind: 'limited', status: 403 })])).toMatch(/\(max-wait: 10 min\)/);
+    expect(waits).toEqual([67_500, 135_000, 270_000, 127_500]);
+    expect(total()).toBe(10 * MINUTE);
+  });
+
+  // A minute at once leaves five tries: a registry that refuses half of all requests fails one request of 32 then.
+  it('by 429 is left alone for a second at first, for a minute in the end, when it does not say', async () => {
     const { fail, waits, total } = tried();
     expect(await fail([limited()])).toMatch(/\(max-wait: 10 min\)/);
-    expect(waits).toEqual([67_500, 135_000, 270_000, 127_500]);
+    expect(waits.slice(0, 8)).toEqual([1125, 1688, 2531, 3797, 5695, 8543, 12_814, 19_222]);
+    expect(waits).toHaveLength(18);
     expect(total()).toBe(10 * MINUTE);
   });
 

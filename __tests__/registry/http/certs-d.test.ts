@@ -109,6 +109,23 @@ it.each([
   expect(() => certificatesFor('r.test', [root])).toThrow(words);
 });
 
+it.each([
+  ['the key of another certificate', { 'x.cert': client.cert, 'x.key': server.key }],
+  ['what is no certificate', { 'x.cert': 'x', 'x.key': client.key }],
+  ['what is no key', { 'x.cert': client.cert, 'x.key': client.cert }],
+])('a client certificate with %s is an error that names its files, as for docker', (_, files) => {
+  const root = put(folder(), 'r.test', files);
+  expect(() => certificatesFor('r.test', [root])).toThrow(
+    /r\.test\/x\.cert and .*r\.test\/x\.key are no client certificate/,
+  );
+});
+
+it('a key that is no file is an error that names it', () => {
+  const root = put(folder(), 'r.test', { 'x.cert': client.cert });
+  mkdirSync(join(root, 'r.test', 'x.key'));
+  expect(() => certificatesFor('r.test', [root])).toThrow(/client certificate can't be used: .*x\.key is a folder/);
+});
+
 it('the folders are those of docker, rootless docker and podman', () => {
   expect(certsFolders({ HOME: '/home/me' })).toEqual([
     '/home/me/.config/containers/certs.d',

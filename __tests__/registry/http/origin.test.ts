@@ -69,6 +69,7 @@ describe('safeUrl', () => {
     expect(
       safeUrl(url('https://u:p@r.test:8443/v2/a/blobs/uploads/7?digest=sha256:ab&_state=SECRET&mount=x&from=b%2Fc#f')),
     ).toBe('https://r.test:8443/v2/a/blobs/uploads/7?digest=sha256:ab&_state=…&mount=x&from=b/c');
+    expect(safeUrl(url('file:///etc/passwd'))).toBe('file:///etc/passwd');
     expect(safeUrl(url('https://r2.test/x?X-Amz-Signature=SECRET&X-Amz-Credential=SECRET'))).toBe(
       'https://r2.test/x?X-Amz-Signature=…&X-Amz-Credential=…',
     );

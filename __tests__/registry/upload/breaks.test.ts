@@ -61,6 +61,9 @@ describe('a load balancer that ends requests by time', () => {
     ['504', 'distribution2', (_, answer) => answer(504)],
     ['408', 'zot', (_, answer) => answer(408)],
     ['524', 'serverless', (_, answer) => answer(524)],
+    ['502', 'distribution2', (_, answer) => answer(502)],
+    ['502', 'zot', (_, answer) => answer(502)],
+    ['520', 'distribution3', (_, answer) => answer(520)],
     ['reset', 'distribution2', reset],
     ['reset', 'distribution3', reset],
   ] as [string, ProfileName, Ending][])(
@@ -81,6 +84,17 @@ describe('a load balancer that ends requests by time', () => {
       expect(limits[0]).toMatchObject({ bytes: 2 * MIB });
     },
   );
+
+  it.each([502, 504])('by %i: a blob in one request is sent in chunks then', async (status) => {
+    const server = await registryOf('zot');
+    const { host, sizes } = await balancer(server.host, 7 * MIB, (_, answer) => answer(status));
+    const { registry } = connect(host, { chunkSize: 64 * MIB, maxRetries: 3 });
+    onTestFinished(() => registry.close());
+    const outcome = await registry.repository(REPOSITORY).uploadBlob(knownBody(BLOB), plain());
+    expect(outcome.what).toBe('uploaded');
+    expect((await readFile(server.blobPath(DIGEST))).equals(BLOB)).toBe(true);
+    expect(sizes).toEqual([6 * MIB + 3, 6 * MIB + 2]);
+  });
 
   it('that lets nothing through ends the push with the input to set', async () => {
     const server = await registryOf('distribution3');

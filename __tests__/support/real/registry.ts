@@ -10,6 +10,8 @@ export interface DockerRegistryOptions {
   readonly auth?: boolean;
   /** `127.0.0.1:PORT` to listen on; any free port by default. */
   readonly host?: string;
+  /** Files in PEM: it speaks HTTPS. */
+  readonly tls?: { readonly certificate: string; readonly key: string };
   /** The folder of its storage, which outlives it; by default one that ends with it. */
   readonly storage?: string;
   /** Takes no pushes: in its read-only mode, or as the pull-through cache of the registry at this URL. */
@@ -75,7 +77,7 @@ const configOf = (options: DockerRegistryOptions, storage: string, passwords: st
       ...(options.takesNoPushes === 'read-only' ? { readonly: { enabled: true } } : {}),
     },
   },
-  http: { addr: options.host ?? '127.0.0.1:0' },
+  http: { addr: options.host ?? '127.0.0.1:0', ...(options.tls ? { tls: options.tls } : {}) },
   ...(typeof options.takesNoPushes === 'object' ? { proxy: { remoteurl: options.takesNoPushes.cacheOf } } : {}),
   ...(passwords === undefined ? {} : { auth: { htpasswd: { realm: 'tests', path: passwords } } }),
 });

@@ -112,6 +112,29 @@ export function ask(
 }
 
 /**
+ * A GET with what `read` makes of its answer. Sent again where the answer breaks off while it is read, as where none
+ * came. Throws as `retrying`, and what `read` throws.
+ */
+export async function fetchAndRead<T>(
+  place: Place,
+  path: string | URL,
+  options: Parameters<typeof ask>[3],
+  read: (response: RegistryResponse) => Promise<T>,
+): Promise<T> {
+  const patience = new Patience(place.context, { label: `${place.name} ${path}`, signal: options.signal });
+  for (;;) {
+    const response = await ask(place, 'GET', path, options);
+    try {
+      return await read(response);
+    } catch (error) {
+      const isBroken = error instanceof RegistryError && error.temporary && error.status === undefined;
+      if (!isBroken) throw error;
+      await patience.failed(error);
+    }
+  }
+}
+
+/**
  * What the registry room reports while it works. Texts hold no secrets; only `secret` does, so that it can be masked.
  */
 export type RegistryEvent =

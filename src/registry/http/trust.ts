@@ -6,7 +6,7 @@
 import { X509Certificate } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { getCACertificates, type SecureContextOptions } from 'node:tls';
+import { createSecureContext, getCACertificates, type SecureContextOptions } from 'node:tls';
 import { readRegularSync } from '../../common/open-regular.ts';
 import { homeFolder, pathsOf, type System, variable } from '../../common/platform.ts';
 import { DOCKER_HUB, isDockerHub } from '../../oci/reference.ts';
@@ -141,7 +141,7 @@ export const certsFolderOf = (host: string, system: System = process.platform): 
 /**
  * The certificates for a host as an image reference names it (`registry.example.com:5000`). Authorities of all folders
  * count, the first client certificate is used. Throws Error for a client certificate without its key, or a key without
- * its certificate, as docker does.
+ * its certificate, and for a pair that can't be used, as docker does.
  */
 export function certificatesFor(host: string, folders: readonly string[]): HostCertificates {
   const names = isDockerHub(host) ? [DOCKER_HUB, host.toLowerCase()] : [host.toLowerCase()];
@@ -175,7 +175,24 @@ function clientIn(folder: string, files: readonly string[]): ClientCertificate |
     throw new Error(`${keyAlone}.key is a key without its client certificate ${keyAlone}.cert`);
   const [path] = certs;
   if (path === undefined) return undefined;
-  return { cert: read(`${path}.cert`).toString('utf8'), key: read(`${path}.key`).toString('utf8') };
+  const client = { cert: readText(`${path}.cert`), key: readText(`${path}.key`) };
+  try {
+    // A connection that fails for it would not say which file is wrong.
+    createSecureContext(client);
+  } catch (cause) {
+    const why = (cause as Error).message.replace(/^error:[0-9A-F]+:/, '');
+    const what = `${path}.cert and ${path}.key are no client certificate in PEM form with its key, without a passphrase`;
+    throw new Error(`${what} (${why})`, { cause });
+  }
+  return client;
+}
+
+function readText(path: string): string {
+  try {
+    return read(path).toString('utf8');
+  } catch (cause) {
+    throw new Error(`the client certificate can't be used: ${(cause as Error).message}`, { cause });
+  }
 }
 
 const read = (path: string): Buffer => readRegularSync(path, MAX_CERTIFICATES_BYTES);

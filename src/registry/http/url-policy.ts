@@ -98,6 +98,8 @@ const HARMLESS: ReadonlySet<string> = new Set([
 /** A URL for logs and messages: without userinfo and fragment, with unknown query values left out. */
 export function safeUrl(url: URL): string {
   const query = [...url.searchParams].map(([name, value]) => (HARMLESS.has(name) ? `${name}=${value}` : `${name}=…`));
-  const text = `${url.origin}${url.pathname}${query.length > 0 ? `?${query.join('&')}` : ''}`;
+  // The origin of `file:` and of unknown schemes is opaque.
+  const origin = url.origin === 'null' ? `${url.protocol}//${url.host}` : url.origin;
+  const text = `${origin}${url.pathname}${query.length > 0 ? `?${query.join('&')}` : ''}`;
   return text.replace(/[\x00-\x20\x7f-\x9f\u2028\u2029]+/g, '…');
 }

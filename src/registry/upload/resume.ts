@@ -161,6 +161,9 @@ export function looksLikeLimit(upload: BlobUpload, range: ByteRange, error: Regi
 /** What load balancers answer when a request took too long for them: AWS and nginx 504, Cloudflare 524, HAProxy 408. */
 const TIME_STATUS: ReadonlySet<number> = new Set([408, 504, 524]);
 
+/** What others answer when they end a request (Cloudflare: 520). It is also what they say of a registry that is away. */
+const BREAK_STATUS: ReadonlySet<number> = new Set([502, 503, 520, 521, 522, 523, 525, 526, 527, 530]);
+
 /** Sooner than this no request ends for its duration. */
 const LEAST_LIMIT_MS = 1_000;
 
@@ -181,9 +184,13 @@ export function noteBreak(upload: BlobUpload, range: ByteRange, error: RegistryE
   const { host, metrics, session } = upload;
   const bytes = range.end - range.start;
   if (wasCutOff(error)) return host.needsEqualChunks;
-  const isTime = TIME_STATUS.has(error.status ?? 0) && metrics.lastMs >= LEAST_LIMIT_MS;
-  const isBreak = error.kind === 'reset' || error.kind === 'timeout';
-  if (!isTime && !isBreak) return false;
+  const { status = 0, kind } = error;
+  const isLong = metrics.lastMs >= LEAST_LIMIT_MS;
+  const isTime = TIME_STATUS.has(status) && isLong;
+  const isBreak = kind === 'reset' || kind === 'timeout';
+  // A second one in a row is about this request: the registry has answered in between where the upload stands.
+  const isEnded = BREAK_STATUS.has(status) && kind !== 'limited' && isLong;
+  if (!isTime && !isBreak && !isEnded) return false;
   upload.breaks += 1;
   if (isBreak) host.connectionBroke();
   const needed = host.needsEqualChunks && session.offset > 0 ? BREAKS_THAT_SHOW_IN_SESSION : BREAKS_THAT_SHOW;
