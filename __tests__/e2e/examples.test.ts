@@ -166,6 +166,13 @@ describeWith(['docker-trixie', 'docker-registry', 'skopeo'], 'the example', () =
       .replaceAll('registry.example.com', locked.host)
       .replaceAll(/ghcr\.io|registry\.example\.workers\.dev/g, open.host);
 
+  /** The image that is promoted, as an earlier workflow has pushed it. */
+  const haveTested = async (reference: string): Promise<void> => {
+    await docker(engine, 'tag', BASE.amd64, reference);
+    tagged.add(reference);
+    await docker(engine, 'push', '--quiet', reference);
+  };
+
   const toolEnv = () => ({ PATH: `${join(folder, 'bin')}:${process.env.PATH}`, HOME: folder });
 
   it.each(EXAMPLES.filter((name) => !name.startsWith('gitlab')))(
@@ -173,8 +180,10 @@ describeWith(['docker-trixie', 'docker-registry', 'skopeo'], 'the example', () =
     async (name) => {
       pushed.clear();
       runner = freshRunner();
+      if (name === 'promote.yml') await haveTested(`${open.host}/team/app:sha-abc1234`);
       try {
         await runWorkflow(textOf(name), {
+          inputs: { sha: 'abc1234', version: '1.2' },
           github: { sha: '0123456789abcdef', run_id: '42', repository: 'team/app', actor: 'octocat' },
           secrets: {
             GITHUB_TOKEN: 'token',

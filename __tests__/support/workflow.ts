@@ -36,9 +36,10 @@ export interface UsedAction {
 }
 
 export interface WorkflowWorld {
-  /** The contexts `github` and `secrets`. */
+  /** The contexts `github`, `secrets`, and `inputs` of a workflow that is started by hand. */
   readonly github: Texts;
   readonly secrets: Texts;
+  readonly inputs?: Texts;
   /** Where `run` steps work, with PATH and whatever else they need. */
   readonly folder: string;
   readonly env: Texts;
@@ -54,7 +55,8 @@ export async function runWorkflow(text: string, world: WorkflowWorld): Promise<v
   const needs: Record<string, { outputs: Texts }> = {};
   for (const [name, job] of Object.entries(jobs)) {
     for (const matrix of combinations(job.strategy?.matrix)) {
-      const base = { github: world.github, secrets: world.secrets, matrix, needs };
+      const { github, secrets, inputs = {} } = world;
+      const base = { github, secrets, inputs, matrix, needs };
       needs[name] = { outputs: await runJob(job, base, world) };
     }
   }

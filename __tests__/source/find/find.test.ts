@@ -444,7 +444,10 @@ describe('engines', () => {
   });
 
   it('lowers the repository that the engine is asked for, never the tag', async () => {
-    const env = pathWith('lower', { docker: `echo "$3" > '${path('name')}'; exit 1`, podman: 'exit 1' });
+    const env = pathWith('lower', {
+      docker: `[ "$1" = image ] && echo "$3" > '${path('name')}'; exit 1`,
+      podman: 'exit 1',
+    });
     await failure(find('ghcr.io/MyOrg/App:V1', { env }));
     expect(readFileSync(path('name'), 'utf8').trim()).toBe('ghcr.io/myorg/app:V1');
   });
