@@ -61,7 +61,7 @@ function secretsOf({ requests }: Registry): string[] {
   return [...new Set(all.filter((secret) => secret !== undefined && secret !== ''))] as string[];
 }
 
-describe('no secret is written anywhere', () => {
+describe.concurrent('no secret is written anywhere', () => {
   let image: ImageFile;
 
   beforeAll(async () => {
@@ -101,6 +101,7 @@ describe('no secret is written anywhere', () => {
     tags: `${host}/team/app:1`,
     'chunk-size': '200KB',
     'max-retries': '1',
+    'max-wait': '2s',
     username,
     password,
   });
@@ -163,6 +164,8 @@ describe('no secret is written anywhere', () => {
         '200KB',
         '--max-retries',
         '1',
+        '--max-wait',
+        '2s',
       ];
       const args = [script, image.source, '--to', `${host}/team/app:1`, ...flags, '--json'];
       const env = { PATH: process.env.PATH, HOME: runner.home };

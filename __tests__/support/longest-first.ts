@@ -3,11 +3,14 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 /** The files that take over ten seconds on two cores, the longest first; what is not named comes after them. */
 const LONGEST = [
+  'e2e/round-trips',
+  'faults/matrix-hosted',
+  'faults/matrix-servers',
+  'faults/outages-real',
+  'faults/secrets',
   'source/store/engines',
   'e2e/store',
   'e2e/engines',
-  'faults/matrix-hosted',
-  'faults/matrix-servers',
   'source/engine/engines',
   'e2e/warm',
   'e2e/cache',
@@ -18,7 +21,6 @@ const LONGEST = [
   'e2e/terminal',
   'e2e/podman',
   'support/real/suite',
-  'faults/secrets',
   'e2e/secrets',
   'e2e/fallback',
   'e2e/store-drivers',
