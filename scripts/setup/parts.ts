@@ -18,6 +18,9 @@ const PACKAGES: Readonly<Partial<Record<PartName, string>>> = {
   sudo: 'sudo',
   python3: 'python3',
   zstd: 'zstd',
+  xz: 'xz-utils',
+  bzip2: 'bzip2',
+  jq: 'jq',
 };
 
 /** What makes an engine of its own out of a newer release: since Debian 13 the client is a package apart. */

@@ -21,7 +21,10 @@ export type PartName =
   | 'strace'
   | 'sudo'
   | 'python3'
-  | 'zstd';
+  | 'zstd'
+  | 'xz'
+  | 'bzip2'
+  | 'jq';
 
 /** The parts that `npm test` needs: all. */
 export const TEST_PARTS: readonly PartName[] = [
@@ -36,6 +39,9 @@ export const TEST_PARTS: readonly PartName[] = [
   'sudo',
   'python3',
   'zstd',
+  'xz',
+  'bzip2',
+  'jq',
 ];
 
 /** Leaves parts out of a run, comma-separated: what needs them is reported as skipped instead of failing. */
@@ -58,6 +64,10 @@ const COMMANDS: Readonly<Record<PartName, readonly string[]>> = {
   sudo: ['sudo'],
   python3: ['python3'],
   zstd: ['zstd'],
+  xz: ['xz'],
+  bzip2: ['bzip2'],
+  // The examples' own steps use it, as GitHub's runners have it.
+  jq: ['jq'],
 };
 
 const executable = (path: string): boolean => {
