@@ -1,20 +1,22 @@
 /**
- * `npm run bench [-- --small] [--only CASE,...] [--sizes 60mb,1.6gb] [--rounds N] [--once skopeo,crane] [--keep] [--write]`: measures the push beside what
+ * `npm run bench [-- --small] [--only CASE,...] [--sizes 60mb,1.6gb] [--rounds N] [--once skopeo,crane] [--keep] [--write] [--beside CHECKOUT]`: measures the push beside what
  * users would run instead, and prints Markdown. Results are kept, so that parts measured one by one make one document;
  * `--once` names slow contestants (`crane`), or cases (`docker20/`), that run in the first round only;
  * `--write` puts it into docs/benchmarks.md, `--print` measures nothing. `--keep` leaves engines and images for the next run, `--prepare`
- * only makes them. Needs Linux with root or passwordless sudo, for the engines.
+ * only makes them. `--beside CHECKOUT` measures our own pushes alone, each beside the same push by that checkout's dist, and prints ratios.
+ * Needs Linux with root or passwordless sudo, for the engines.
  */
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { TEST_PARTS } from '../__tests__/support/real/parts.ts';
+import { type BesideRow, besideTable, otherAction, pairsOf } from './bench/beside.ts';
 import { CASES } from './bench/cases.ts';
 import type { Contestant } from './bench/contestants.ts';
 import { documentOf } from './bench/document.ts';
 import { type ImageRecipe, SIXTY } from './bench/images.ts';
 import { inRounds } from './bench/measure.ts';
-import { type Results, readResults, withAttempt, writeResults } from './bench/results.ts';
+import { type Attempt, type Results, readResults, withAttempt, writeResults } from './bench/results.ts';
 import { measureRoundTrips } from './bench/round-trips.ts';
 import { MEMORY_SIZES, memoryContestants, startupContestants, uplinkContestants } from './bench/studies.ts';
 import { measureTls } from './bench/tls.ts';
@@ -44,9 +46,11 @@ const { values: options } = parseArgs({
     prepare: { type: 'boolean', default: false },
     write: { type: 'boolean', default: false },
     print: { type: 'boolean', default: false },
+    beside: { type: 'string' },
   },
 });
 
+const beside = options.beside === undefined ? undefined : otherAction(options.beside);
 const rounds = Number(options.rounds);
 if (!Number.isInteger(rounds) || rounds < 1) throw new Error(`--rounds ${options.rounds}: expected a whole number`);
 const LARGE = MEMORY_SIZES[2]!;
@@ -135,7 +139,9 @@ async function main(): Promise<void> {
     for (const part of chosen()) {
       console.error(`${part.image} ${part.name}: preparing ...`);
       await part.prepare(world);
-      if (!options.prepare) results = await measurePart(world, part, began, results);
+      if (options.prepare) continue;
+      if (beside === undefined) results = await measurePart(world, part, began, results);
+      else await measureBeside(world, part, beside);
     }
   } finally {
     await world.stop(options.keep);
@@ -160,6 +166,22 @@ async function measurePart(world: World, part: Part, began: string, before: Resu
   return results;
 }
 
+const besideRows: BesideRow[] = [];
+
+async function measureBeside(world: World, part: Part, action: string): Promise<void> {
+  await part.begin?.(world);
+  for (const pair of pairsOf(part.contestants(world), action)) {
+    const attempts = new Map<Contestant, Attempt[]>(pair.map((one) => [one, []]));
+    for await (const { contestant, attempt } of inRounds(world, pair, part.rounds)) {
+      attempts.get(contestant)?.push(attempt);
+      const who = contestant === pair[0] ? '' : ', the other build';
+      console.error(`  ${attempt.seconds.toFixed(2).padStart(7)} s  ${contestant.name}${who}`);
+    }
+    const [ours = [], other = []] = attempts.values();
+    besideRows.push({ part: `${part.image} ${part.name}`, name: pair[0]?.name ?? '', ours, other });
+  }
+}
+
 /** Studies that need engines of their own and none of the world's images. */
 const OWN_STUDIES: Readonly<Record<string, () => Promise<Partial<Results>>>> = {
   'round-trips': async () => ({ roundTrips: await measureRoundTrips(rounds) }),
@@ -178,9 +200,13 @@ const only = options.only?.split(',') ?? [];
 const own = only.filter((name) => name in OWN_STUDIES);
 if (!options.print) for (const name of own) await ownStudy(name);
 if (!options.print && (only.length === 0 || own.length < only.length)) await main();
-const { markdown, plot } = documentOf(readResults(), options.small ? [SIXTY.name] : undefined);
-console.log(markdown);
-if (options.write) {
+if (beside !== undefined) console.log(besideTable(besideRows));
+else print();
+
+function print(): void {
+  const { markdown, plot } = documentOf(readResults(), options.small ? [SIXTY.name] : undefined);
+  console.log(markdown);
+  if (!options.write) return;
   writeFileSync(fileURLToPath(new URL('../docs/benchmarks.md', import.meta.url)), markdown);
   if (plot) writeFileSync(fileURLToPath(new URL('../docs/benchmarks-size.svg', import.meta.url)), plot);
 }

@@ -19,6 +19,8 @@ export interface Contestant {
   run(): Promise<Told>;
   /** Keeps what the registry holds after the first run under this name, for pushes to a registry that has something. */
   readonly keepAs?: string;
+  /** The same push by another build of the action: the folder of its action.yml and dist. */
+  by?(action: string): Contestant;
 }
 
 /** What a push is about, and over which link it goes (the registry itself unless told). */
@@ -30,7 +32,7 @@ export interface Push {
   readonly host?: string;
   /** What the registry holds before; nothing unless told. */
   readonly before?: string;
-  readonly keepAs?: string;
+  readonly keepAs?: string | undefined;
 }
 
 /** Where images go. */
@@ -60,14 +62,16 @@ export const ours = (
   way: 'save' | 'store',
   label = '',
   inputs: Readonly<Record<string, string>> = {},
+  action = push.world.action,
 ): Contestant => ({
   ...common(push),
   name: `chunked-push ${compression}, ${way}${label}`,
   prepare: () => prepareRegistry(push),
+  by: (other) => ours({ ...push, keepAs: undefined }, compression, way, label, inputs, other),
   run: async () => {
     const { env } = await push.world.engine(push.engine);
     return pushByAction({
-      action: push.world.action,
+      action,
       inputs: {
         image: nameOf(push.recipe, push.version ?? 'v1'),
         tags: referenceOf(push),
@@ -84,24 +88,26 @@ export const ours = (
 
 /** Our action with an archive as its source. */
 export const oursFromArchive = (
-  { world, recipe }: Push,
+  push: Push,
   compression: Compression,
   label = '',
   inputs: Readonly<Record<string, string>> = {},
+  action = push.world.action,
 ): Contestant => ({
   name: `chunked-push ${compression}${label}`,
-  prepare: () => world.state.wipe(),
+  prepare: () => push.world.state.wipe(),
+  by: (other) => oursFromArchive(push, compression, label, inputs, other),
   run: async () =>
     pushByAction({
-      action: world.action,
+      action,
       inputs: {
-        image: `docker-archive:${await world.archive(recipe)}`,
-        tags: `${world.registry.host}/${REPOSITORY}`,
+        image: `docker-archive:${await push.world.archive(push.recipe)}`,
+        tags: referenceOf(push),
         compression,
         ...inputs,
       },
       env: {},
-      temp: runnerTemp(world),
+      temp: runnerTemp(push.world),
     }),
 });
 
