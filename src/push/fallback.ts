@@ -39,6 +39,10 @@ export async function pushByEngine(job: PushContext, found: FoundImage): Promise
     if (!first) continue;
     const why = explainLine(target.errorOf(first));
     job.report({ type: 'warning', text: `The chunked push failed, ${found.engine} pushes: ${why}` });
+    if (job.request.forceCompression) {
+      const text = `force-compression: ${found.engine} pushes the layers in the compression that they have`;
+      job.report({ type: 'warning', text });
+    }
     for (const reference of failed) await pushTag(job, found, target, reference);
   }
 }

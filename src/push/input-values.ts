@@ -2,6 +2,9 @@
  * Reads the values of single inputs: choices, booleans, numbers, sizes, durations, lists. Each error names its input.
  */
 
+import { messageOf } from '../oci/error.ts';
+import { parseReference } from '../oci/reference.ts';
+import { expectSource } from '../source/find/find.ts';
 import { explain, PushError } from './error.ts';
 
 /** Every input, by its name in action.yml and in its order. */
@@ -134,6 +137,19 @@ export function checked<T>(name: InputName, check: () => T): T {
   } catch (error) {
     const { message, remedy } = explain(error);
     throw new InputError(name, message, remedy ?? '', error);
+  }
+}
+
+/** Throws InputError for what can't be the name of an image. */
+export function expectImage(image: string): void {
+  if (!image.startsWith('docker://')) {
+    checked('image', () => expectSource(image));
+    return;
+  }
+  try {
+    parseReference(image.slice('docker://'.length));
+  } catch (error) {
+    throw new InputError('image', messageOf(error), 'write it as docker://registry.example.com/team/app:1.2', error);
   }
 }
 

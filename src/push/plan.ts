@@ -186,12 +186,15 @@ async function treeOfFile(job: PushContext, found: FoundImage): Promise<ImageTre
 async function reportBlob(job: PushContext, target: PushContext['registries'][number], blob: ImageBlob): Promise<void> {
   const { size } = blob;
   let isThere = false;
+  let from: string | undefined;
   for (const { digest } of await candidatesOf(job, blob)) {
+    from ??= job.known.repositories(target.host, digest).at(0);
     // Only HEAD: a mount would change the registry.
     const heads = target.active.map(({ repository, signal }) => repository.headBlob(digest, signal));
     isThere ||= (await Promise.all(heads)).every(({ state }) => state === 'present');
   }
   const bytes = size === undefined ? '' : ` (${size} bytes)`;
-  const text = `${job.names.nameOf(blob)}: ${isThere ? 'exists' : `would be uploaded${bytes}`} at ${target.host}`;
+  const wouldBe = from === undefined ? `would be uploaded${bytes}` : `would be mounted from ${from}`;
+  const text = `${job.names.nameOf(blob)}: ${isThere ? 'exists' : wouldBe} at ${target.host}`;
   job.report({ type: 'info', text });
 }
