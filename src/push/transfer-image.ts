@@ -40,6 +40,7 @@ export async function transferImage(
   const phases = new Phases(job.report);
   const transfer = new Transfer(job, again, () => phases.enter('Upload'));
   const tree = await knownTree(job, found);
+  if (found.root === undefined && found.diffIds) transfer.knowLayers(found.diffIds);
   if (tree) transfer.know(tree);
   // From the top: what has changed lies there.
   const blobs = knownBlobs(found, tree).toReversed();
