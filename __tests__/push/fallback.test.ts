@@ -10,7 +10,7 @@ import type { FoundImage } from '../../src/source/source.ts';
 import { commandOf } from '../support/real/parts.ts';
 import { run } from '../support/real/processes.ts';
 import { describeWith } from '../support/real/suite.ts';
-import { jobForTest } from './bench.ts';
+import { contextForTest } from './bench.ts';
 
 const DIGEST = digestOf(Buffer.from('by the engine'));
 
@@ -34,21 +34,21 @@ const imageWith = (refused: readonly string[] = []): FoundImage & { readonly pus
   };
 };
 
-const job = async (fallback = 'engine') =>
-  jobForTest({ tags: 'r.example/team/app:1,r.example/team/app:2,other.example/app:1', fallback });
+const context = async (fallback = 'engine') =>
+  contextForTest({ tags: 'r.example/team/app:1,r.example/team/app:2,other.example/app:1', fallback });
 
 describe('the engine may push instead', () => {
   it('only where that was asked for, and where there is an engine', async () => {
     const { push: _, ...file } = imageWith();
-    const { job: asked } = await job();
-    const { job: notAsked } = await job('none');
+    const { context: asked } = await context();
+    const { context: notAsked } = await context('none');
     expect(mayFallBack(asked, imageWith(), new Error('any'))).toBe(true);
     expect(mayFallBack(asked, file, new Error('any'))).toBe(false);
     expect(mayFallBack(notAsked, imageWith(), new Error('any'))).toBe(false);
   });
 
   it('never for wrong credentials, however deep they are, nor after a cancel', async () => {
-    const { job: asked, cancel } = await job();
+    const { context: asked, cancel } = await context();
     expect(mayFallBack(asked, imageWith(), registryError('auth'))).toBe(false);
     expect(mayFallBack(asked, imageWith(), new Error('x', { cause: registryError('denied') }))).toBe(false);
     expect(mayFallBack(asked, imageWith(), registryError('reset'))).toBe(true);
@@ -59,7 +59,7 @@ describe('the engine may push instead', () => {
 
 describe('pushByEngine', () => {
   it('pushes what failed, tag by tag, and nothing else', async () => {
-    const { job: asked, events } = await job();
+    const { context: asked, events } = await context();
     const [first, second] = asked.registries.flatMap(({ repositories: destinations }) => destinations);
     for (const reference of second?.references ?? []) second?.confirm(reference, digestOf(Buffer.from('ours')));
     first?.fail(new Error('a proxy'));
@@ -72,7 +72,7 @@ describe('pushByEngine', () => {
   });
 
   it('leaves the first failure where the engine fails too', async () => {
-    const { job: asked, events } = await job();
+    const { context: asked, events } = await context();
     const [first, second] = asked.registries.flatMap(({ repositories: destinations }) => destinations);
     const reason = new Error('a proxy');
     first?.fail(reason);
