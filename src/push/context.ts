@@ -50,10 +50,10 @@ export const activeRepositories = ({ registries }: Pick<PushContext, 'registries
   registries.flatMap(({ active }) => active);
 
 /** The registries that have not failed. Throws the first failure when none is left, or the signal's reason. */
-export function activeRegistries(job: Pick<PushContext, 'registries' | 'signal'>): readonly TargetRegistry[] {
-  job.signal.throwIfAborted();
-  const active = job.registries.filter(({ isActive }) => isActive);
-  if (active.length === 0) throw job.registries[0]?.failure;
+export function activeRegistries(context: Pick<PushContext, 'registries' | 'signal'>): readonly TargetRegistry[] {
+  context.signal.throwIfAborted();
+  const active = context.registries.filter(({ isActive }) => isActive);
+  if (active.length === 0) throw context.registries[0]?.failure;
   return active;
 }
 

@@ -19,9 +19,12 @@ const isCredentials = (error: unknown): boolean =>
   error instanceof Error && (CREDENTIALS.has((error as { kind?: unknown }).kind) || isCredentials(error.cause));
 
 /** Whether the engine's own push may be tried for this failure. */
-export function mayFallBack(job: PushContext, found: FoundImage, failure: unknown): boolean {
+export function mayFallBack(context: PushContext, found: FoundImage, failure: unknown): boolean {
   return (
-    job.request.fallback === 'engine' && found.push !== undefined && !job.signal.aborted && !isCredentials(failure)
+    context.request.fallback === 'engine' &&
+    found.push !== undefined &&
+    !context.signal.aborted &&
+    !isCredentials(failure)
   );
 }
 
@@ -29,26 +32,31 @@ export function mayFallBack(job: PushContext, found: FoundImage, failure: unknow
  * Pushes by the engine what failed for a reason that allows it, and says why. A tag that fails again keeps its first
  * failure.
  */
-export async function pushByEngine(job: PushContext, found: FoundImage): Promise<void> {
-  for (const target of job.registries.flatMap(({ repositories }) => repositories)) {
+export async function pushByEngine(context: PushContext, found: FoundImage): Promise<void> {
+  for (const target of context.registries.flatMap(({ repositories }) => repositories)) {
     const failed = target.unpushed.filter((reference) => {
       const error = target.errorOf(reference);
-      return error !== undefined && mayFallBack(job, found, error);
+      return error !== undefined && mayFallBack(context, found, error);
     });
     const [first] = failed;
     if (!first) continue;
     const why = explainLine(target.errorOf(first));
-    job.report({ type: 'warning', text: `The chunked push failed, ${found.engine} pushes: ${why}` });
-    for (const reference of failed) await pushTag(job, found, target, reference);
+    context.report({ type: 'warning', text: `The chunked push failed, ${found.engine} pushes: ${why}` });
+    for (const reference of failed) await pushTag(context, found, target, reference);
   }
 }
 
-async function pushTag(job: PushContext, found: FoundImage, to: TargetRepository, reference: Reference): Promise<void> {
-  const { credentials, destinations, insecure, tlsVerify, env } = job.request;
+async function pushTag(
+  context: PushContext,
+  found: FoundImage,
+  to: TargetRepository,
+  reference: Reference,
+): Promise<void> {
+  const { credentials, destinations, insecure, tlsVerify, env } = context.request;
   const options = {
     insecure: insecure || !tlsVerify,
-    signal: job.signal,
-    debug: (text: string) => job.report({ type: 'debug', text }),
+    signal: context.signal,
+    debug: (text: string) => context.report({ type: 'debug', text }),
   };
   const byEngine = (env?: NodeJS.ProcessEnv) => found.push?.(formatReference(reference), { ...options, env });
   // The inputs belong to the registry of the first tag. The engine finds all others where we do.
@@ -60,8 +68,8 @@ async function pushTag(job: PushContext, found: FoundImage, to: TargetRepository
         : await withTemporaryLogin({ registry: reference.registry, ...credentials, env }, async (env) => byEngine(env));
     if (digest) to.confirm(reference, digest);
   } catch (error) {
-    job.signal.throwIfAborted();
-    job.report({ type: 'warning', text: `The fallback failed too: ${explainLine(error)}` });
+    context.signal.throwIfAborted();
+    context.report({ type: 'warning', text: `The fallback failed too: ${explainLine(error)}` });
   }
 }
 

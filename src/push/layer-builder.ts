@@ -16,23 +16,23 @@ import type { RequestOptions } from './options.ts';
 import { UNNAMED } from './queue.ts';
 
 export class LayerBuilder {
-  readonly #job: PushContext;
+  readonly #context: PushContext;
   readonly #spool: Spool;
   readonly #pool: CompressorPool;
   readonly #cache: LayerCache | undefined;
   #read = 0;
   #written = 0;
 
-  private constructor(job: PushContext, spool: Spool, pool: CompressorPool, cache: LayerCache | undefined) {
-    this.#job = job;
+  private constructor(context: PushContext, spool: Spool, pool: CompressorPool, cache: LayerCache | undefined) {
+    this.#context = context;
     this.#spool = spool;
     this.#pool = pool;
     this.#cache = cache;
   }
 
-  static async open(job: PushContext): Promise<LayerBuilder> {
-    const cache = job.request.dryRun ? undefined : await job.cache?.get();
-    return new LayerBuilder(job, await job.spool.get(), await job.pool.get(), cache);
+  static async open(context: PushContext): Promise<LayerBuilder> {
+    const cache = context.request.dryRun ? undefined : await context.cache?.get();
+    return new LayerBuilder(context, await context.spool.get(), await context.pool.get(), cache);
   }
 
   /** Compresses a plain layer, where the cache may keep it if it has a name. */
@@ -52,7 +52,7 @@ export class LayerBuilder {
   }
 
   #options() {
-    return { spool: this.#spool, signal: this.#job.signal, onProgress: this.#progress() };
+    return { spool: this.#spool, signal: this.#context.signal, onProgress: this.#progress() };
   }
 
   #progress(): (read: number, written: number) => void {
@@ -63,7 +63,7 @@ export class LayerBuilder {
       this.#written += written - lastWritten;
       lastRead = read;
       lastWritten = written;
-      this.#job.report({ type: 'made', read: this.#read, written: this.#written });
+      this.#context.report({ type: 'made', read: this.#read, written: this.#written });
     };
   }
 }

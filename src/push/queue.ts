@@ -29,7 +29,7 @@ export interface QueuedBlob {
 export const UNNAMED: Digest = `sha256:${'0'.repeat(64)}`;
 
 export class UploadQueue {
-  readonly #job: PushContext;
+  readonly #context: PushContext;
   readonly #again: UploadAgain;
   /** Blobs that are in the registry or on their way there. */
   readonly #taken = new Set<Digest>();
@@ -43,9 +43,13 @@ export class UploadQueue {
    * there.
    */
   isPushedBefore = false;
+  /**
+   * The lowest layer (its diffID) of an image whose layers are compressed here, once it is known that it must be sent.
+   */
+  lowest: Digest | undefined;
 
-  constructor(job: PushContext, again: UploadAgain) {
-    this.#job = job;
+  constructor(context: PushContext, again: UploadAgain) {
+    this.#context = context;
     this.#again = again;
   }
 
@@ -79,8 +83,8 @@ export class UploadQueue {
 
   /** Notes the compressed blob that stands for a plain layer. */
   note(layer: KeptLayer): void {
-    this.#job.known.add(layer.diffId, layer.descriptor);
-    this.#job.names.addBlob(layer.descriptor.digest, layer.diffId);
+    this.#context.known.add(layer.diffId, layer.descriptor);
+    this.#context.names.addBlob(layer.descriptor.digest, layer.diffId);
     this.#taken.add(layer.diffId);
     this.#compressed.set(layer.diffId, layer.descriptor);
     this.#kept.set(layer.diffId, layer);
@@ -88,7 +92,7 @@ export class UploadQueue {
 
   /** Notes that a blob could not be read from its source. */
   markUnreadable(key: Digest, reason: unknown): void {
-    if (this.#job.signal.aborted) return;
+    if (this.#context.signal.aborted) return;
     this.#taken.delete(key);
     this.#unreadable.set(key, reason);
   }
@@ -108,13 +112,13 @@ export class UploadQueue {
   /** Waits until every upload has ended, well or not. Throws when no registry is left. */
   async finished(): Promise<void> {
     await Promise.all(this.#running);
-    activeRegistries(this.#job);
+    activeRegistries(this.#context);
   }
 
   async #upload(queued: QueuedBlob): Promise<void> {
     const { blob, body, made } = queued;
-    const { known } = this.#job;
-    const registries = this.#job.registries.filter(({ isActive }) => isActive);
+    const { known } = this.#context;
+    const registries = this.#context.registries.filter(({ isActive }) => isActive);
     const confirmed = new Map(registries.map((registry) => [registry, 0]));
     const onConfirmed = (registry: TargetRegistry, bytes: number) => {
       confirmed.set(registry, bytes);
@@ -139,17 +143,23 @@ export class UploadQueue {
   ): BlobUpload {
     return {
       body,
-      label: this.#job.names.nameOf(blob),
+      label: this.#context.names.nameOf(blob),
       mediaType,
       diffId: blob.diffId,
       fromCache,
       sessionKey: this.#sessionKey(blob, body),
       isUploadedAgain: (repository) => this.#again.blobs.has(blob.key) && this.#again.repositories.has(repository),
       isLikelyThere: this.isPushedBefore && blob.plain,
+      place: this.#placeOf(blob),
       // What the caches say of a layer that is compressed again may be of other bytes: its digest is not known yet.
-      mountFrom: body.identity && this.#job.known.repositories(registry.host, body.identity.digest)[0],
+      mountFrom: body.identity && this.#context.known.repositories(registry.host, body.identity.digest)[0],
       onConfirmed: (bytes) => onConfirmed(registry, bytes),
     };
+  }
+
+  #placeOf({ key, plain }: ImageBlob): BlobUpload['place'] {
+    if (!plain || key === UNNAMED || this.lowest === undefined) return undefined;
+    return key === this.lowest ? 'lowest' : 'above';
   }
 
   /**
@@ -157,7 +167,7 @@ export class UploadQueue {
    * compares their digest.
    */
   #sessionKey({ key, plain }: ImageBlob, body: ReadableBlob): string | undefined {
-    const { compression, compressionLevel = COMPRESSIONS[compression].defaultLevel } = this.#job.request;
+    const { compression, compressionLevel = COMPRESSIONS[compression].defaultLevel } = this.#context.request;
     if (body.identity) return body.identity.digest;
     if (key === UNNAMED) return undefined;
     return plain ? `${key} ${compression} ${compressionLevel}` : key;
@@ -169,13 +179,13 @@ export class UploadQueue {
    */
   #reportName(blob: ImageBlob, diffId: Digest): void {
     if (blob.label === undefined) return;
-    const name = this.#job.names.nameOf({ key: diffId });
-    this.#job.report({ type: 'info', text: `${blob.label} is ${name}` });
+    const name = this.#context.names.nameOf({ key: diffId });
+    this.#context.report({ type: 'info', text: `${blob.label} is ${name}` });
   }
 
   /** Notes what was made, and releases its file or leaves it to the cache. */
   async #finish(blob: ImageBlob, made: StreamingBlob): Promise<BlobIdentity> {
-    const { stats, cache, request } = this.#job;
+    const { stats, cache, request } = this.#context;
     try {
       const identity = await made.completed();
       const { digest, size } = identity;

@@ -12,7 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { componentsOf, Folder, StoreError } from '../../../src/source/store/files/folder.ts';
+import { componentsOf, Folder, StoreError } from '../../../../src/source/store/files/folder.ts';
 
 let base: string;
 let layer: Folder;

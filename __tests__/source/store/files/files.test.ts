@@ -3,10 +3,10 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, truncateSync,
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { findDocument, LocalFiles, type StoreFiles } from '../../../src/source/store/files/files.ts';
-import { StoreError } from '../../../src/source/store/files/folder.ts';
-import { startHelper } from '../../../src/source/store/helper/client.ts';
-import { writeLayer } from './layers-on-disk.ts';
+import { findDocument, LocalFiles, type StoreFiles } from '../../../../src/source/store/files/files.ts';
+import { StoreError } from '../../../../src/source/store/files/folder.ts';
+import { startHelper } from '../../../../src/source/store/helper/client.ts';
+import { writeLayer } from '../layers-on-disk.ts';
 
 const collect = async (stream: AsyncIterable<Buffer>): Promise<Buffer> => {
   const chunks: Buffer[] = [];

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { RandomFile } from '../../../src/source/files.ts';
+import { RandomFile } from '../../src/source/files.ts';
 
 describe('RandomFile', () => {
   let folder: string;

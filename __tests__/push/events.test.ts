@@ -16,8 +16,8 @@ const record = (change: Partial<BlobRecord> = {}): BlobRecord => ({
   ...change,
 });
 
-describe('the books', () => {
-  it('have a line for each blob at each registry', () => {
+describe('PushStats', () => {
+  it('has a line for each blob at each registry', () => {
     const ledger = new PushStats();
     ledger.enter(record());
     ledger.enter(record({ registry: 'other.example', what: 'exists', bytesSent: 0 }));
@@ -27,14 +27,14 @@ describe('the books', () => {
     ]);
   });
 
-  it('do not forget what was sent when the blob is found to be there later', () => {
+  it('does not forget what was sent when the blob is found to be there later', () => {
     const ledger = new PushStats();
     ledger.enter(record());
     ledger.enter(record({ what: 'exists', bytesSent: 0, retries: 0, seconds: 0 }));
     expect(ledger.blobs).toEqual([record()]);
   });
 
-  it('add up what was sent again', () => {
+  it('adds up what was sent again', () => {
     const ledger = new PushStats();
     ledger.enter(record({ what: 'exists', bytesSent: 0, retries: 0, seconds: 0 }));
     ledger.enter(record({ bytesSent: 130, bytesResent: 30 }));
@@ -42,7 +42,7 @@ describe('the books', () => {
     expect(ledger.blobs).toMatchObject([{ what: 'uploaded', bytesSent: 230, bytesResent: 30, retries: 2, seconds: 4 }]);
   });
 
-  it('take the time of a phase, also of one that fails', async () => {
+  it('takes the time of a phase, also of one that fails', async () => {
     vi.useFakeTimers({ toFake: ['hrtime'] });
     onTestFinished(() => void vi.useRealTimers());
     const ledger = new PushStats();

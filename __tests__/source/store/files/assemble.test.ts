@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { type Segment, segmentsOf } from '../../../src/source/store/files/assemble.ts';
-import { StoreError } from '../../../src/source/store/files/folder.ts';
+import { type Segment, segmentsOf } from '../../../../src/source/store/files/assemble.ts';
+import { StoreError } from '../../../../src/source/store/files/folder.ts';
 
 const read = async (...chunks: (string | Buffer)[]): Promise<Segment[]> => {
   const pieces: Segment[] = [];

@@ -7,7 +7,7 @@ import { transferImage } from '../../src/push/transfer-image.ts';
 import type { FoundImage, StoreSource } from '../../src/source/source.ts';
 import { refusal } from '../support/registry/answer.ts';
 import type { Quirk } from '../support/registry/quirk.ts';
-import { composed, jobForTest, plainLayer, registryForTest } from './bench.ts';
+import { composed, contextForTest, plainLayer, registryForTest } from './bench.ts';
 
 const REPOSITORY = 'team/app';
 const KB = 1000;
@@ -79,13 +79,13 @@ const storeOfAll = (layers: readonly Buffer[], tree: ManifestTree): StoreSource 
   close: async () => {},
 });
 
-/** A registry that has these blobs, and a job that pushes to it. */
+/** A registry that has these blobs, and the context of a push to it. */
 async function bench(present: readonly Buffer[], quirks: readonly Quirk[] = []) {
   const registry = await registryForTest({ quirks });
   for (const bytes of present) await registry.addBlob(REPOSITORY, bytes);
-  const { job, events } = await jobForTest({ tags: `${registry.host}/${REPOSITORY}:v1` });
+  const { context, events } = await contextForTest({ tags: `${registry.host}/${REPOSITORY}:v1` });
   const phases = () => events.all.flatMap((event) => (event.type === 'phase' ? [event.phase] : []));
-  return { registry, job, events, phases };
+  return { registry, context, events, phases };
 }
 
 describe('an image whose store is at hand', () => {
@@ -104,8 +104,8 @@ describe('an image whose store is at hand', () => {
       },
     };
     const { found, config, asked } = imageOf([base, top]);
-    const { registry, job, events, phases } = await bench([base, config], [slow]);
-    const moved = await transferImage(job, found);
+    const { registry, context, events, phases } = await bench([base, config], [slow]);
+    const moved = await transferImage(context, found);
     expect(moved.exported).toBe('the store at hand');
     expect(registry.blobs(REPOSITORY)).toContain(digestOf(top));
     expect(asked).toEqual({ read: [digestOf(top)], closed: 1, opened: [] });
@@ -116,8 +116,8 @@ describe('an image whose store is at hand', () => {
   it('asks from the top down, for what has changed lies there', async () => {
     const layers = readyLayers(3);
     const { found, config } = imageOf(layers);
-    const { job, events } = await bench([...layers, config]);
-    await transferImage(job, found);
+    const { context, events } = await bench([...layers, config]);
+    await transferImage(context, found);
     const asked = events.texts('debug').flatMap((line) => /^HEAD .*(sha256:[0-9a-f]+)$/.exec(line)?.[1] ?? []);
     expect(asked).toEqual([config, ...layers.toReversed()].map((bytes) => digestOf(bytes)));
   });
@@ -125,24 +125,24 @@ describe('an image whose store is at hand', () => {
   it('sends large layers when all is known, the largest first', async () => {
     const layers = [3, 4, 2.5].map((mebibytes) => randomBytes(mebibytes * 2 ** 20));
     const { found, asked } = imageOf(layers);
-    const { job } = await bench([]);
-    await transferImage(job, found);
+    const { context } = await bench([]);
+    await transferImage(context, found);
     expect(asked).toMatchObject({ read: [1, 0, 2].map((index) => digestOf(layers[index]!)), closed: 1, opened: [] });
   });
 
   it('does not ask twice for what it was told is missing', async () => {
     const layers = readyLayers(3);
     const { found } = imageOf(layers);
-    const { registry, job } = await bench(layers.slice(0, 2));
-    await transferImage(job, found);
+    const { registry, context } = await bench(layers.slice(0, 2));
+    await transferImage(context, found);
     expect(registry.requests.filter(({ step }) => step === 'blob-head')).toHaveLength(4);
   });
 
   it('is not read, and nothing is told of it, when only a config is missing', async () => {
     const layers = readyLayers(2);
     const { found, config, asked } = imageOf(layers);
-    const { registry, job, events, phases } = await bench(layers);
-    expect((await transferImage(job, found)).exported).toBe('nothing');
+    const { registry, context, events, phases } = await bench(layers);
+    expect((await transferImage(context, found)).exported).toBe('nothing');
     expect(registry.blobs(REPOSITORY)).toContain(digestOf(config));
     expect(asked).toEqual({ read: [], closed: 1, opened: [] });
     expect(events.texts('info')).toEqual(['Nothing to export: the registry and the cache have every layer']);
@@ -152,32 +152,34 @@ describe('an image whose store is at hand', () => {
   it('is closed unread when nothing is missing', async () => {
     const layers = readyLayers(2);
     const { found, config, asked } = imageOf(layers);
-    const { job, phases } = await bench([...layers, config]);
-    expect((await transferImage(job, found)).exported).toBe('nothing');
+    const { context, phases } = await bench([...layers, config]);
+    expect((await transferImage(context, found)).exported).toBe('nothing');
     expect(asked).toEqual({ read: [], closed: 1, opened: [] });
     expect(phases()).toEqual(['Export', 'Upload']);
   });
 
   it('leaves an image with a layer to compress to the export', async () => {
     const { found, asked } = imageOf(readyLayers(2), { layerType: MediaType.ociLayer });
-    const { job } = await bench([]);
-    expect((await transferImage(job, found)).exported).toBe('the store');
+    const { context } = await bench([]);
+    expect((await transferImage(context, found)).exported).toBe('the store');
     expect(asked.opened).toEqual(['store']);
   });
 
   it('is refused annotations, which its own manifest has no place for', async () => {
     const { found } = imageOf(readyLayers(1));
-    const { registry, job } = await bench([]);
-    const request = { ...job.request, annotations: { manifest: { a: '1' }, index: {} } };
-    await expect(transferImage({ ...job, request }, found)).rejects.toThrow(/annotations: the image has a manifest of/);
+    const { registry, context } = await bench([]);
+    const request = { ...context.request, annotations: { manifest: { a: '1' }, index: {} } };
+    await expect(transferImage({ ...context, request }, found)).rejects.toThrow(
+      /annotations: the image has a manifest of/,
+    );
     expect(registry.blobs(REPOSITORY)).toEqual([]);
   });
 
   it('gives way to save when it holds other bytes', async () => {
     const layers = readyLayers(2);
     const { found, asked } = imageOf(layers, { stored: [layers[0]!, randomBytes(20 * KB)] });
-    const { registry, job, events } = await bench([]);
-    expect((await transferImage(job, found)).exported).toBe('what save gives');
+    const { registry, context, events } = await bench([]);
+    expect((await transferImage(context, found)).exported).toBe('what save gives');
     expect(asked).toMatchObject({ closed: 1, opened: ['save'] });
     expect(registry.blobs(REPOSITORY)).toEqual(expect.arrayContaining(layers.map((bytes) => digestOf(bytes))));
     expect(events.texts('debug').join('\n')).toContain(`does not give ${digestOf(layers[1]!)}`);
@@ -190,8 +192,8 @@ describe('an image whose store is at hand', () => {
       before: ({ method }) => (method === 'POST' ? refusal(403, 'DENIED', 'not for you') : undefined),
     };
     const { found, asked } = imageOf(readyLayers(3));
-    const { job, events } = await bench([], [refuses]);
-    await expect(transferImage(job, found)).rejects.toThrow('not for you');
+    const { context, events } = await bench([], [refuses]);
+    await expect(transferImage(context, found)).rejects.toThrow('not for you');
     expect(asked).toMatchObject({ closed: 1, opened: [] });
     expect(events.texts('info').join()).not.toContain('Nothing to export');
   });

@@ -1,7 +1,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { expect, it, onTestFinished, vi } from 'vitest';
 import { BodyScheduler } from '../../../src/registry/host/scheduler.ts';
-import { MIB } from './client.ts';
+import { MIB } from '../upload/client.ts';
 
 /** Takes turns by name, and notes in which order they began. */
 function takers(turns: BodyScheduler) {

@@ -1,10 +1,16 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { TLSSocket } from 'node:tls';
-import { expect, it, onTestFinished } from 'vitest';
-import { certificatesFor, certificatesIn, certsFolders } from '../../../src/registry/http/trust.ts';
+import { rootCertificates, type TLSSocket } from 'node:tls';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import {
+  certificatesFor,
+  certificatesIn,
+  certsFolderOf,
+  certsFolders,
+  trustedRoots,
+} from '../../../src/registry/http/trust.ts';
 import { loopbackCertificate } from '../../support/registry/certificate.ts';
 import { caught, connect, listen, never } from '../helpers/loopback.ts';
 
@@ -138,4 +144,54 @@ it('the folders are those of docker, rootless docker and podman', () => {
 it('ca-file may be in DER', () => {
   expect(certificatesIn(der(server.cert)).map((pem) => pem.trim())).toEqual([server.cert.trim()]);
   expect(() => certificatesIn(Buffer.from([0x30, 0x82, 0, 1]))).toThrow('can not be read');
+});
+
+const PEM = readFileSync(new URL('../../fixtures/tls/ca.pem', import.meta.url), 'utf8');
+
+describe('trustedRoots', () => {
+  it('adds to what is trusted anyway', () => {
+    const roots = trustedRoots(certificatesIn(`# our own\n${PEM}`));
+    expect(roots.at(-1)!.trim()).toBe(PEM.trim());
+    expect(roots).toEqual(expect.arrayContaining([rootCertificates[0]]));
+    expect(trustedRoots(certificatesIn(PEM + PEM))).toHaveLength(roots.length);
+    expect(trustedRoots([])).toHaveLength(roots.length - 1);
+  });
+
+  it.each([
+    ['', 'holds no certificate'],
+    ['-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----', 'holds no certificate'],
+    ['-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----', 'holds a certificate that can not be read'],
+  ])('says what is wrong with %j', (pem, words) => {
+    expect(() => certificatesIn(pem)).toThrow(words);
+  });
+});
+
+describe('the folders of certificates', () => {
+  it('are those of docker and podman on Linux', () => {
+    expect(certsFolders({ HOME: '/home/me', XDG_CONFIG_HOME: '/config' }, 'linux')).toEqual([
+      '/home/me/.config/containers/certs.d',
+      '/config/docker/certs.d',
+      '/etc/containers/certs.d',
+      '/etc/docker/certs.d',
+    ]);
+  });
+
+  it('are those of Docker Desktop too on macOS', () => {
+    expect(certsFolders({ HOME: '/Users/me' }, 'darwin')).toContain('/Users/me/.docker/certs.d');
+  });
+
+  it('are below the profile of the user and the data of all on Windows', () => {
+    expect(
+      certsFolders({ HOME: '/c/Users/me', USERPROFILE: 'C:\\Users\\me', ProgramData: 'D:\\Data' }, 'win32'),
+    ).toEqual([
+      'C:\\Users\\me\\.config\\containers\\certs.d',
+      'C:\\Users\\me\\.docker\\certs.d',
+      'D:\\Data\\docker\\certs.d',
+    ]);
+  });
+
+  it('are called like the host, on Windows without the colon of a port', () => {
+    expect(certsFolderOf('registry.example.com:5000', 'linux')).toBe('registry.example.com:5000');
+    expect(certsFolderOf('registry.example.com:5000', 'win32')).toBe('registry.example.com5000');
+  });
 });
