@@ -1,4 +1,7 @@
 import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { FLAGS, parseFlags } from '../../src/terminal/flags.ts';
 import { completionOf } from '../../src/terminal/help.ts';
@@ -23,6 +26,18 @@ describe('completion of bash', () => {
     expect(proposed('--engine', '')).toEqual(['auto', 'docker', 'podman']);
     expect(proposed('--compression', 'z')).toEqual(['zstd']);
     expect(proposed('--to', '')).toEqual(['']);
+  });
+
+  it('proposes the values of a flag behind its =, which parts words', () => {
+    expect(proposed('--engine', '=')).toEqual(['auto', 'docker', 'podman']);
+    expect(proposed('app', '--engine', '=', 'do')).toEqual(['docker']);
+  });
+
+  it('proposes files with spaces in their names', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'chunked-push-completion-'));
+    writeFileSync(join(folder, 'my ca.pem'), '');
+    expect(proposed('--ca-file', `${folder}/m`)).toEqual([`${folder}/my ca.pem`]);
+    rmSync(folder, { recursive: true });
   });
 
   it('proposes commands in the first place only', () => {
