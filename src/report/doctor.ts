@@ -1,7 +1,7 @@
 /** A diagnosis in about ten lines. */
 
 import { oneLine } from '../common/printable.ts';
-import type { Diagnosis } from '../push/doctor.ts';
+import type { Diagnosis } from '../push/diagnosis.ts';
 import { formatBytes, formatMilliseconds } from './format.ts';
 
 /** Lines of `what: how it is`, the first the repository; all outside text in them is harmless. */
@@ -10,11 +10,12 @@ export function diagnosisLines(diagnosis: Diagnosis): string[] {
   const answered = diagnosis.roundTripMs !== undefined || diagnosis.answers.length > 0;
   const rows: [name: string, text: string | undefined][] = [
     ['scheme', diagnosis.scheme],
-    ['certificate', certificate(diagnosis)],
+    ['certificate', answered || diagnosis.certificate ? certificate(diagnosis) : undefined],
     [
       'answered by',
       answered ? diagnosis.answers.map((name) => oneLine(name, 80)).join(', ') || 'does not say' : undefined,
     ],
+    ['known as', diagnosis.knownAs],
     ['credentials', answered ? credentials(diagnosis) : undefined],
     ['round trip', diagnosis.roundTripMs === undefined ? undefined : formatMilliseconds(diagnosis.roundTripMs)],
     ['chunks', chunks(diagnosis)],
@@ -49,9 +50,20 @@ function credentials({ auth, credentials: source, mayPush, problem }: Diagnosis)
   return mayPush ? `${asks}; may push` : `${asks}${problem === undefined ? '' : '; no push'}`;
 }
 
-function chunks({ takesChunks, announcedMin, announcedMax }: Diagnosis): string | undefined {
-  if (takesChunks === undefined) return undefined;
-  if (!takesChunks) return 'not taken: a layer goes in one request';
+function chunks({
+  takesChunks,
+  announcedMin,
+  announcedMax,
+  refusedChunk,
+  largestBody: most,
+  refusedBody,
+}: Diagnosis): string | undefined {
+  if (takesChunks === undefined || (!takesChunks && refusedChunk === undefined)) return undefined;
+  if (!takesChunks) {
+    const limit = refusedBody === undefined || most === undefined ? '' : `, and none over ${sizeOf(most)} can go`;
+    return `not taken: a layer goes in one request${limit}`;
+  }
+  if (refusedChunk !== undefined) return `taken, but not one of ${sizeOf(refusedChunk)}`;
   const announced = [
     ...(announcedMin === undefined ? [] : [`at least ${sizeOf(announcedMin)}`]),
     ...(announcedMax === undefined ? [] : [`at most ${sizeOf(announcedMax)}`]),
@@ -63,8 +75,10 @@ function largestBody({
   largestBody: bytes,
   refusedBody: refused,
   announcedMax,
+  bodyProblem,
   mayPush,
 }: Diagnosis): string | undefined {
+  if (bodyProblem !== undefined) return `not found out: ${oneLine(bodyProblem, 200)}`;
   if (!mayPush || (bytes === undefined && refused === undefined)) return undefined;
   const taken = bytes === undefined ? 'none of those tried' : sizeOf(bytes);
   if (refused !== undefined) return `${taken}; ${sizeOf(refused.bytes)}: ${oneLine(refused.reason, 120)}`;
