@@ -124,5 +124,5 @@ if [[ $funcstack[1] == _chunked_push ]]; then _chunked_push "$@"; else compdef _
 function zshFlag({ name, help, value, choices, multiple }: Flag): string {
   const text = help.replaceAll("'", "'\\''").replace(/[[\]:]/g, (character) => `\\${character}`);
   const action = choices !== undefined ? `(${choices.join(' ')})` : value === 'FILE' ? '_files' : ' ';
-  return `'${multiple ? '*' : ''}--${name}[${text}]${value === undefined ? '' : `:${value}:${action}`}'`;
+  return `'${multiple ? '*' : ''}--${name}${value === undefined ? '' : '='}[${text}]${value === undefined ? '' : `:${value}:${action}`}'`;
 }
