@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { type Diagnosis, examine } from '../../src/push/doctor.ts';
 import type { RawInputs } from '../../src/push/input-values.ts';
-import { diagnosisLines } from '../../src/report/doctor.ts';
+import { diagnosisLines } from '../../src/report/lines.ts';
 import { startNginx } from '../support/real/nginx.ts';
 import { freePort } from '../support/real/processes.ts';
 import { REGISTRY_LOGIN, startDockerRegistry } from '../support/real/registry.ts';

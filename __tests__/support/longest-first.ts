@@ -48,7 +48,8 @@ const LONGEST = [
 ].map((name) => `/__tests__/${name}.test.ts`);
 
 for (const name of LONGEST)
-  if (!existsSync(new URL(`../..${name}`, import.meta.url))) throw new Error(`${name} is not there: longest-first.ts names it`);
+  if (!existsSync(new URL(`../..${name}`, import.meta.url)))
+    throw new Error(`${name} is not there: longest-first.ts names it`);
 
 const rankOf = ({ moduleId }: TestSpecification): number => {
   const rank = LONGEST.findIndex((name) => moduleId.endsWith(name));

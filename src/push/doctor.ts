@@ -4,11 +4,11 @@
  */
 
 import { DEFAULT_CHUNK_SIZE } from '../blob/blob.ts';
+import { explainLine, PushError } from '../common/error.ts';
 import { formatReference, type Reference } from '../oci/reference.ts';
 import { resolveCredentials } from '../registry/auth/stored-credentials.ts';
 import { type Certificate, Examination, type Examined, type TrialUpload } from '../registry/examine.ts';
 import { RegistryError } from '../registry/http/error.ts';
-import { explainLine, PushError } from './error.ts';
 import type { Report } from './events.ts';
 import type { RequestOptions } from './options.ts';
 

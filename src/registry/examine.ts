@@ -10,10 +10,9 @@ import { now } from '../common/async.ts';
 import type { Credentials } from './auth/credentials.ts';
 import type { TransportEvent } from './host/sender.ts';
 import { Transport } from './host/transport.ts';
-import { CookieJar } from './http/cookies.ts';
 import { errorOf, type RegistryError, type ResponseHeaders } from './http/error.ts';
 import { trustedRoots } from './http/trust.ts';
-import { resolveLocation } from './upload/session.ts';
+import { CookieJar, resolveLocation } from './upload/session.ts';
 
 interface ExaminationOptions {
   /** `host[:port]` of an image reference. */

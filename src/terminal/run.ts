@@ -1,17 +1,16 @@
 /** One run of the command: flags, push, output, exit code. */
 
 import manifest from '../../package.json' with { type: 'json' };
+import { CancelledError, explainLine } from '../common/error.ts';
 import { cacheFolder, endingSignals } from '../common/platform.ts';
 import { plainLines, printableJson } from '../common/printable.ts';
 import { examine } from '../push/doctor.ts';
-import { CancelledError, explainLine } from '../push/error.ts';
 import type { PushEvent, Report } from '../push/events.ts';
 import { InputError } from '../push/input-values.ts';
 import { type MergeRequest, type PushRequest, parseRequest } from '../push/options.ts';
 import { push } from '../push/push.ts';
 import type { PushResult } from '../push/result.ts';
-import { diagnosisLines } from '../report/doctor.ts';
-import { EventLines } from '../report/lines.ts';
+import { diagnosisLines, EventLines } from '../report/lines.ts';
 import { Bars, paint } from './bars.ts';
 import { type Command, parseFlags, UsageError } from './flags.ts';
 import { completionOf, USAGE } from './help.ts';
