@@ -1,8 +1,8 @@
 /** Whatever text comes in, by whichever way: the runner finds our own commands in the log, and no others. */
 import { describe, expect, it } from 'vitest';
 import type { PushEvent } from '../../src/push/events.ts';
-import { seeded } from '../registry/helpers/random.ts';
 import { HOSTILE_TEXTS } from '../support/hostile-text.ts';
+import { randomFrom } from '../support/random.ts';
 import { runnerCommands } from '../support/runner-files.ts';
 import { runPart } from './step.ts';
 
@@ -51,7 +51,7 @@ describe('the log', () => {
   });
 
   it('has them with any mixture of what is special to the runner', () => {
-    const random = seeded(7);
+    const random = randomFrom(7);
     const parts = [
       '##[',
       '#',

@@ -7,7 +7,7 @@ import { rewriteTree } from '../../src/oci/rewrite.ts';
 import { MediaType } from '../../src/oci/types.ts';
 import { walk } from '../../src/oci/walk.ts';
 import { CONTAINERD, fixture, readAll, streamOf } from '../source/fixtures.ts';
-import { randomOf } from '../source/random.ts';
+import { randomBelow } from '../support/random.ts';
 import { blob } from './trees.ts';
 
 it('never ends in an error without a name, whatever the documents say', async () => {
@@ -19,7 +19,7 @@ it('never ends in an error without a name, whatever the documents say', async ()
   await readAll(source);
   const whole = source.tree();
   if (whole?.kind !== 'manifests') throw new Error('manifests');
-  const random = randomOf('documents');
+  const random = randomBelow('documents');
   const values = [
     null,
     0,

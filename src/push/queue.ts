@@ -48,6 +48,10 @@ export class UploadQueue {
    * there.
    */
   isPushedBefore = false;
+  /**
+   * The lowest layer (its diffID) of an image whose layers are compressed here, once it is known that it must be sent.
+   */
+  lowest: Digest | undefined;
 
   constructor(context: PushContext, again: UploadAgain) {
     this.#context = context;
@@ -151,10 +155,16 @@ export class UploadQueue {
       sessionKey: this.#sessionKey(blob, body),
       isUploadedAgain: (repository) => this.#again.blobs.has(blob.key) && this.#again.repositories.has(repository),
       isLikelyThere: this.isPushedBefore && blob.plain,
+      place: this.#placeOf(blob),
       // What the caches say of a layer that is compressed again may be of other bytes: its digest is not known yet.
       mountFrom: body.identity && this.#context.known.repositories(registry.host, body.identity.digest)[0],
       onConfirmed: (bytes) => onConfirmed(registry, bytes),
     };
+  }
+
+  #placeOf({ key, plain }: ImageBlob): BlobUpload['place'] {
+    if (!plain || key === UNNAMED || this.lowest === undefined) return undefined;
+    return key === this.lowest ? 'lowest' : 'above';
   }
 
   /**

@@ -47,6 +47,7 @@ export async function transferImage(
   const phases = new Phases(context.report);
   const transfer = new Transfer(context, again, () => phases.enter('Upload'));
   const tree = await knownTree(context, found);
+  if (found.root === undefined && found.diffIds) transfer.knowLayers(found.diffIds);
   if (tree) transfer.know(tree);
   // From the top: what has changed lies there.
   const blobs = knownBlobs(found, tree).toReversed();

@@ -40,6 +40,8 @@ export class Transfer {
   #hasBegun = false;
   /** The image's config, once its tree is known. */
   #config: ImageBlob | undefined;
+  /** The diffID of the lowest layer that is compressed here. */
+  #lowest: Digest | undefined;
   #builder: Promise<LayerBuilder> | undefined;
 
   /** `onFirstUpload` is called before the first blob is sent. */
@@ -75,10 +77,16 @@ export class Transfer {
     return this.#queue.isTaken(key);
   }
 
+  /** The layers that are compressed here, from the bottom up. */
+  knowLayers([lowest]: readonly Digest[]): void {
+    this.#lowest = lowest;
+  }
+
   /** The tree is known now: its documents need no source. */
   know(tree: ImageTree): void {
     this.#context.names.addTree(tree);
     this.#plan.know(tree);
+    if (tree.kind === 'composed') this.knowLayers(tree.diffIds);
     this.#config = blobsOf(tree).find(({ mediaType }) => isImageConfigType(mediaType));
   }
 
@@ -106,6 +114,7 @@ export class Transfer {
     if (blob.plain && this.#config) {
       this.#queue.isPushedBefore ||= (await this.#plan.locate(this.#config)).at === 'registry';
     }
+    if (blob.key === this.#lowest && place.at !== 'registry') this.#queue.lowest = blob.key;
     // Two entries of a stream may be the same layer.
     if (this.isTaken(blob.key)) return false;
     if (place.at === 'source') return true;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { type Challenge, mergeScopes, parseChallenges, scopesOf } from '../../../src/registry/auth/challenge.ts';
-import { seeded } from '../helpers/random.ts';
+import { randomFrom } from '../../support/random.ts';
 
 const plain = (challenges: Challenge[]) =>
   challenges.map(({ scheme, parameters, token68 }) => ({
@@ -69,7 +69,7 @@ describe('parseChallenges', () => {
   });
 
   it('gives back what was written, for any challenges (seeded)', () => {
-    const random = seeded(20);
+    const random = randomFrom(20);
     const pick = <T>(from: readonly T[]): T => from[Math.floor(random() * from.length)]!;
     const word = (letters: string, least: number): string =>
       Array.from({ length: least + Math.floor(random() * 12) }, () => pick([...letters])).join('');
@@ -98,7 +98,7 @@ describe('parseChallenges', () => {
   });
 
   it('ends for any bytes, without an error, and keeps its bounds (seeded)', () => {
-    const random = seeded(4);
+    const random = randomFrom(4);
     const pieces = [
       'Basic',
       'Bearer ',

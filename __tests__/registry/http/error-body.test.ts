@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { oneLine } from '../../../src/common/printable.ts';
 import { errorOf } from '../../../src/registry/http/error.ts';
 import { askedWait, firstLine, readableReason, registryCodes } from '../../../src/registry/http/error-body.ts';
-import { seeded } from '../helpers/random.ts';
+import { randomFrom } from '../../support/random.ts';
 
 describe('registryCodes', () => {
   it('reads the error document of the specification', () => {
@@ -62,7 +62,7 @@ describe('readableReason', () => {
 
 describe('any body', () => {
   it('becomes one line of bounded length, in time (seeded)', () => {
-    const random = seeded(9);
+    const random = randomFrom(9);
     const pieces = [
       '<',
       '>',

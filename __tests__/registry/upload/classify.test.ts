@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { isTransientStatus, RegistryError } from '../../../src/registry/http/error.ts';
 import { type Answer, judgeClose, judgePatch, parseRange, storedBytes } from '../../../src/registry/upload/classify.ts';
-import { randomFrom } from '../../support/fault-proxy/cuts.ts';
+import { randomFrom } from '../../support/random.ts';
 
 const PIECE = { start: 100, end: 200 };
 

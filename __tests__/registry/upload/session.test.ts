@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { resolveLocation, withDigest } from '../../../src/registry/upload/session.ts';
-import { randomFrom } from '../../support/fault-proxy/cuts.ts';
+import { randomFrom } from '../../support/random.ts';
 
 const REQUEST = new URL('https://registry.example:5000/v2/team/app/blobs/uploads/');
 const DIGEST = `sha256:${'ab'.repeat(32)}` as const;

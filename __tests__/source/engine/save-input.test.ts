@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { SocketInput } from '../../../src/source/engine/save.ts';
-import { randomOf } from '../random.ts';
+import { randomBelow } from '../../support/random.ts';
 
 let work: string;
 let server: Server;
@@ -29,7 +29,7 @@ const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 describe('an input from a socket', () => {
   it('gives the bytes as they came, whatever the sizes of writes and reads', async () => {
-    const random = randomOf('socket input');
+    const random = randomBelow('socket input');
     const bytes = Buffer.from(Array.from({ length: 3_000_000 }, () => random(256)));
     const input = await inputFrom(async (socket) => {
       for (let at = 0; at < bytes.length; ) {

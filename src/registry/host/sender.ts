@@ -13,7 +13,7 @@ import { type Attempt, CLIENT_CERTIFICATE_REMEDY } from '../http/network-error.t
 import { RegistryResponse, warningTexts } from '../http/response.ts';
 
 import { safeUrl, sameOrigin, sameSite, unsafeTarget } from '../http/url-policy.ts';
-import { lostPort, readOnly } from './context.ts';
+import { lostPort, notRegistry, readOnly } from './context.ts';
 import type { RegistryOrigin } from './origin.ts';
 import type { Backoff } from './throttle.ts';
 
@@ -271,9 +271,13 @@ export function redirectOf(response: RegistryResponse, request: Attempt): string
   const target = URL.canParse(headers.location, request.url.href) ? new URL(headers.location, request.url) : undefined;
   const reason = `was redirected with status ${status} to ${target === undefined ? 'what is no URL' : safeUrl(target)}`;
   const { url, step } = request;
-  const remedy = `push to ${target?.host ?? 'the host it redirects to'} instead${
-    target?.protocol === 'https:' && url.protocol === 'http:' ? ' (with HTTPS, so without insecure)' : ''
-  }, or have the server redirect with 307 or 308, which keep the method`;
+  const remedy =
+    target !== undefined && sameOrigin(target, url)
+      ? // To a page of its own: a login, most often.
+        notRegistry(url.host)
+      : `push to ${target?.host ?? 'the host it redirects to'} instead${
+          target?.protocol === 'https:' && url.protocol === 'http:' ? ' (with HTTPS, so without insecure)' : ''
+        }, or have the server redirect with 307 or 308, which keep the method`;
   return fail({ kind: 'protocol', method, url, step, status, reason, remedy, temporary: false });
 }
 

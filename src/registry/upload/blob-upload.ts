@@ -18,6 +18,13 @@ export interface UploadOptions {
   readonly uploadAgain?: boolean | undefined;
   /** Opens a session while the blob is asked for: for blobs of which no source says that they may exist. */
   readonly openWhileAsking?: boolean | undefined;
+  /** Called with the answer to the first HEAD, before it is there. */
+  readonly onAsking?: ((exists: Promise<boolean>) => void) | undefined;
+  /**
+   * With `openWhileAsking`, for a blob of `size` bytes: what tells, once its session is open, whether to ask for it at
+   * all. Undefined: it is asked for at once.
+   */
+  readonly worthAsking?: ((size: number) => (() => Promise<boolean>) | undefined) | undefined;
   /** The session of an earlier process for this blob in this repository; where it cannot go on, a new one is opened. */
   readonly resume?: Pick<SessionNote, 'location' | 'chunkSize'> | undefined;
   /** Called when a session is opened and with each confirmed chunk; with undefined when there is none any more. */
