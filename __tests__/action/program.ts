@@ -6,7 +6,7 @@ import { text } from 'node:stream/consumers';
 import { openLog } from '../../src/action/log.ts';
 import { fail, failPartly, writeOutputs } from '../../src/action/outputs.ts';
 import { runPost } from '../../src/action/post.ts';
-import { CancelledError, PushError } from '../../src/push/error.ts';
+import { CancelledError, PushError } from '../../src/common/error.ts';
 import type { PushEvent } from '../../src/push/events.ts';
 import type { PushResult } from '../../src/push/result.ts';
 

@@ -38,7 +38,7 @@ const FORBIDDEN: readonly (readonly [string, string])[] = [
   ['push/a.ts', '@actions/core'],
   ['report/a.ts', '../action/log.ts'],
   ['source/store/a.ts', 'tar-stream'],
-  ['terminal/a.ts', '../action/inputs.ts'],
+  ['terminal/a.ts', '../action/run.ts'],
 ];
 
 const ALLOWED: readonly (readonly [string, string])[] = [

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { rootCertificates } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { explainLine } from '../../src/common/error.ts';
 import { formatReference } from '../../src/oci/reference.ts';
-import { explainLine } from '../../src/push/error.ts';
 import { InputError, type RawInputs } from '../../src/push/input-values.ts';
 import { type MergeRequest, type PushRequest, parseRequest } from '../../src/push/options.ts';
 

@@ -3,15 +3,13 @@
 import { appendFileSync } from 'node:fs';
 import * as core from '@actions/core';
 import type { SavePlan } from '../cache/save.ts';
+import { CancelledError, explainLine } from '../common/error.ts';
 import { readRegularSync } from '../common/open-regular.ts';
 import { oneLine } from '../common/printable.ts';
-import { CancelledError, explainLine } from '../push/error.ts';
 import type { PushResult } from '../push/result.ts';
 import { summaryOf } from '../report/summary.ts';
 import { print, printFailure } from './log.ts';
-
-/** The state's name under which the main step leaves the post step what to save. */
-export const SAVE_PLAN = 'save-plan';
+import { SAVE_PLAN } from './post.ts';
 
 /**
  * Sets the outputs. Those that name what was pushed only when every destination has confirmed the manifest; `metadata`

@@ -1,11 +1,19 @@
 /** The action's post step: saves the layer cache, after the job's other steps had their digest. Never fails the job. */
 
-import { basename, relative, resolve, sep } from 'node:path';
+import { tmpdir } from 'node:os';
+import { basename, join, relative, resolve, sep } from 'node:path';
 import { getState } from '@actions/core';
 import { type SavePlan, savePlan } from '../cache/save.ts';
-import { workDir } from './inputs.ts';
 import { captureConsole, print } from './log.ts';
-import { SAVE_PLAN } from './outputs.ts';
+
+/** The state's name under which the main step leaves the post step what to save. */
+export const SAVE_PLAN = 'save-plan';
+
+/**
+ * Where both steps keep files. The same in every run on the same kind of runner: the Actions cache keeps files under
+ * their paths.
+ */
+export const workDir = (): string => join(process.env.RUNNER_TEMP || tmpdir(), 'chunked-push');
 
 /** Saves what the main step left in the state; trouble with the cache is a warning. */
 export async function runPost(): Promise<void> {

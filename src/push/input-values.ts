@@ -1,8 +1,4 @@
-/**
- * Reads the values of single inputs: choices, booleans, numbers, sizes, durations, lists. Each error names its input.
- */
-
-import { explain, PushError } from './error.ts';
+import { explain, PushError } from '../common/error.ts';
 
 /** Every input, by its name in action.yml and in its order. */
 export const INPUT_NAMES = [
@@ -41,9 +37,10 @@ export type RawInputs = Readonly<Partial<Record<InputName, string>>>;
 
 /** An input that can't be used: its name, what is wrong with it, and one that is right. */
 export class InputError extends PushError {
+  override readonly name = 'InputError';
+
   constructor(name: InputName, problem: string, example: string, cause?: unknown) {
     super('Input', `${name}: ${problem}`, { remedy: example, ...(cause === undefined ? {} : { cause }) });
-    this.name = 'InputError';
   }
 }
 

@@ -3,6 +3,7 @@
 import { isCompressedLayerType } from '../cache/known-layers.ts';
 import type { RecordedLayer } from '../cache/layer-cache.ts';
 import type { SavePlan } from '../cache/save.ts';
+import { CancelledError } from '../common/error.ts';
 import { formatReference } from '../oci/reference.ts';
 import type { Digest } from '../oci/types.ts';
 import type { FoundImage } from '../source/source.ts';
@@ -15,7 +16,6 @@ import {
   type PushContext,
   type SharedContext,
 } from './context.ts';
-import { CancelledError } from './error.ts';
 import type { Report } from './events.ts';
 import { mayFallBack, pushByEngine } from './fallback.ts';
 import { blobsOf, type ImageBlob } from './image-blobs.ts';

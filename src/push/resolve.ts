@@ -1,5 +1,6 @@
 /** Finds an image, and what can be known of it without its export, so that an image that is there is never exported. */
 
+import { explain, PushError } from '../common/error.ts';
 import { readDiffIds } from '../oci/documents.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
 import { selectPlatforms } from '../oci/platforms.ts';
@@ -12,10 +13,8 @@ import { type FindOptions, findImage } from '../source/find/find.ts';
 import { registrySource } from '../source/registry/registry.ts';
 import type { FoundImage } from '../source/source.ts';
 import { openEngineStore } from '../source/store/open.ts';
-import { activeRepositories, type PushContext } from './context.ts';
-import { explain, PushError } from './error.ts';
+import { activeRepositories, openRegistry, type PushContext } from './context.ts';
 import { blobsOf, type ImageBlob, uncompressedLayer } from './image-blobs.ts';
-import { openRegistry } from './registry-hosts.ts';
 import type { TargetRepository } from './target-repository.ts';
 
 /** Finds the image, and asks the registries what its tags name now. Throws ImageError. */

@@ -8,16 +8,16 @@ import pLimit from 'p-limit';
 import type { StoredBlob, StreamedBlob, StreamingBlob } from '../blob/blob.ts';
 import { layerMediaType } from '../blob/compress/compression.ts';
 import { cachedBlob, memoryBlob, readyBlob } from '../blob/ready.ts';
+import { takeUntil } from '../common/async.ts';
+import { PushError } from '../common/error.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
 import { type Digest, isImageConfigType } from '../oci/types.ts';
 import { decompress, isCompressed } from '../source/compression.ts';
 import type { StoreSource, StreamSource } from '../source/source.ts';
 import { activeRegistries, type PushContext } from './context.ts';
-import { PushError } from './error.ts';
-import { blobsOf, type ImageBlob, type UploadAgain } from './image-blobs.ts';
-import { entriesUntil, isRecompressible, LayerBuilder, unnamedLayer } from './layer-builder.ts';
+import { blobsOf, type ImageBlob, isRecompressible, UNNAMED, type UploadAgain, unnamedLayer } from './image-blobs.ts';
 import { type BlobPlace, Plan } from './plan.ts';
-import { type QueuedBlob, UNNAMED, UploadQueue } from './queue.ts';
+import { LayerBuilder, type QueuedBlob, UploadQueue } from './queue.ts';
 import { SMALL_BLOB, UploadSlots } from './slots.ts';
 
 export class Transfer {
@@ -233,7 +233,7 @@ export class Transfer {
   ): Promise<void> {
     // Before there is an entry: one that breaks must find a listener.
     const builder = await this.#openBuilder();
-    for await (const entry of entriesUntil(source.blobs(), this.#queue.abandoned)) {
+    for await (const entry of takeUntil(source.blobs(), this.#queue.abandoned)) {
       activeRegistries(this.#context);
       if (options.isComplete()) break;
       const blob = options.blobOf(entry);

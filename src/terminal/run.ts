@@ -1,10 +1,10 @@
 /** One run of the command: flags, push, output, exit code. */
 
 import manifest from '../../package.json' with { type: 'json' };
+import { CancelledError, explainLine } from '../common/error.ts';
 import { cacheFolder, endingSignals } from '../common/platform.ts';
 import { plainLines, printableJson } from '../common/printable.ts';
 import { examine } from '../push/doctor.ts';
-import { CancelledError, explainLine } from '../push/error.ts';
 import type { PushEvent, Report } from '../push/events.ts';
 import { InputError } from '../push/input-values.ts';
 import { type MergeRequest, type PushRequest, parseRequest } from '../push/options.ts';

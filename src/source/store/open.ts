@@ -5,6 +5,7 @@
 
 import type { Readable } from 'node:stream';
 import { blockStream } from '../../blob/blocks.ts';
+import { messageOf } from '../../common/error.ts';
 import { readRegularSync } from '../../common/open-regular.ts';
 import type { Digest } from '../../oci/types.ts';
 import { type DockerInfo, isContainerdStore } from '../engine/inspect.ts';
@@ -37,7 +38,7 @@ export async function openEngineStore(facts: EngineFacts, options: StoreOptions)
     return await openIn(filesOf(location, options), facts, location, options);
   } catch (cause) {
     if (options.signal.aborted) throw options.signal.reason;
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const reason = messageOf(cause);
     if (options.export === 'store') throw refusal(reason, cause);
     options.debug(`The engine's own store is not read: ${reason}`);
     return undefined;
