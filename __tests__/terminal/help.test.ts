@@ -50,7 +50,7 @@ describe('completion of bash', () => {
 describe('completion of zsh', () => {
   it('has a line for each flag, its quotes closed', () => {
     const script = completionOf('zsh');
-    for (const { name } of FLAGS) expect(script).toMatch(new RegExp(`^ {4}'\\*?--${name}\\[.+\\].*' \\\\$`, 'm'));
+    for (const { name } of FLAGS) expect(script).toMatch(new RegExp(`^ {4}'\\*?--${name}=?\\[.+\\].*' \\\\$`, 'm'));
     // The quoting is that of bash too.
     const { stderr } = spawnSync('bash', ['-n'], { input: script.replaceAll('$+', '$'), encoding: 'utf8' });
     expect(stderr).toBe('');
