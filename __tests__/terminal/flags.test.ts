@@ -58,6 +58,22 @@ describe('parseFlags', () => {
     expect(parseFlags(['docker-archive:-x', '--to', 'r.example.com/a:1', '--password-stdin'])).toBeDefined();
   });
 
+  it.each([
+    'registry.example.com',
+    'registry.example.com/',
+    'localhost:5000',
+    'registry:5000',
+    '[::1]:5000',
+    '10.0.0.1',
+  ])('doctor takes no registry alone: %s', (name) =>
+    expect(() => parseFlags(['doctor', name])).toThrow(/is a registry alone: .*\/team\/app$/),
+  );
+
+  it.each(['app', 'team/app', 'localhost:5000/app', 'registry.example.com/app', '[::1]:5000/app:1'])(
+    'doctor takes %s',
+    (name) => expect(parseFlags(['doctor', name])).toMatchObject({ doctor: true, inputs: { image: name } }),
+  );
+
   it('needs no image to show its usage or version', () => {
     expect(parseFlags(['--help']).show).toBe('usage');
     expect(parseFlags(['-h', '--version']).show).toBe('usage');
