@@ -1,19 +1,7 @@
-/** The action's post step: saves the layer cache, after the job's other steps had their digest. Never fails the job. */
-
-import { tmpdir } from 'node:os';
-import { basename, join, relative, resolve, sep } from 'node:path';
+import { basename, relative, resolve, sep } from 'node:path';
 import { getState } from '@actions/core';
 import { type SavePlan, savePlan } from '../cache/save.ts';
-import { captureConsole, print } from './log.ts';
-
-/** The state's name under which the main step leaves the post step what to save. */
-export const SAVE_PLAN = 'save-plan';
-
-/**
- * Where both steps keep files. The same in every run on the same kind of runner: the Actions cache keeps files under
- * their paths.
- */
-export const workDir = (): string => join(process.env.RUNNER_TEMP || tmpdir(), 'chunked-push');
+import { captureConsole, print, SAVE_PLAN, workDir } from './runner.ts';
 
 /** Saves what the main step left in the state; trouble with the cache is a warning. */
 export async function runPost(): Promise<void> {

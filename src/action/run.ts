@@ -6,10 +6,18 @@ import { examine } from '../push/doctor.ts';
 import { INPUT_NAMES, type RawInputs } from '../push/input-values.ts';
 import { type MergeRequest, type PushRequest, parseRequest, type RequestOptions } from '../push/options.ts';
 import { push } from '../push/push.ts';
-import { diagnosisLines } from '../report/doctor.ts';
-import { captureConsole, type Log, openLog, print } from './log.ts';
-import { fail, failPartly, privateLayersNotice, writeOutputs } from './outputs.ts';
-import { workDir } from './post.ts';
+import { diagnosisLines } from '../report/lines.ts';
+import {
+  captureConsole,
+  fail,
+  failPartly,
+  type Log,
+  openLog,
+  print,
+  privateLayersNotice,
+  workDir,
+  writeOutputs,
+} from './runner.ts';
 
 /** Runs the step to its end; a failure is reported in the log and by the exit code. */
 export async function runStep(): Promise<void> {

@@ -12,10 +12,9 @@ import type { Fate } from './body-limit.ts';
 import type { TransportEvent } from './host/sender.ts';
 import { Backoff } from './host/throttle.ts';
 import { Transport } from './host/transport.ts';
-import { type Certificate, certificateOf } from './http/certificate.ts';
 import { errorOf, RegistryError, type ResponseHeaders } from './http/error.ts';
 import { askedWait } from './http/error-body.ts';
-import { trustOf } from './http/trust.ts';
+import { type Certificate, certificateOf, trustOf } from './http/trust.ts';
 import { CookieJar, resolveLocation } from './upload/session.ts';
 
 interface ExaminationOptions {

@@ -10,11 +10,10 @@ import { readRegularSync } from '../../common/open-regular.ts';
 import type { Digest } from '../../oci/types.ts';
 import { type DockerInfo, isContainerdStore } from '../engine/inspect.ts';
 import type { StoreSource } from '../source.ts';
-import { openContentStore } from './content.ts';
 import { LocalFiles, type StoreFiles } from './files/files.ts';
 import { StoreError } from './files/folder.ts';
 import { startHelper } from './helper/client.ts';
-import { openOverlay2, openPodmanStore } from './unpacked.ts';
+import { openContentStore, openOverlay2, openPodmanStore } from './images.ts';
 
 interface StoreOptions {
   /** `auto`: the store where it can be read; `store`: that or an error. `save` does not open one. */
