@@ -2,7 +2,7 @@
 import { mkdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { MediaType } from '../../src/oci/types.ts';
-import { gatewayError, registryError } from '../support/fault-proxy/faults.ts';
+import { gatewayError, refuseOurUploads, registryError } from '../support/fault-proxy/faults.ts';
 import { startFaultProxy } from '../support/fault-proxy/proxy.ts';
 import { writeDockerArchive } from '../support/images.ts';
 import { absentDigest, LayoutFolder } from '../support/layout.ts';
@@ -181,12 +181,7 @@ export const TROUBLES: Readonly<Record<string, (bench: Bench) => Promise<string>
   'a fallback': async (bench) => {
     const registry = await startRegistry();
     const proxy = await startFaultProxy({ target: registry.host });
-    proxy.faults.add({
-      step: ['upload-patch', 'upload-put'],
-      times: Number.POSITIVE_INFINITY,
-      where: ({ headers }) => headers['user-agent'] === 'chunked-push',
-      fault: registryError(400, 'UNSUPPORTED', 'no uploads of this kind'),
-    });
+    proxy.faults.add(refuseOurUploads);
     const inputs = { image: 'team/app:1', engine: 'podman', fallback: 'engine', tags: `${proxy.host}/team/app:1` };
     const result = await push(bench, inputs, bench.podman.env);
     await proxy.close();

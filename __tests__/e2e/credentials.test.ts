@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it, onTestFinished } from 'vitest';
-import { registryError } from '../support/fault-proxy/faults.ts';
+import { refuseOurUploads } from '../support/fault-proxy/faults.ts';
 import { type FaultProxy, startFaultProxy } from '../support/fault-proxy/proxy.ts';
 import { writeDockerArchive } from '../support/images.ts';
 import { type DockerRegistry, REGISTRY_LOGIN, startDockerRegistry } from '../support/real/registry.ts';
@@ -105,12 +105,7 @@ for (const kind of ENGINES) {
 
       beforeEach(async () => {
         proxy = await startFaultProxy({ target: registry.host });
-        proxy.faults.add({
-          step: ['upload-patch', 'upload-put'],
-          times: Number.POSITIVE_INFINITY,
-          where: ({ headers }) => headers['user-agent'] === 'chunked-push',
-          fault: registryError(400, 'UNSUPPORTED', 'no uploads of this kind'),
-        });
+        proxy.faults.add(refuseOurUploads);
       });
 
       afterEach(() => proxy.close());

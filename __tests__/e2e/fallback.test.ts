@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
-import { registryError, slow } from '../support/fault-proxy/faults.ts';
+import { refuseOurUploads, slow } from '../support/fault-proxy/faults.ts';
 import { type FaultProxy, startFaultProxy } from '../support/fault-proxy/proxy.ts';
 import { pullBack } from '../support/real/pull.ts';
 import { type DockerRegistry, REGISTRY_LOGIN, startDockerRegistry } from '../support/real/registry.ts';
@@ -31,13 +31,7 @@ for (const kind of ENGINES) {
 
     beforeEach(async () => {
       proxy = await startFaultProxy({ target: registry.host });
-      // Something in front of the registry that does not like us: engines get through.
-      proxy.faults.add({
-        step: ['upload-patch', 'upload-put'],
-        times: Number.POSITIVE_INFINITY,
-        where: ({ headers }) => headers['user-agent'] === 'chunked-push',
-        fault: registryError(400, 'UNSUPPORTED', 'no uploads of this kind'),
-      });
+      proxy.faults.add(refuseOurUploads);
     });
 
     afterEach(() => proxy.close());

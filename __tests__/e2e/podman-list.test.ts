@@ -6,7 +6,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Index } from '../../src/oci/types.ts';
-import { registryError } from '../support/fault-proxy/faults.ts';
+import { refuseOurUploads } from '../support/fault-proxy/faults.ts';
 import { startFaultProxy } from '../support/fault-proxy/proxy.ts';
 import { commandOf } from '../support/real/parts.ts';
 import { type Podman, startPodman } from '../support/real/podman.ts';
@@ -156,12 +156,7 @@ describeWith(['podman', 'docker-registry', 'skopeo'], "Podman's own push of a ma
     const podman = await startPodman();
     const registry = await startDockerRegistry();
     const proxy = await startFaultProxy({ target: registry.host });
-    proxy.faults.add({
-      step: ['upload-patch', 'upload-put'],
-      times: Number.POSITIVE_INFINITY,
-      where: ({ headers }) => headers['user-agent'] === 'chunked-push',
-      fault: registryError(400, 'UNSUPPORTED', 'no uploads of this kind'),
-    });
+    proxy.faults.add(refuseOurUploads);
     const folder = privateFolder('fallback-list');
     try {
       for (const architecture of PLATFORMS) {

@@ -1,9 +1,9 @@
 /** One cell of the matrix: a push of one small image through the fault proxy, and how it ended. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MediaType } from '../../src/oci/types.ts';
-import type { Clock } from '../../src/registry/host/backoff.ts';
+import type { Clock } from '../../src/registry/host/throttle.ts';
 import { Registry } from '../../src/registry/registry.ts';
-import { bytesOf, digestOfBytes, knownBody } from '../registry/upload/client.ts';
+import { bytesOf, digestOfBytes, imageManifest, knownBody } from '../registry/upload/client.ts';
 import { type FaultProxy, startFaultProxy } from '../support/fault-proxy/proxy.ts';
 import type { FaultRule, SeenRequest } from '../support/fault-proxy/rules.ts';
 import { TEST_CREDENTIALS } from '../support/registry/profiles.ts';
@@ -40,19 +40,7 @@ export interface Result {
 const CONFIG = bytesOf(CONFIG_BYTES, 'matrix config');
 const LAYER_BODY = knownBody(LAYER);
 const CONFIG_BODY = knownBody(CONFIG);
-const descriptor = (mediaType: string, bytes: Buffer) => ({
-  mediaType,
-  digest: digestOfBytes(bytes),
-  size: bytes.length,
-});
-const MANIFEST = Buffer.from(
-  JSON.stringify({
-    schemaVersion: 2,
-    mediaType: MediaType.ociManifest,
-    config: descriptor(MediaType.ociConfig, CONFIG),
-    layers: [descriptor(MediaType.ociLayerGzip, LAYER)],
-  }),
-);
+const MANIFEST = imageManifest(CONFIG, [LAYER]);
 const TAG = '1';
 const BASE = 'team/base';
 

@@ -2,8 +2,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it, onTestFinished } from 'vitest';
 import { MediaType } from '../../src/oci/types.ts';
-import { systemClock } from '../../src/registry/host/backoff.ts';
-import { bytesOf, connect, digestOfBytes, knownBody, MIB } from '../registry/upload/client.ts';
+import { systemClock } from '../../src/registry/host/throttle.ts';
+import { bytesOf, connect, digestOfBytes, imageManifest, knownBody, MIB } from '../registry/upload/client.ts';
 import { startNginx } from '../support/real/nginx.ts';
 import { privateFolder, removeFolder } from '../support/real/processes.ts';
 import { startDockerRegistry } from '../support/real/registry.ts';
@@ -13,19 +13,7 @@ const AWAY_MS = 20_000;
 
 const LAYER = bytesOf(6 * MIB, 'through an outage');
 const CONFIG = Buffer.from('{}');
-const descriptor = (mediaType: string, bytes: Buffer) => ({
-  mediaType,
-  digest: digestOfBytes(bytes),
-  size: bytes.length,
-});
-const MANIFEST = Buffer.from(
-  JSON.stringify({
-    schemaVersion: 2,
-    mediaType: MediaType.ociManifest,
-    config: descriptor(MediaType.ociConfig, CONFIG),
-    layers: [descriptor(MediaType.ociLayerGzip, LAYER)],
-  }),
-);
+const MANIFEST = imageManifest(CONFIG, [LAYER]);
 
 /** Pushes through `host`; calls `interrupt` once when half of the layer is there. Resolves to what was reported. */
 async function pushThrough(host: string, interrupt: () => void) {

@@ -4,8 +4,8 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ReadableBlob } from '../../src/blob/blob.ts';
 import { bytesOf, connect, digestOfBytes, GrowingBody, KIB, knownBody, plain } from '../registry/upload/client.ts';
-import { randomFrom } from '../support/fault-proxy/cuts.ts';
 import { startFaultProxy } from '../support/fault-proxy/proxy.ts';
+import { randomFrom } from '../support/random.ts';
 import type { ProfileName } from '../support/registry/profiles.ts';
 import { type Registry, startRegistry } from '../support/registry/server.ts';
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { ImageError } from '../../src/oci/error.ts';
+import { ImageError } from '../../src/common/error.ts';
 import { formatReference, parseReference, sameReference, withDefaultTag, withTarget } from '../../src/oci/reference.ts';
-import { randomOf } from '../source/random.ts';
+import { randomBelow } from '../support/random.ts';
 
 const HEX = 'a'.repeat(64);
 
@@ -89,7 +89,7 @@ describe('parseReference', () => {
   });
 
   it('gives a reference or a named error for any text, and what it gives can be written and read again', () => {
-    const random = randomOf('references');
+    const random = randomBelow('references');
     const pieces = [
       'a',
       'B',

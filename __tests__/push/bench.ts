@@ -49,40 +49,40 @@ export async function requestForTest(raw: RawInputs): Promise<PushRequest> {
 }
 
 export interface Bench {
-  readonly job: PushContext;
+  readonly context: PushContext;
   readonly events: Events;
   readonly request: PushRequest;
   /** Cancels the push. */
   readonly cancel: AbortController;
 }
 
-/** An open job that is closed with the test. The cache is left out unless it is asked for. */
-export async function jobForTest(raw: RawInputs): Promise<Bench> {
+/** An open context that is closed with the test. The cache is left out unless it is asked for. */
+export async function contextForTest(raw: RawInputs): Promise<Bench> {
   const events = new Events();
   const cancel = new AbortController();
   const request = await requestForTest({ cache: 'false', ...raw });
   const shared = await openContext(request, events.report, cancel.signal);
   onTestFinished(() => closeContext(shared));
-  const job = contextOf(shared, request.images[0]!);
-  return { job, events, request, cancel };
+  const context = contextOf(shared, request.images[0]!);
+  return { context, events, request, cancel };
 }
 
 /** Puts the manifests of what was transferred into every repository, then its tags. Resolves to what repositories lack. */
 export async function commitTo(
-  job: PushContext,
+  context: PushContext,
   tree: ImageTree,
   { compressed }: { compressed: ReadonlyMap<Digest, Descriptor> },
 ): Promise<Denied> {
   const documents = documentsOf(tree, compressed);
-  const targets = job.registries.flatMap(({ repositories }) => repositories);
+  const targets = context.registries.flatMap(({ repositories }) => repositories);
   const denied = await putManifests(
     targets.map((target) => ({ target, documents })),
-    job,
+    context,
   );
   const put = targets.filter((target) => !denied.has(target));
   const move = (target: TargetRepository) =>
     target.references.map((reference) => ({ target, reference, root: documents.root, before: undefined }));
-  await moveTags(put.flatMap(move), job);
+  await moveTags(put.flatMap(move), context);
   return denied;
 }
 

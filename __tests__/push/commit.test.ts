@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { type Descriptor, type Digest, digestOf, MediaType } from '../../src/oci/types.ts';
 import { documentsOf } from '../../src/push/image-manifests.ts';
 import { putManifests } from '../../src/push/put-manifests.ts';
-import { commitTo, composed, jobForTest, plainLayer, putBlobs, registryForTest } from './bench.ts';
+import { commitTo, composed, contextForTest, plainLayer, putBlobs, registryForTest } from './bench.ts';
 
 const LAYERS = [plainLayer(Buffer.from('one')), plainLayer(Buffer.from('two'))];
 const TREE = composed(LAYERS);
@@ -67,27 +67,27 @@ describe('documentsOf', () => {
 describe('a commit', () => {
   it('names the blobs that each repository lacks, and puts the rest', async () => {
     const registry = await registryForTest();
-    const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1,${registry.host}/other/app:v1` });
+    const { context } = await contextForTest({ tags: `${registry.host}/team/app:v1,${registry.host}/other/app:v1` });
     const { layers } = await putBlobs(registry, 'team/app', LAYERS);
     await putBlobs(registry, 'other/app', LAYERS.slice(0, 1), TREE.config);
-    const denied = await commitTo(job, TREE, { compressed: compressedOf(layers) });
+    const denied = await commitTo(context, TREE, { compressed: compressedOf(layers) });
     expect([...denied].map(([{ repository }, digests]) => [repository.name, digests])).toEqual([
       ['other/app', [layers[1]?.digest]],
     ]);
     expect(registry.tags('team/app')).toEqual(['v1']);
     expect(registry.tags('other/app')).toEqual([]);
     // It may still be mended.
-    expect(job.registries[0]?.active).toHaveLength(2);
+    expect(context.registries[0]?.active).toHaveLength(2);
   });
 
   it('ends with the cancelled push', async () => {
     const registry = await registryForTest();
-    const { job, cancel } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
+    const { context, cancel } = await contextForTest({ tags: `${registry.host}/team/app:v1` });
     const { layers } = await putBlobs(registry, 'team/app', LAYERS);
     cancel.abort(new Error('enough'));
     const documents = documentsOf(TREE, compressedOf(layers));
-    const [target] = job.registries[0]?.repositories ?? [];
-    await expect(putManifests([{ target: target!, documents }], job)).rejects.toThrow('enough');
+    const [target] = context.registries[0]?.repositories ?? [];
+    await expect(putManifests([{ target: target!, documents }], context)).rejects.toThrow('enough');
     expect(registry.tags('team/app')).toEqual([]);
   });
 });

@@ -1,7 +1,8 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { type Digest, digestOf, type Manifest, MediaType } from '../../src/oci/types.ts';
+import { mountSources } from '../../src/push/known-layers.ts';
 import type { Quirk } from '../support/registry/quirk.ts';
-import { composed, jobForTest, type PlainLayer, plainLayer, putBlobs, registryForTest, Served } from './bench.ts';
+import { composed, contextForTest, type PlainLayer, plainLayer, putBlobs, registryForTest, Served } from './bench.ts';
 
 const LAYERS = ['one', 'two', 'three'].map((text) => plainLayer(Buffer.from(text.repeat(100))));
 const [ONE, TWO] = LAYERS as [PlainLayer, PlainLayer, PlainLayer];
@@ -15,20 +16,25 @@ const learn = async (
   const registry = await registryForTest({ quirks: [served.quirk] });
   const config = (bytes: Buffer) => putBlobs(registry, 'team/app', LAYERS, bytes);
   await prepare({ served, manifest: await putBlobs(registry, 'team/app', LAYERS), config });
-  const { job, events } = await jobForTest({ tags: `${registry.host}/team/app:v1`, ...inputs });
-  await job.earlier.read();
-  return { job, events, registry, candidates: LAYERS.map(({ diffId }) => job.known.candidates(diffId)) };
+  const { context, events } = await contextForTest({ tags: `${registry.host}/team/app:v1`, ...inputs });
+  await context.earlier.read();
+  return {
+    context,
+    events,
+    registry,
+    candidates: LAYERS.map(({ diffId }) => context.known.candidates(diffId)),
+  };
 };
 
 describe('an image pushed earlier', () => {
   it('pairs diffIDs with blobs position by position', async () => {
     let manifest: Manifest | undefined;
-    const { candidates, job, registry } = await learn(({ served, manifest: told }) => {
+    const { candidates, context, registry } = await learn(({ served, manifest: told }) => {
       manifest = told;
       served.add('team/app', 'v1', told);
     });
     expect(candidates).toEqual(manifest?.layers.map((layer) => [layer]));
-    expect(job.known.repositories(registry.host, manifest?.layers[0]?.digest as Digest)).toEqual(['team/app']);
+    expect(context.known.repositories(registry.host, manifest?.layers[0]?.digest as Digest)).toEqual(['team/app']);
   });
 
   it('is looked for under latest too, and what the own tag says comes first', async () => {
@@ -83,23 +89,25 @@ describe('an image pushed earlier with the config of this one', () => {
     onTestFinished(() => latest.resolve());
     const manifest = await putBlobs(registry, 'team/app', LAYERS);
     served.add('team/app', 'v1', manifest);
-    const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
-    job.earlier.config = { digest: manifest.config.digest, diffIds: LAYERS.map(({ diffId }) => diffId) };
-    return { job, registry, manifest };
+    const { context } = await contextForTest({ tags: `${registry.host}/team/app:v1` });
+    context.earlier.config = { digest: manifest.config.digest, diffIds: LAYERS.map(({ diffId }) => diffId) };
+    return { context, registry, manifest };
   };
 
   it('explains all layers without its config, and without waiting for others', async () => {
-    const { job, registry, manifest } = await same();
-    await job.earlier.read();
-    expect(LAYERS.map(({ diffId }) => job.known.candidates(diffId))).toEqual(manifest.layers.map((layer) => [layer]));
+    const { context, registry, manifest } = await same();
+    await context.earlier.read();
+    expect(LAYERS.map(({ diffId }) => context.known.candidates(diffId))).toEqual(
+      manifest.layers.map((layer) => [layer]),
+    );
     expect(registry.requests.filter(({ step }) => step === 'blob-get')).toEqual([]);
   });
 
   it('is asked for once, whatever it is needed for', async () => {
-    const { job, registry } = await same();
-    const { repository, signal } = job.registries[0]!.repositories[0]!;
-    await Promise.all([job.earlier.read(), job.documents.descriptor(repository, 'v1', signal)]);
-    await job.documents.manifest(repository, 'v1', signal);
+    const { context, registry } = await same();
+    const { repository, signal } = context.registries[0]!.repositories[0]!;
+    await Promise.all([context.earlier.read(), context.documents.descriptor(repository, 'v1', signal)]);
+    await context.documents.manifest(repository, 'v1', signal);
     expect(registry.requests.filter(({ path }) => path.endsWith('/manifests/v1'))).toHaveLength(1);
   });
 });
@@ -182,12 +190,30 @@ describe('an image that lies', () => {
   });
 
   it('with another blob for a layer is a hint like any other: that the blob is there, and how long, is asked', async () => {
-    const { job } = await learn(({ served, manifest }) =>
+    const { context } = await learn(({ served, manifest }) =>
       served.add('team/app', 'v1', layersWith(manifest, { size: 5 })),
     );
     const { findExisting } = await import('../../src/push/plan.ts');
     const { uncompressedLayer } = await import('../../src/push/image-blobs.ts');
-    expect(await findExisting(job, uncompressedLayer(ONE.diffId))).toBeUndefined();
-    expect(await findExisting(job, uncompressedLayer(TWO.diffId))).toMatchObject({ size: expect.any(Number) });
+    expect(await findExisting(context, uncompressedLayer(ONE.diffId))).toBeUndefined();
+    expect(await findExisting(context, uncompressedLayer(TWO.diffId))).toMatchObject({ size: expect.any(Number) });
+  });
+});
+
+const FROM = ['a/one', 'team/app/two', 'b/three', 'team/four', 'c/five', 'team/app'];
+
+describe('mountSources', () => {
+  it.each([
+    [1000, 1],
+    [100 * 1024, 1],
+    [100 * 1024 + 1, 3],
+    [undefined, 3],
+    [10 * 1024 * 1024 + 1, 4],
+  ])('tries more repositories the more there is to send: %s bytes, %i tries', (size, tries) => {
+    expect(mountSources(FROM, 'team/app', size)).toHaveLength(tries);
+  });
+
+  it('begins with those that share most of the path, and leaves the repository itself out', () => {
+    expect(mountSources(FROM, 'team/app', 2e7)).toEqual(['team/app/two', 'team/four', 'a/one', 'b/three']);
   });
 });

@@ -4,7 +4,7 @@ import { type Descriptor, type Digest, digestOf, MediaType } from '../../src/oci
 import { uncompressedLayer } from '../../src/push/image-blobs.ts';
 import { findExisting } from '../../src/push/plan.ts';
 import { refusal } from '../support/registry/answer.ts';
-import { jobForTest, registryForTest } from './bench.ts';
+import { contextForTest, registryForTest } from './bench.ts';
 
 const DIFF_ID = digestOf(Buffer.from('a layer'));
 const BLOB = randomBytes(3000);
@@ -18,53 +18,55 @@ const piece = uncompressedLayer(DIFF_ID);
 describe('a hint', () => {
   it('counts when the registry has the blob, and is entered in the books', async () => {
     const registry = await registryForTest();
-    const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
+    const { context } = await contextForTest({ tags: `${registry.host}/team/app:v1` });
     const layer = layerOf(await registry.addBlob('team/app', BLOB), BLOB.length);
-    job.known.add(DIFF_ID, layer);
-    expect(await findExisting(job, piece)).toEqual(layer);
-    expect(job.stats.blobs).toMatchObject([{ digest: layer.digest, diffId: DIFF_ID, what: 'exists', bytesSent: 0 }]);
+    context.known.add(DIFF_ID, layer);
+    expect(await findExisting(context, piece)).toEqual(layer);
+    expect(context.stats.blobs).toMatchObject([
+      { digest: layer.digest, diffId: DIFF_ID, what: 'exists', bytesSent: 0 },
+    ]);
   });
 
   it('does not count when the registry lacks the blob; the next one may', async () => {
     const registry = await registryForTest();
-    const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
-    job.known.add(DIFF_ID, layerOf(digestOf(Buffer.from('gone')), 9));
-    expect(await findExisting(job, piece)).toBeUndefined();
+    const { context } = await contextForTest({ tags: `${registry.host}/team/app:v1` });
+    context.known.add(DIFF_ID, layerOf(digestOf(Buffer.from('gone')), 9));
+    expect(await findExisting(context, piece)).toBeUndefined();
     const layer = layerOf(await registry.addBlob('team/app', BLOB), BLOB.length);
-    job.known.add(DIFF_ID, layer);
-    expect(await findExisting(job, piece)).toEqual(layer);
+    context.known.add(DIFF_ID, layer);
+    expect(await findExisting(context, piece)).toEqual(layer);
   });
 
   it('with another size than the registry tells is not used', async () => {
     const registry = await registryForTest();
-    const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
-    job.known.add(DIFF_ID, layerOf(await registry.addBlob('team/app', BLOB), BLOB.length - 1));
-    expect(await findExisting(job, piece)).toBeUndefined();
+    const { context } = await contextForTest({ tags: `${registry.host}/team/app:v1` });
+    context.known.add(DIFF_ID, layerOf(await registry.addBlob('team/app', BLOB), BLOB.length - 1));
+    expect(await findExisting(context, piece)).toBeUndefined();
   });
 
   it('counts on serverless-registry, which shows a mounted blob with the size of a link', async () => {
     const registry = await registryForTest({ profile: 'serverless' });
     const tags = `${registry.host}/team/app:v1`;
     const layer = layerOf(await registry.addBlob('base/image', BLOB), BLOB.length);
-    const first = await jobForTest({ tags });
-    first.job.known.add(DIFF_ID, layer);
-    first.job.known.addRepository(registry.host, layer.digest, 'base/image');
-    expect(await findExisting(first.job, piece)).toEqual(layer);
-    expect(first.job.stats.blobs).toMatchObject([{ what: 'mounted' }]);
-    const second = await jobForTest({ tags });
-    second.job.known.add(DIFF_ID, layer);
-    expect(await findExisting(second.job, piece)).toEqual(layer);
-    expect(second.job.stats.blobs).toMatchObject([{ what: 'exists' }]);
+    const first = await contextForTest({ tags });
+    first.context.known.add(DIFF_ID, layer);
+    first.context.known.addRepository(registry.host, layer.digest, 'base/image');
+    expect(await findExisting(first.context, piece)).toEqual(layer);
+    expect(first.context.stats.blobs).toMatchObject([{ what: 'mounted' }]);
+    const second = await contextForTest({ tags });
+    second.context.known.add(DIFF_ID, layer);
+    expect(await findExisting(second.context, piece)).toEqual(layer);
+    expect(second.context.stats.blobs).toMatchObject([{ what: 'exists' }]);
   });
 
   it('counts only when every registry has the blob', async () => {
     const [one, two] = [await registryForTest(), await registryForTest()];
-    const { job } = await jobForTest({ tags: `${one.host}/team/app:v1,${two.host}/team/app:v1` });
+    const { context } = await contextForTest({ tags: `${one.host}/team/app:v1,${two.host}/team/app:v1` });
     const layer = layerOf(await one.addBlob('team/app', BLOB), BLOB.length);
-    job.known.add(DIFF_ID, layer);
-    expect(await findExisting(job, piece)).toBeUndefined();
+    context.known.add(DIFF_ID, layer);
+    expect(await findExisting(context, piece)).toBeUndefined();
     await two.addBlob('team/app', BLOB);
-    expect(await findExisting(job, piece)).toEqual(layer);
+    expect(await findExisting(context, piece)).toEqual(layer);
   });
 
   it('counts when a repository that can not be asked has failed, for the others', async () => {
@@ -74,10 +76,10 @@ describe('a hint', () => {
         route.repository === 'locked/app' ? refusal(401, 'UNAUTHORIZED', 'who are you?') : undefined,
     };
     const registry = await registryForTest({ quirks: [locked] });
-    const { job } = await jobForTest({ tags: `${registry.host}/locked/app:v1,${registry.host}/team/app:v1` });
+    const { context } = await contextForTest({ tags: `${registry.host}/locked/app:v1,${registry.host}/team/app:v1` });
     const layer = layerOf(await registry.addBlob('team/app', BLOB), BLOB.length);
-    job.known.add(DIFF_ID, layer);
-    expect(await findExisting(job, piece)).toEqual(layer);
-    expect(job.registries[0]?.active.map(({ repository }) => repository.name)).toEqual(['team/app']);
+    context.known.add(DIFF_ID, layer);
+    expect(await findExisting(context, piece)).toEqual(layer);
+    expect(context.registries[0]?.active.map(({ repository }) => repository.name)).toEqual(['team/app']);
   });
 });

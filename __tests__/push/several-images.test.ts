@@ -31,11 +31,11 @@ const pushTo = async (references: readonly string[], images: readonly FoundImage
   onTestFinished(() => closeContext(shared));
   const transferred: TransferredImage[] = [];
   for (const [index, image] of request.images.entries()) {
-    const [job, found] = [contextOf(shared, image), images[index]!];
-    transferred.push({ job, found, transferred: await transferImage(job, found) });
+    const [context, found] = [contextOf(shared, image), images[index]!];
+    transferred.push({ context, found, transferred: await transferImage(context, found) });
   }
   const committed = await commit(transferred, shared, { byDigest });
-  const targets = transferred.flatMap(({ job }) => job.registries).flatMap(({ repositories }) => repositories);
+  const targets = transferred.flatMap(({ context }) => context.registries).flatMap(({ repositories }) => repositories);
   return { ...committed, targets, events, shared };
 };
 

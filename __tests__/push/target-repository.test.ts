@@ -2,16 +2,16 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { digestOf } from '../../src/oci/types.ts';
 import { tagRecords } from '../../src/push/result.ts';
 import type { TargetRepository } from '../../src/push/target-repository.ts';
-import { jobForTest } from './bench.ts';
+import { contextForTest } from './bench.ts';
 
 const DIGEST = digestOf(Buffer.from('manifest'));
 
 /** A repository with two tags, at a registry that nobody asks. */
 const twoTags = async () => {
-  const { job } = await jobForTest({ tags: 'r.example/team/app:one,r.example/team/app:two' });
-  const destination = job.registries[0]?.repositories[0] as TargetRepository;
+  const { context } = await contextForTest({ tags: 'r.example/team/app:one,r.example/team/app:two' });
+  const destination = context.registries[0]?.repositories[0] as TargetRepository;
   const [one, two] = destination.references as [TargetRepository['references'][0], TargetRepository['references'][0]];
-  return { job, destination, one, two, tags: () => tagRecords(job.registries) };
+  return { context, destination, one, two, tags: () => tagRecords(context.registries) };
 };
 
 describe('a destination', () => {

@@ -8,8 +8,7 @@ import type { StreamedBlob } from '../../src/blob/blob.ts';
 import { Spool } from '../../src/blob/spool.ts';
 import { type Digest, digestOf, MediaType } from '../../src/oci/types.ts';
 import { OnDemand, type PushContext } from '../../src/push/context.ts';
-import { blobsOf, NOTHING_AGAIN } from '../../src/push/image-blobs.ts';
-import { blobOfEntry, isRecompressible } from '../../src/push/layer-builder.ts';
+import { blobOfEntry, blobsOf, isRecompressible, NOTHING_AGAIN } from '../../src/push/image-blobs.ts';
 import { Transfer } from '../../src/push/transfer.ts';
 import type { StreamSource } from '../../src/source/source.ts';
 import { refusal } from '../support/registry/answer.ts';
@@ -18,7 +17,7 @@ import type { Registry } from '../support/registry/server.ts';
 import {
   commitTo,
   composed,
-  jobForTest,
+  contextForTest,
   type PlainLayer,
   plainLayer,
   putBlobs,
@@ -63,8 +62,8 @@ const expectLayer = (registry: Registry, transfer: Transfer, { diffId, bytes }: 
 const spoolFiles = ({ spool: { made } }: PushContext) => (made && existsSync(made.dir) ? readdirSync(made.dir) : []);
 
 describe.each(['store', 'stream'] as const)('a transfer out of a %s', (kind) => {
-  const move = async (job: PushContext, of: readonly PlainLayer[], read?: (layer: PlainLayer) => Readable) => {
-    const transfer = new Transfer(job, NOTHING_AGAIN);
+  const move = async (context: PushContext, of: readonly PlainLayer[], read?: (layer: PlainLayer) => Readable) => {
+    const transfer = new Transfer(context, NOTHING_AGAIN);
     const tree = composed(of);
     const source = kind === 'store' ? storeOf(of, read) : streamOf(of, read);
     if (source.kind === 'store') await transfer.fromStore(source, blobsOf(tree));
@@ -77,22 +76,22 @@ describe.each(['store', 'stream'] as const)('a transfer out of a %s', (kind) => 
 
   it('brings every layer, and leaves no spool file', async () => {
     const registry = await registryForTest();
-    const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
+    const { context } = await contextForTest({ tags: `${registry.host}/team/app:v1` });
     const of = layers(3);
-    const { transfer, tree } = await move(job, of);
+    const { transfer, tree } = await move(context, of);
     for (const layer of of) expectLayer(registry, transfer, layer);
-    expect(await commitTo(job, tree, transfer)).toEqual(new Map());
+    expect(await commitTo(context, tree, transfer)).toEqual(new Map());
     expect(registry.tags('team/app')).toEqual(['v1']);
-    expect(spoolFiles(job)).toEqual([]);
+    expect(spoolFiles(context)).toEqual([]);
     expect(transfer.kept).toHaveLength(3);
   });
 
   it('compresses and sends a layer once that the image has twice', async () => {
     const registry = await registryForTest();
-    const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
+    const { context } = await contextForTest({ tags: `${registry.host}/team/app:v1` });
     const [one, two] = layers(2) as [PlainLayer, PlainLayer];
-    const { transfer, tree } = await move(job, [one, two, one]);
-    await commitTo(job, tree, transfer);
+    const { transfer, tree } = await move(context, [one, two, one]);
+    await commitTo(context, tree, transfer);
     const sent = registry.requests.filter(({ step }) => step === 'upload-put');
     expect(sent).toHaveLength(3);
     const manifest = JSON.parse(registry.manifest('team/app', 'v1')?.bytes.toString() ?? '');
@@ -102,72 +101,72 @@ describe.each(['store', 'stream'] as const)('a transfer out of a %s', (kind) => 
 
   it('takes an image without layers', async () => {
     const registry = await registryForTest();
-    const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
-    const { transfer, tree } = await move(job, []);
-    await commitTo(job, tree, transfer);
+    const { context } = await contextForTest({ tags: `${registry.host}/team/app:v1` });
+    const { transfer, tree } = await move(context, []);
+    await commitTo(context, tree, transfer);
     expect(registry.tags('team/app')).toEqual(['v1']);
   });
 
   it('ends when every registry has refused, though a layer is still being made', async () => {
     const registry = await registryForTest({ quirks: [refusesUploads] });
-    const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1`, 'chunk-size': '10000' });
+    const { context } = await contextForTest({ tags: `${registry.host}/team/app:v1`, 'chunk-size': '10000' });
     const layer = plainLayer(randomBytes(8_000_000));
     const { body } = stalling(layer);
-    await expect(move(job, [layer], () => body)).rejects.toThrow(/not for you/);
+    await expect(move(context, [layer], () => body)).rejects.toThrow(/not for you/);
     expect(body.destroyed).toBe(true);
-    await expect.poll(() => spoolFiles(job)).toEqual([]);
+    await expect.poll(() => spoolFiles(context)).toEqual([]);
   });
 
   it('goes on for the registry that lives when the other one fails in the middle', async () => {
     const good = await registryForTest();
     const bad = await registryForTest({ quirks: [refusesUploads] });
     const tags = `${bad.host}/team/app:v1,${good.host}/team/app:v1`;
-    const { job } = await jobForTest({ tags, 'chunk-size': '1MB' });
+    const { context } = await contextForTest({ tags, 'chunk-size': '1MB' });
     const layer = plainLayer(randomBytes(8_000_000));
     const { body, go } = stalling(layer);
-    const moving = move(job, [layer], () => body);
-    await expect.poll(() => job.registries[0]?.isActive).toBe(false);
+    const moving = move(context, [layer], () => body);
+    await expect.poll(() => context.registries[0]?.isActive).toBe(false);
     go();
     const { transfer } = await moving;
     expectLayer(good, transfer, layer);
-    expect(job.registries.map(({ isActive: alive }) => alive)).toEqual([false, true]);
-    expect(spoolFiles(job)).toEqual([]);
+    expect(context.registries.map(({ isActive: alive }) => alive)).toEqual([false, true]);
+    expect(spoolFiles(context)).toEqual([]);
   });
 
   it('gives a layer back whose bytes are others than its diffID names', async () => {
     const registry = await registryForTest();
-    const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
+    const { context } = await contextForTest({ tags: `${registry.host}/team/app:v1` });
     const [good, bad] = layers(2) as [PlainLayer, PlainLayer];
     const read = ({ diffId, bytes }: PlainLayer) =>
       Readable.from([diffId === bad.diffId ? Buffer.from('other') : bytes]);
-    const { transfer } = await move(job, [good, bad], read);
+    const { transfer } = await move(context, [good, bad], read);
     expect(transfer.isTaken(good.diffId)).toBe(true);
     expect(transfer.isTaken(bad.diffId)).toBe(false);
     expect(String(transfer.whyUnreadable(bad.diffId))).toContain(bad.diffId);
-    expect(job.registries[0]?.isActive).toBe(true);
+    expect(context.registries[0]?.isActive).toBe(true);
   });
 
   it('drops an upload that another job has made needless while the layer was being made', async () => {
     const registry = await registryForTest();
-    const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1`, 'chunk-size': '1MB' });
+    const { context } = await contextForTest({ tags: `${registry.host}/team/app:v1`, 'chunk-size': '1MB' });
     const layer = plainLayer(randomBytes(12_000_000));
-    const [twin] = [await jobForTest({ tags: `${registry.host}/other/app:v1` })];
-    const first = await moveOnce(twin.job, layer);
+    const [twin] = [await contextForTest({ tags: `${registry.host}/other/app:v1` })];
+    const first = await moveOnce(twin.context, layer);
     const { body, go } = stalling(layer);
-    const moving = move(job, [layer], () => body);
+    const moving = move(context, [layer], () => body);
     await patched(registry);
     const blob = first.compressed.get(layer.diffId);
     await registry.addBlob('team/app', readFileSync(registry.blobPath(blob?.digest ?? '')));
     go();
     const { transfer } = await moving;
     expect(transfer.compressed.get(layer.diffId)).toEqual(blob);
-    expect(job.stats.blobs.find(({ digest }) => digest === blob?.digest)?.what).toBe('exists');
+    expect(context.stats.blobs.find(({ digest }) => digest === blob?.digest)?.what).toBe('exists');
     await expect.poll(() => registry.openSessions()).toBe(0);
   });
 });
 
-const moveOnce = async (job: PushContext, layer: PlainLayer): Promise<Transfer> => {
-  const transfer = new Transfer(job, NOTHING_AGAIN);
+const moveOnce = async (context: PushContext, layer: PlainLayer): Promise<Transfer> => {
+  const transfer = new Transfer(context, NOTHING_AGAIN);
   await transfer.fromStore(storeOf([layer]), blobsOf(composed([layer])));
   await transfer.finished();
   return transfer;
@@ -182,10 +181,10 @@ const patched = (registry: Registry): Promise<void> =>
 describe('a stream', () => {
   it('is read no further than it is needed', async () => {
     const registry = await registryForTest();
-    const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
+    const { context } = await contextForTest({ tags: `${registry.host}/team/app:v1` });
     const of = layers(4);
     const source = streamOf(of);
-    const transfer = new Transfer(job, NOTHING_AGAIN);
+    const transfer = new Transfer(context, NOTHING_AGAIN);
     const wanted = of.slice(0, 2).map(({ diffId }) => diffId);
     const isComplete = () => wanted.every((key) => transfer.isTaken(key));
     const blobOf = (entry: StreamedBlob) => (wanted.includes(entry.digest!) ? blobOfEntry(entry) : 'unwanted');
@@ -199,7 +198,7 @@ describe('a stream', () => {
     async (hold) => {
       const registry = await registryForTest();
       const inputs = { tags: `${registry.host}/team/app:v1`, compression: 'zstd', 'force-compression': 'true' };
-      const { job } = await jobForTest(inputs);
+      const { context } = await contextForTest(inputs);
       const of = layers(2);
       const packed = of.map(({ bytes }) => gzipSync(bytes));
       const blobs = async function* (): AsyncGenerator<StreamedBlob> {
@@ -209,8 +208,9 @@ describe('a stream', () => {
         }
       };
       const source = { ...streamOf(of), kind: 'stream', blobs } as StreamSource;
-      const transfer = new Transfer(job, NOTHING_AGAIN);
-      const blobOf = (entry: StreamedBlob) => (isRecompressible(entry, job.request) ? undefined : blobOfEntry(entry));
+      const transfer = new Transfer(context, NOTHING_AGAIN);
+      const blobOf = (entry: StreamedBlob) =>
+        isRecompressible(entry, context.request) ? undefined : blobOfEntry(entry);
       await transfer.fromStream(source, { blobOf, isComplete: () => false, hold });
       await transfer.releaseHeld((key) => key === of[1]?.diffId);
       await transfer.finished();
@@ -226,17 +226,17 @@ describe('a stream', () => {
 
   it('holds everything back until the tree tells what belongs, however little room the spool has', async () => {
     const registry = await registryForTest();
-    const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
+    const { context } = await contextForTest({ tags: `${registry.host}/team/app:v1` });
     const of = layers(2, 20_000_000);
-    const spool = new OnDemand(() => Spool.open(join(job.request.workDir, 'small-spool'), { bound: 1000 }));
+    const spool = new OnDemand(() => Spool.open(join(context.request.workDir, 'small-spool'), { bound: 1000 }));
     onTestFinished(() => spool.close());
-    const transfer = new Transfer({ ...job, spool }, NOTHING_AGAIN);
+    const transfer = new Transfer({ ...context, spool }, NOTHING_AGAIN);
     await transfer.fromStream(streamOf(of), { ...everything, hold: true });
     expect(registry.requests.filter(({ step }) => step === 'upload-put')).toEqual([]);
     await transfer.releaseHeld((key) => key === of[1]?.diffId);
     await transfer.finished();
     expect(registry.blobs('team/app')).toHaveLength(1);
-    expect(spoolFiles(job)).toEqual([]);
+    expect(spoolFiles(context)).toEqual([]);
   });
 });
 
@@ -254,9 +254,9 @@ describe.each([1, 2, 5])('with concurrency: %i', (concurrency) => {
       close: () => full.promise.then(() => undefined),
     };
     const registry = await registryForTest({ quirks: [counting] });
-    const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1`, concurrency: `${concurrency}` });
+    const { context } = await contextForTest({ tags: `${registry.host}/team/app:v1`, concurrency: `${concurrency}` });
     const of = [...layers(3, 200_000), ...layers(2, 3_000_000), ...layers(3, 200_000)];
-    const transfer = new Transfer(job, NOTHING_AGAIN);
+    const transfer = new Transfer(context, NOTHING_AGAIN);
     const tree = composed(of);
     // The config is tiny, and may go beside the layers: it comes later.
     const plain = blobsOf(tree).filter((blob) => blob.plain);
@@ -277,8 +277,8 @@ describe('a store', () => {
     const registry = await registryForTest({ quirks: [served.quirk] });
     const of = layers(3);
     served.add('team/app', 'v1', await putBlobs(registry, 'team/app', of.slice(0, 2)));
-    const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
-    const transfer = new Transfer(job, NOTHING_AGAIN);
+    const { context } = await contextForTest({ tags: `${registry.host}/team/app:v1` });
+    const transfer = new Transfer(context, NOTHING_AGAIN);
     const source = storeOf(of);
     await transfer.fromStore(source, blobsOf(source.tree));
     await transfer.finished();
@@ -305,8 +305,8 @@ describe('a store', () => {
     const registry = await registryForTest({ quirks: [served.quirk, slow] });
     const of = layers(60, 100);
     served.add('team/app', 'v1', await putBlobs(registry, 'team/app', of));
-    const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1`, concurrency: '60' });
-    const transfer = new Transfer(job, NOTHING_AGAIN);
+    const { context } = await contextForTest({ tags: `${registry.host}/team/app:v1`, concurrency: '60' });
+    const transfer = new Transfer(context, NOTHING_AGAIN);
     await transfer.locate(blobsOf(composed(of)));
     expect(of.every(({ diffId }: { diffId: Digest }) => transfer.isTaken(diffId))).toBe(true);
     expect(registry.requests.filter(({ step }) => step === 'blob-head')).toHaveLength(61);
@@ -315,9 +315,9 @@ describe('a store', () => {
 
   it('is asked about once, when a blob is sent as soon as the registry has said that it lacks it', async () => {
     const registry = await registryForTest();
-    const { job } = await jobForTest({ tags: `${registry.host}/team/app:v1` });
+    const { context } = await contextForTest({ tags: `${registry.host}/team/app:v1` });
     const tree = composed([]);
-    const transfer = new Transfer(job, NOTHING_AGAIN);
+    const transfer = new Transfer(context, NOTHING_AGAIN);
     transfer.know(tree);
     await transfer.locate(blobsOf(tree));
     await transfer.finished();

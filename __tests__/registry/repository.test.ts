@@ -1,5 +1,5 @@
-import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
-import { type Descriptor, type Digest, digestOf, MediaType } from '../../src/oci/types.ts';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { type Digest, digestOf, MediaType } from '../../src/oci/types.ts';
 import type { RegistryEvent } from '../../src/registry/host/context.ts';
 import { BlobUnknownError } from '../../src/registry/manifests.ts';
 import type { Registry as Client, RegistryOptions } from '../../src/registry/registry.ts';
@@ -15,31 +15,19 @@ import {
   tooLarge,
   tooMany,
 } from '../support/fault-proxy/faults.ts';
-import { type FaultProxy, startFaultProxy } from '../support/fault-proxy/proxy.ts';
+import type { FaultProxy } from '../support/fault-proxy/proxy.ts';
 import type { FaultRule } from '../support/fault-proxy/rules.ts';
 import { answer } from '../support/registry/answer.ts';
 import type { ProfileName } from '../support/registry/profiles.ts';
-import { type Registry as Server, startRegistry } from '../support/registry/server.ts';
-import { bytesOf, connect, digestOfBytes, GrowingBody, KIB, knownBody, plain } from './upload/client.ts';
+import type { Registry as Server } from '../support/registry/server.ts';
+import { startProxied } from './helpers/behind-proxy.ts';
+import { bytesOf, digestOfBytes, GrowingBody, imageManifest, KIB, knownBody, plain } from './upload/client.ts';
 
 const { signal } = new AbortController();
 const CONFIG = Buffer.from('{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}');
 const LAYER = bytesOf(5000, 'layer');
 
-const descriptor = (mediaType: string, bytes: Buffer): Descriptor => ({
-  mediaType,
-  digest: digestOf(bytes),
-  size: bytes.length,
-});
-
-const MANIFEST = Buffer.from(
-  JSON.stringify({
-    schemaVersion: 2,
-    mediaType: MediaType.ociManifest,
-    config: descriptor(MediaType.ociConfig, CONFIG),
-    layers: [descriptor(MediaType.ociLayerGzip, LAYER)],
-  }),
-);
+const MANIFEST = imageManifest(CONFIG, [LAYER]);
 const DIGEST = digestOf(MANIFEST);
 
 let server: Server;
@@ -47,24 +35,16 @@ let proxy: FaultProxy;
 let client: Client;
 let events: RegistryEvent[];
 
-afterEach(async () => {
-  await client.close();
-  await proxy.close();
-  await server.close();
-});
-
 async function start(
   profile: ProfileName,
   rules: FaultRule[] = [],
   options: Partial<RegistryOptions> = {},
 ): Promise<Repository> {
-  server = await startRegistry({ profile });
-  proxy = await startFaultProxy({ target: server.url });
-  for (const rule of rules) proxy.faults.add(rule);
-  const connected = connect(proxy.host, options);
-  client = connected.registry;
-  events = connected.events;
-  return client.repository('team/app');
+  const proxied = await startProxied({ profile }, rules);
+  const connected = proxied.connect(options);
+  ({ server, proxy } = proxied);
+  ({ registry: client, events } = connected);
+  return connected.repository;
 }
 
 async function withBlobs(profile: ProfileName, ...rules: FaultRule[]): Promise<Repository> {

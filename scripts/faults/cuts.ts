@@ -2,11 +2,11 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { randomFrom } from '../../__tests__/support/fault-proxy/cuts.ts';
 import { cutAfter } from '../../__tests__/support/fault-proxy/faults.ts';
 import { type FaultProxy, startFaultProxy } from '../../__tests__/support/fault-proxy/proxy.ts';
 import type { SeenRequest } from '../../__tests__/support/fault-proxy/rules.ts';
 import { type ImageRecipe, loadImage, writeDockerArchive } from '../../__tests__/support/images.ts';
+import { randomFrom } from '../../__tests__/support/random.ts';
 import { startDocker } from '../../__tests__/support/real/docker.ts';
 import { commandOf } from '../../__tests__/support/real/parts.ts';
 import { run } from '../../__tests__/support/real/processes.ts';

@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { Readable } from 'node:stream';
-import { LayerError, layerError } from '../oci/error.ts';
+import { LayerError, layerError } from '../common/error.ts';
 import { type Digest, digestOf } from '../oci/types.ts';
 import type { BlobIdentity, ReadableBlob, StoredBlob } from './blob.ts';
 import { fileStream } from './blocks.ts';

@@ -1,7 +1,4 @@
-/**
- * The JSON documents of an image, read with suspicion: what kind each is, and its fields checked before they are used.
- */
-import { ImageError } from './error.ts';
+import { ImageError } from '../common/error.ts';
 import {
   type Descriptor,
   type Digest,

@@ -1,7 +1,7 @@
 /** What an image is made of, as its source has it: a config with layers, or manifests of its own. */
 
+import { ImageError } from '../common/error.ts';
 import { describeDocument, isDocumentEntry, MAX_DEPTH, MAX_MANIFESTS, readDocument, readSubject } from './documents.ts';
-import { ImageError } from './error.ts';
 import type { Descriptor, Digest } from './types.ts';
 
 /** What an image is made of. */

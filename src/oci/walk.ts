@@ -1,5 +1,5 @@
+import { ImageError } from '../common/error.ts';
 import { isDocumentEntry, isJson, MAX_DEPTH, MAX_MANIFESTS, readDocument } from './documents.ts';
-import { ImageError } from './error.ts';
 import type { ManifestTree } from './image-tree.ts';
 import {
   type Descriptor,

@@ -3,10 +3,10 @@
  * sent again, and only then the tags.
  */
 
+import { explain, PushError, stepAndMessage } from '../common/error.ts';
 import type { Descriptor, Digest } from '../oci/types.ts';
 import type { FoundImage } from '../source/source.ts';
 import { activeRepositories, type PushContext, type SharedContext } from './context.ts';
-import { explain, PushError, stepAndMessage } from './error.ts';
 import { blobsOf } from './image-blobs.ts';
 import { type Document, documentsOf } from './image-manifests.ts';
 import {
@@ -25,7 +25,7 @@ import { type Transferred, transferImage } from './transfer-image.ts';
 
 /** An image on its way: found, and transferred. */
 export interface TransferredImage {
-  readonly job: PushContext;
+  readonly context: PushContext;
   readonly found: FoundImage;
   transferred: Transferred;
   /** Whether a repository is known to have one of its manifests, which then is not put. */
@@ -79,8 +79,8 @@ export async function commit(
 }
 
 /** Throws the first failure of any repository, named. */
-export function throwFirstFailure(images: readonly Pick<TransferredImage, 'job'>[]): void {
-  const registries = images.flatMap(({ job }) => job.registries);
+export function throwFirstFailure(images: readonly Pick<TransferredImage, 'context'>[]): void {
+  const registries = images.flatMap(({ context }) => context.registries);
   const [first] = registries.flatMap(({ repositories }) => repositories).flatMap(({ failures }) => failures);
   if (!first) return;
   const { destination, error } = first;
@@ -139,15 +139,15 @@ async function commitsOf(
   images: readonly TransferredImage[],
   { byDigest, mayBeDirect }: { byDigest: boolean; mayBeDirect: boolean },
 ): Promise<RepositoryCommit[]> {
-  const repositories = images.flatMap(({ job }) => job.registries.flatMap((registry) => registry.repositories));
+  const repositories = images.flatMap(({ context }) => context.registries.flatMap((registry) => registry.repositories));
   const isAlone = mayBeDirect && repositories.length === 1;
   const commits = await Promise.all(
     images.map(async (image) => {
       const { tree, compressed } = image.transferred;
-      const documents = documentsOf(tree, compressed, image.job.request.annotations.manifest);
+      const documents = documentsOf(tree, compressed, image.context.request.annotations.manifest);
       return Promise.all(
-        activeRepositories(image.job).map(async (target): Promise<RepositoryCommit> => {
-          const before = byDigest ? undefined : await tagsBefore(image.job, target);
+        activeRepositories(image.context).map(async (target): Promise<RepositoryCommit> => {
+          const before = byDigest ? undefined : await tagsBefore(image.context, target);
           const moves = target.references.flatMap((reference): TagMove[] =>
             before === undefined
               ? []
@@ -177,13 +177,13 @@ const withoutKnown = (commits: readonly RepositoryCommit[]): RepositoryCommit[] 
 
 /** Transfers the blobs of an image again that its repositories deny. */
 async function transferAgain(image: TransferredImage, denied: Denied, sent: Set<Digest>, round: number): Promise<void> {
-  const { job, found, transferred: before } = image;
-  const repositories = new Set(activeRepositories(job).filter((target) => denied.has(target)));
+  const { context, found, transferred: before } = image;
+  const repositories = new Set(activeRepositories(context).filter((target) => denied.has(target)));
   if (repositories.size === 0) return;
   const named = [...repositories].flatMap((target) => denied.get(target) ?? []);
   const wanted = new Set(round === 1 ? named : digestsOf(before));
   for (const digest of sent) wanted.delete(digest);
-  const again = await transferImage(job, found, { blobs: keysOf(wanted, before.compressed), repositories });
+  const again = await transferImage(context, found, { blobs: keysOf(wanted, before.compressed), repositories });
   const exported = again.exported === 'nothing' ? before.exported : again.exported;
   image.transferred = { ...again, exported, kept: keptOfBoth(before.kept, again.kept) };
   for (const digest of wanted) sent.add(digest);

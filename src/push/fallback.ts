@@ -3,13 +3,13 @@
 import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { explainLine } from '../common/error.ts';
 import { readRegular } from '../common/open-regular.ts';
 import { dockerConfigFile, MAX_CONFIG_FILE_BYTES } from '../common/platform.ts';
 import { canonicalHost, DOCKER_HUB, DOCKER_HUB_KEY, formatReference, type Reference } from '../oci/reference.ts';
 import { basicString, TOKEN_USERNAME } from '../registry/auth/credentials.ts';
 import type { FoundImage } from '../source/source.ts';
 import type { PushContext } from './context.ts';
-import { explainLine } from './error.ts';
 import type { TargetRepository } from './target-repository.ts';
 
 /** Kinds of registry errors that the engine would run into just the same: wrong or missing credentials. */
@@ -19,9 +19,12 @@ const isCredentials = (error: unknown): boolean =>
   error instanceof Error && (CREDENTIALS.has((error as { kind?: unknown }).kind) || isCredentials(error.cause));
 
 /** Whether the engine's own push may be tried for this failure. */
-export function mayFallBack(job: PushContext, found: FoundImage, failure: unknown): boolean {
+export function mayFallBack(context: PushContext, found: FoundImage, failure: unknown): boolean {
   return (
-    job.request.fallback === 'engine' && found.push !== undefined && !job.signal.aborted && !isCredentials(failure)
+    context.request.fallback === 'engine' &&
+    found.push !== undefined &&
+    !context.signal.aborted &&
+    !isCredentials(failure)
   );
 }
 
@@ -29,30 +32,35 @@ export function mayFallBack(job: PushContext, found: FoundImage, failure: unknow
  * Pushes by the engine what failed for a reason that allows it, and says why. A tag that fails again keeps its first
  * failure.
  */
-export async function pushByEngine(job: PushContext, found: FoundImage): Promise<void> {
-  for (const target of job.registries.flatMap(({ repositories }) => repositories)) {
+export async function pushByEngine(context: PushContext, found: FoundImage): Promise<void> {
+  for (const target of context.registries.flatMap(({ repositories }) => repositories)) {
     const failed = target.unpushed.filter((reference) => {
       const error = target.errorOf(reference);
-      return error !== undefined && mayFallBack(job, found, error);
+      return error !== undefined && mayFallBack(context, found, error);
     });
     const [first] = failed;
     if (!first) continue;
     const why = explainLine(target.errorOf(first));
-    job.report({ type: 'warning', text: `The chunked push failed, ${found.engine} pushes: ${why}` });
-    if (job.request.forceCompression) {
+    context.report({ type: 'warning', text: `The chunked push failed, ${found.engine} pushes: ${why}` });
+    if (context.request.forceCompression) {
       const text = `force-compression: ${found.engine} pushes the layers in the compression that they have`;
-      job.report({ type: 'warning', text });
+      context.report({ type: 'warning', text });
     }
-    for (const reference of failed) await pushTag(job, found, target, reference);
+    for (const reference of failed) await pushTag(context, found, target, reference);
   }
 }
 
-async function pushTag(job: PushContext, found: FoundImage, to: TargetRepository, reference: Reference): Promise<void> {
-  const { credentials, destinations, insecure, tlsVerify, env } = job.request;
+async function pushTag(
+  context: PushContext,
+  found: FoundImage,
+  to: TargetRepository,
+  reference: Reference,
+): Promise<void> {
+  const { credentials, destinations, insecure, tlsVerify, env } = context.request;
   const options = {
     insecure: insecure || !tlsVerify,
-    signal: job.signal,
-    debug: (text: string) => job.report({ type: 'debug', text }),
+    signal: context.signal,
+    debug: (text: string) => context.report({ type: 'debug', text }),
   };
   const byEngine = (env?: NodeJS.ProcessEnv) => found.push?.(formatReference(reference), { ...options, env });
   // The inputs belong to the registry of the first tag. The engine finds all others where we do.
@@ -64,8 +72,8 @@ async function pushTag(job: PushContext, found: FoundImage, to: TargetRepository
         : await withTemporaryLogin({ registry: reference.registry, ...credentials, env }, async (env) => byEngine(env));
     if (digest) to.confirm(reference, digest);
   } catch (error) {
-    job.signal.throwIfAborted();
-    job.report({ type: 'warning', text: `The fallback failed too: ${explainLine(error)}` });
+    context.signal.throwIfAborted();
+    context.report({ type: 'warning', text: `The fallback failed too: ${explainLine(error)}` });
   }
 }
 

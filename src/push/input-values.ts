@@ -2,10 +2,9 @@
  * Reads the values of single inputs: choices, booleans, numbers, sizes, durations, lists. Each error names its input.
  */
 
-import { messageOf } from '../oci/error.ts';
+import { explain, messageOf, PushError } from '../common/error.ts';
 import { parseReference } from '../oci/reference.ts';
 import { expectSource } from '../source/find/find.ts';
-import { explain, PushError } from './error.ts';
 
 /** Every input, by its name in action.yml and in its order. */
 export const INPUT_NAMES = [
@@ -44,9 +43,10 @@ export type RawInputs = Readonly<Partial<Record<InputName, string>>>;
 
 /** An input that can't be used: its name, what is wrong with it, and one that is right. */
 export class InputError extends PushError {
+  override readonly name = 'InputError';
+
   constructor(name: InputName, problem: string, example: string, cause?: unknown) {
     super('Input', `${name}: ${problem}`, { remedy: example, ...(cause === undefined ? {} : { cause }) });
-    this.name = 'InputError';
   }
 }
 

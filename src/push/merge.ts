@@ -1,5 +1,6 @@
 /** A merge: images in registries become one index, which is put everywhere by its digest before any tag moves to it. */
 
+import { explain } from '../common/error.ts';
 import type { ManifestTree } from '../oci/image-tree.ts';
 import { isImageEntry, mergedTree } from '../oci/merge.ts';
 import { formatPlatform } from '../oci/platforms.ts';
@@ -11,7 +12,6 @@ import { blobsInRegistry } from '../source/registry/blobs.ts';
 import type { FoundImage } from '../source/source.ts';
 import { commit, throwFirstFailure } from './commit.ts';
 import { activeRepositories, contextOf, type PushContext, type SharedContext } from './context.ts';
-import { explain } from './error.ts';
 import { type MergeParts, notServed, readParts, whenServed } from './merge-parts.ts';
 import type { MergeRequest } from './options.ts';
 import { type PushResult, resultOf } from './result.ts';
@@ -26,25 +26,25 @@ export async function merge(shared: SharedContext<MergeRequest>): Promise<PushRe
   const { request, stats, report } = shared;
   // The parts go as they are: `platforms` has been looked at, and annotations are in the index.
   const asTheyAre = { ...request, platforms: [], annotations: { manifest: {}, index: {} } };
-  const job = contextOf({ ...shared, request: asTheyAre }, { image: 'merge', destinations: request.destinations });
+  const context = contextOf({ ...shared, request: asTheyAre }, { image: 'merge', destinations: request.destinations });
   const parts = await stats.time('resolve', () => readParts(shared));
   const tree = mergedTree(parts.entries, parts.documents, request.annotations.index);
-  const found = foundImage(tree, parts, job);
+  const found = foundImage(tree, parts, context);
   const platforms = parts.entries.filter(isImageEntry).map(({ platform }) => formatPlatform(platform));
   report({ type: 'info', text: `Index ${tree.root.digest}: ${platforms.join(', ')}` });
   if (request.dryRun) {
     for (const one of request.destinations) report({ type: 'info', text: `Would put it as ${formatReference(one)}` });
-    return resultOf(shared, [{ job, found }], { exported: 'nothing', changed: false });
+    return resultOf(shared, [{ context, found }], { exported: 'nothing', changed: false });
   }
-  const transferred = await stats.time('transfer', () => transfer(job, found, tree, parts));
-  const image = { job, found, transferred, has: hasOf(parts) };
+  const transferred = await stats.time('transfer', () => transfer(context, found, tree, parts));
+  const image = { context, found, transferred, has: hasOf(parts) };
   throwFirstFailure([image]);
   report({ type: 'phase', phase: 'Manifest' });
-  const beforeTags = () => readBack(job, tree.root.digest);
+  const beforeTags = () => readBack(context, tree.root.digest);
   const { changed } = await stats.time('manifest', () =>
     commit([image], shared, { byDigest: false, allOrNothing: true, beforeTags }),
   );
-  if (request.cleanup) await cleanUp(parts, job);
+  if (request.cleanup) await cleanUp(parts, context);
   return resultOf(shared, [image], { exported: transferred.exported, changed });
 }
 
@@ -76,35 +76,35 @@ const hasOf =
     [...(places.get(digest) ?? [])].some((place) => place.repository === repository);
 
 async function transfer(
-  job: PushContext,
+  context: PushContext,
   found: FoundImage,
   tree: ManifestTree,
   parts: MergeParts,
 ): Promise<Transferred> {
   const has = hasOf(parts);
-  const isAllThere = activeRepositories(job).every((target) =>
+  const isAllThere = activeRepositories(context).every((target) =>
     parts.entries.every(({ digest }) => has(target, digest)),
   );
-  if (!isAllThere) return transferImage(job, found);
+  if (!isAllThere) return transferImage(context, found);
   return { tree, compressed: new Map(), kept: [], exported: 'nothing' };
 }
 
 /** Every repository serves the index, before a tag names it. */
-async function readBack(job: PushContext, digest: Digest): Promise<void> {
+async function readBack(context: PushContext, digest: Digest): Promise<void> {
   const remedy = 'look at the registry and its storage: it does not serve what it has confirmed';
   await Promise.all(
-    activeRepositories(job).map(({ repository, name, signal }) =>
+    activeRepositories(context).map(({ repository, name, signal }) =>
       whenServed(async () => {
         if (!(await repository.getManifest(digest, signal))) throw notServed(name, digest, remedy);
-      }, job),
+      }, context),
     ),
   );
 }
 
 /** Deletes the tags that a `*` matched. What a registry refuses is reported once for each repository. */
-async function cleanUp(parts: MergeParts, job: PushContext): Promise<void> {
-  const { report, signal } = job;
-  const targets = new Set(activeRepositories(job).map(({ repository }) => repository));
+async function cleanUp(parts: MergeParts, context: PushContext): Promise<void> {
+  const { report, signal } = context;
+  const targets = new Set(activeRepositories(context).map(({ repository }) => repository));
   for (const matches of Map.groupBy(parts.matches, ({ name }) => name).values()) {
     const left = [...matches];
     let reason = 'this registry deletes no tags';
@@ -113,7 +113,7 @@ async function cleanUp(parts: MergeParts, job: PushContext): Promise<void> {
         if ((await repository.deleteManifest(reference, signal)) === 'unsupported') break;
         left.shift();
         report({ type: 'info', text: `merge-cleanup: deleted ${text}` });
-        if (targets.has(repository)) await keepManifests(repository, entries, parts, job);
+        if (targets.has(repository)) await keepManifests(repository, entries, parts, context);
       }
     } catch (error) {
       signal.throwIfAborted();

@@ -26,13 +26,13 @@ export type BlobPlace =
 export const WORTH_ASKING_BYTES = 10 * 1024 * 1024;
 
 export class Plan {
-  readonly #job: PushContext;
+  readonly #context: PushContext;
   readonly #again: UploadAgain;
   readonly #places = new Map<Digest, Promise<BlobPlace>>();
   #documents: ReadonlyMap<Digest, Buffer> = new Map();
 
-  constructor(job: PushContext, again: UploadAgain) {
-    this.#job = job;
+  constructor(context: PushContext, again: UploadAgain) {
+    this.#context = context;
     this.#again = again;
   }
 
@@ -53,9 +53,9 @@ export class Plan {
 
   async #locate(blob: ImageBlob): Promise<BlobPlace> {
     const mayExist = !this.#again.blobs.has(blob.key);
-    const descriptor = mayExist ? await findExisting(this.#job, blob) : undefined;
+    const descriptor = mayExist ? await findExisting(this.#context, blob) : undefined;
     if (descriptor) return { at: 'registry', descriptor };
-    if (blob.plain && this.#job.cache) return this.#fromCache(blob, await this.#job.cache.get(), mayExist);
+    if (blob.plain && this.#context.cache) return this.#fromCache(blob, await this.#context.cache.get(), mayExist);
     const mounted = mayExist ? await this.#fromElsewhere(blob) : undefined;
     return mounted ? { at: 'registry', descriptor: mounted } : this.#placeOfSource(blob);
   }
@@ -65,9 +65,9 @@ export class Plan {
    * service takes about half a second to answer, as long as all the rest of a push that has nothing to move.
    */
   async #fromCache(blob: ImageBlob, cache: LayerCache, mayExist: boolean): Promise<BlobPlace> {
-    const { known, signal } = this.#job;
+    const { known, signal } = this.#context;
     known.addCached(await cache.known());
-    const existing = mayExist ? await findExisting(this.#job, blob) : undefined;
+    const existing = mayExist ? await findExisting(this.#context, blob) : undefined;
     if (existing) return { at: 'registry', descriptor: existing };
     const restored = await cache.restore(blob.key);
     signal.throwIfAborted();
@@ -79,10 +79,10 @@ export class Plan {
    * which.
    */
   async #fromElsewhere(blob: ImageBlob): Promise<Descriptor | undefined> {
-    const { cache, known, request } = this.#job;
+    const { cache, known, request } = this.#context;
     if (blob.plain || !cache || request.dryRun || (blob.size ?? 0) < WORTH_ASKING_BYTES) return undefined;
     known.addCached(await (await cache.get()).known());
-    return findExisting(this.#job, blob);
+    return findExisting(this.#context, blob);
   }
 
   #placeOfSource(blob: ImageBlob): BlobPlace {
@@ -96,36 +96,36 @@ export class Plan {
  * when it must be sent. What every repository has said just now that it lacks is not asked for again. A registry that
  * can't be asked has failed; throws when none is left.
  */
-export async function findExisting(job: PushContext, blob: ImageBlob): Promise<Descriptor | undefined> {
-  for (const candidate of await candidatesOf(job, blob)) {
-    const registries = activeRegistries(job);
-    const canMount = registries.some((registry) => registry.canMount(candidate.digest, job.known));
-    if (!canMount && activeRepositories(job).every((repository) => repository.lacks(candidate.digest))) continue;
+export async function findExisting(context: PushContext, blob: ImageBlob): Promise<Descriptor | undefined> {
+  for (const candidate of await candidatesOf(context, blob)) {
+    const registries = activeRegistries(context);
+    const canMount = registries.some((registry) => registry.canMount(candidate.digest, context.known));
+    if (!canMount && activeRepositories(context).every((repository) => repository.lacks(candidate.digest))) continue;
     const answers = await Promise.all(
       registries.map(async (registry) => {
-        const from = job.known.repositories(registry.host, candidate.digest);
+        const from = context.known.repositories(registry.host, candidate.digest);
         return {
           registry,
           presence: await registry.existsOrMount(candidate.digest, from, candidate.size || undefined),
         };
       }),
     );
-    activeRegistries(job);
+    activeRegistries(context);
     const active = answers.filter(({ registry }) => registry.isActive);
     const isThere = ({ presence }: (typeof answers)[number]) => presence && isThatBlob(blob, candidate, presence);
     if (!active.every(isThere)) continue;
-    for (const { registry, presence } of active) note(job, registry, blob, candidate, presence?.fate ?? 'exists');
+    for (const { registry, presence } of active) note(context, registry, blob, candidate, presence?.fate ?? 'exists');
     return candidate;
   }
   return undefined;
 }
 
 /** The blobs that may stand for one: itself, or for a plain layer what is known of compressed ones. */
-async function candidatesOf(job: PushContext, blob: ImageBlob): Promise<readonly Descriptor[]> {
+async function candidatesOf(context: PushContext, blob: ImageBlob): Promise<readonly Descriptor[]> {
   const { key, mediaType, size } = blob;
   if (!blob.plain) return [{ mediaType, digest: key, size: size ?? 0 }];
-  await job.earlier.read();
-  return job.known.candidates(key);
+  await context.earlier.read();
+  return context.known.candidates(key);
 }
 
 /** A hint that names another size than the registry does is wrong about something: it is not used. */
@@ -133,11 +133,11 @@ function isThatBlob(blob: ImageBlob, candidate: Descriptor, presence: { size?: n
   return !blob.plain || presence.size === undefined || presence.size === candidate.size;
 }
 
-function note(job: PushContext, target: TargetRegistry, blob: ImageBlob, found: Descriptor, fate: BlobFate): void {
+function note(context: PushContext, target: TargetRegistry, blob: ImageBlob, found: Descriptor, fate: BlobFate): void {
   const { digest, size, mediaType } = found;
   const what = { fate, fromCache: false, retries: 0, seconds: 0 };
-  job.report({ type: 'blob-end', label: job.names.nameOf(blob), host: target.host, digest, size, ...what });
-  job.stats.enter({
+  context.report({ type: 'blob-end', label: context.names.nameOf(blob), host: target.host, digest, size, ...what });
+  context.stats.enter({
     digest,
     size,
     mediaType,
@@ -155,46 +155,50 @@ function note(job: PushContext, target: TargetRegistry, blob: ImageBlob, found: 
 // Says what a push would move, and changes nothing: only HEAD and GET requests are sent, and no engine's `save` runs.
 
 /** A line for every blob: whether it is there, or would be uploaded. Throws when no registry can be asked. */
-export async function reportDryRun(job: PushContext, found: FoundImage): Promise<void> {
-  const blobs = await blobsToReport(job, found);
-  job.report({ type: 'phase', phase: 'Upload' });
-  for (const target of activeRegistries(job)) {
-    for (const blob of blobs ?? []) await reportBlob(job, target, blob);
+export async function reportDryRun(context: PushContext, found: FoundImage): Promise<void> {
+  const blobs = await blobsToReport(context, found);
+  context.report({ type: 'phase', phase: 'Upload' });
+  for (const target of activeRegistries(context)) {
+    for (const blob of blobs ?? []) await reportBlob(context, target, blob);
   }
-  if (!blobs) job.report({ type: 'info', text: 'Would export the image: only its export shows its layers' });
-  for (const { repositories } of activeRegistries(job)) {
+  if (!blobs) context.report({ type: 'info', text: 'Would export the image: only its export shows its layers' });
+  for (const { repositories } of activeRegistries(context)) {
     for (const reference of repositories.flatMap(({ references }) => references)) {
-      job.report({ type: 'info', text: `Would put the manifest as ${formatReference(reference)}` });
+      context.report({ type: 'info', text: `Would put the manifest as ${formatReference(reference)}` });
     }
   }
 }
 
-async function blobsToReport(job: PushContext, found: FoundImage): Promise<ImageBlob[] | undefined> {
-  const tree = found.engine ? await treeWithoutExport(job, found) : await treeOfFile(job, found);
-  if (tree) job.names.addTree(tree);
-  if (tree) return blobsOf(selected(job, tree));
+async function blobsToReport(context: PushContext, found: FoundImage): Promise<ImageBlob[] | undefined> {
+  const tree = found.engine ? await treeWithoutExport(context, found) : await treeOfFile(context, found);
+  if (tree) context.names.addTree(tree);
+  if (tree) return blobsOf(selected(context, tree));
   return found.root === undefined && found.diffIds ? layersByDiffId(found) : undefined;
 }
 
-async function treeOfFile(job: PushContext, found: FoundImage): Promise<ImageTree | undefined> {
+async function treeOfFile(context: PushContext, found: FoundImage): Promise<ImageTree | undefined> {
   const ignore = () => {};
-  const source = await found.open({ signal: job.signal, debug: ignore, notice: ignore });
+  const source = await found.open({ signal: context.signal, debug: ignore, notice: ignore });
   await source.close();
   return source.kind === 'store' ? source.tree : undefined;
 }
 
-async function reportBlob(job: PushContext, target: PushContext['registries'][number], blob: ImageBlob): Promise<void> {
+async function reportBlob(
+  context: PushContext,
+  target: PushContext['registries'][number],
+  blob: ImageBlob,
+): Promise<void> {
   const { size } = blob;
   let isThere = false;
   let from: string | undefined;
-  for (const { digest } of await candidatesOf(job, blob)) {
-    from ??= job.known.repositories(target.host, digest).at(0);
+  for (const { digest } of await candidatesOf(context, blob)) {
+    from ??= context.known.repositories(target.host, digest).at(0);
     // Only HEAD: a mount would change the registry.
     const heads = target.active.map(({ repository, signal }) => repository.headBlob(digest, signal));
     isThere ||= (await Promise.all(heads)).every(({ state }) => state === 'present');
   }
   const bytes = size === undefined ? '' : ` (${size} bytes)`;
   const wouldBe = from === undefined ? `would be uploaded${bytes}` : `would be mounted from ${from}`;
-  const text = `${job.names.nameOf(blob)}: ${isThere ? 'exists' : wouldBe} at ${target.host}`;
-  job.report({ type: 'info', text });
+  const text = `${context.names.nameOf(blob)}: ${isThere ? 'exists' : wouldBe} at ${target.host}`;
+  context.report({ type: 'info', text });
 }

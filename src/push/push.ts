@@ -3,6 +3,7 @@
 import { isCompressedLayerType } from '../cache/known-layers.ts';
 import type { RecordedLayer } from '../cache/layer-cache.ts';
 import type { SavePlan } from '../cache/save.ts';
+import { CancelledError } from '../common/error.ts';
 import { formatReference } from '../oci/reference.ts';
 import type { Digest } from '../oci/types.ts';
 import { registrySource } from '../source/registry/registry.ts';
@@ -16,7 +17,6 @@ import {
   type PushContext,
   type SharedContext,
 } from './context.ts';
-import { CancelledError } from './error.ts';
 import type { Report } from './events.ts';
 import { mayFallBack, pushByEngine } from './fallback.ts';
 import { blobsOf, type ImageBlob } from './image-blobs.ts';
@@ -74,17 +74,17 @@ function reportNotices(request: PushRequest | MergeRequest, report: Report): voi
 
 async function pushImages(shared: SharedContext<PushRequest>): Promise<PushResult> {
   const { request, stats } = shared;
-  const jobs = request.images.map((image) => contextOf(shared, image));
-  const images = await stats.time('resolve', () => resolveAll(jobs));
+  const contexts = request.images.map((image) => contextOf(shared, image));
+  const images = await stats.time('resolve', () => resolveAll(contexts));
   try {
     if (request.dryRun) {
-      for (const { job, found } of images) await reportDryRun(job, found);
+      for (const { context, found } of images) await reportDryRun(context, found);
       return resultOf(shared, images, { exported: 'nothing', changed: false });
     }
     const [first] = images;
     if (images.length > 1 || !first) return resultOf(shared, images, await pushAll(shared, images));
     const pushed = await pushAll(shared, images).catch((error: unknown) => failAll(first, error));
-    await pushByEngine(first.job, first.found);
+    await pushByEngine(first.context, first.found);
     return resultOf(shared, images, pushed);
   } finally {
     await Promise.allSettled(images.map(({ found }) => found.close?.()));
@@ -92,13 +92,13 @@ async function pushImages(shared: SharedContext<PushRequest>): Promise<PushResul
 }
 
 interface ResolvedImage {
-  readonly job: PushContext;
+  readonly context: PushContext;
   readonly found: FoundImage;
 }
 
 /** Finds all images at once; when one can't be found, what the others have opened is closed. */
-async function resolveAll(jobs: readonly PushContext[]): Promise<ResolvedImage[]> {
-  const ended = await Promise.allSettled(jobs.map(async (job) => ({ job, found: await resolve(job) })));
+async function resolveAll(contexts: readonly PushContext[]): Promise<ResolvedImage[]> {
+  const ended = await Promise.allSettled(contexts.map(async (context) => ({ context, found: await resolve(context) })));
   const images = ended.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
   const failed = ended.find((one) => one.status === 'rejected');
   if (!failed) return images;
@@ -123,19 +123,19 @@ async function pushAll(shared: SharedContext<PushRequest>, images: readonly Reso
   const { stats, report, request } = shared;
   const transferred: TransferredImage[] = [];
   for (const image of images) {
-    const { job, found } = image;
-    transferred.push({ ...image, transferred: await stats.time('transfer', () => transferImage(job, found)), has });
+    const { context, found } = image;
+    transferred.push({ ...image, transferred: await stats.time('transfer', () => transferImage(context, found)), has });
     if (images.length > 1) throwFirstFailure(images);
   }
   const unchanged = transferred.flatMap(
-    ({ job, found, transferred: { tree } }) => compressionNotice(job, found.name, tree) ?? [],
+    ({ context, found, transferred: { tree } }) => compressionNotice(context, found.name, tree) ?? [],
   );
   if (unchanged[0] !== undefined) report({ type: 'notice', text: unchanged[0] });
   report({ type: 'phase', phase: 'Manifest' });
   const { changed } = await stats.time('manifest', () =>
     commit(transferred, shared, { byDigest: request.pushByDigest }),
   );
-  for (const { job } of images) activeRegistries(job);
+  for (const { context } of images) activeRegistries(context);
   const exported = [...new Set(transferred.map((image) => image.transferred.exported))].join(', ');
   return { exported, changed, savePlan: await record(shared, transferred.flatMap(knownNow)) };
 }
@@ -144,8 +144,8 @@ async function pushAll(shared: SharedContext<PushRequest>, images: readonly Reso
  * What a cache may know of an image's layers now: the blobs that were made of them, and where those and large ones that
  * came compressed have been pushed to, for other repositories to mount them.
  */
-function knownNow({ job, transferred: { kept, tree } }: TransferredImage): RecordedLayer[] {
-  const repositories = job.registries.flatMap(({ host, active }) =>
+function knownNow({ context, transferred: { kept, tree } }: TransferredImage): RecordedLayer[] {
+  const repositories = context.registries.flatMap(({ host, active }) =>
     active.map((one) => `${host}/${one.repository.name}`),
   );
   const isCompressed = ({ plain, mediaType }: ImageBlob) => !plain && isCompressedLayerType(mediaType);
@@ -169,10 +169,10 @@ async function record({ cache }: SharedContext, known: readonly RecordedLayer[])
 }
 
 /** A failure of the export ends the push, unless the engine may do what is left. Registries keep their own failures. */
-function failAll({ job, found }: ResolvedImage, error: unknown): Pushed {
-  job.signal.throwIfAborted();
-  const isExport = job.registries.some(({ isActive }) => isActive);
-  if (isExport && !mayFallBack(job, found, error)) throw error;
-  for (const registry of job.registries) registry.fail(error);
+function failAll({ context, found }: ResolvedImage, error: unknown): Pushed {
+  context.signal.throwIfAborted();
+  const isExport = context.registries.some(({ isActive }) => isActive);
+  if (isExport && !mayFallBack(context, found, error)) throw error;
+  for (const registry of context.registries) registry.fail(error);
   return { exported: 'engine', changed: true };
 }

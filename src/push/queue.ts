@@ -1,10 +1,18 @@
-/** The blobs of one transfer that are on their way: each to all registries at once, and what became of it. */
+/**
+ * The blobs of one transfer that are on their way: made while they are sent, each sent to all registries at once, and
+ * what became of it.
+ */
 
 import type { BlobIdentity, ReadableBlob, StreamingBlob } from '../blob/blob.ts';
+import type { Input } from '../blob/blocks.ts';
 import { COMPRESSIONS, layerMediaType } from '../blob/compress/compression.ts';
+import type { CompressorPool } from '../blob/compress/pool.ts';
+import type { Spool } from '../blob/spool.ts';
+import { compressLayer, spoolBlob } from '../blob/streaming.ts';
+import type { LayerCache } from '../cache/layer-cache.ts';
 import type { Descriptor, Digest } from '../oci/types.ts';
 import { activeRegistries, type PushContext } from './context.ts';
-import type { ImageBlob, UploadAgain } from './image-blobs.ts';
+import { type ImageBlob, UNNAMED, type UploadAgain } from './image-blobs.ts';
 import type { BlobUpload, TargetRegistry } from './registries.ts';
 
 /** A compressed layer whose file the cache may keep. */
@@ -25,11 +33,8 @@ export interface QueuedBlob {
   readonly made?: StreamingBlob;
 }
 
-/** Stands for the digest of a legacy `layer.tar` until it was hashed. */
-export const UNNAMED: Digest = `sha256:${'0'.repeat(64)}`;
-
 export class UploadQueue {
-  readonly #job: PushContext;
+  readonly #context: PushContext;
   readonly #again: UploadAgain;
   /** Blobs that are in the registry or on their way there. */
   readonly #taken = new Set<Digest>();
@@ -43,9 +48,13 @@ export class UploadQueue {
    * there.
    */
   isPushedBefore = false;
+  /**
+   * The lowest layer (its diffID) of an image whose layers are compressed here, once it is known that it must be sent.
+   */
+  lowest: Digest | undefined;
 
-  constructor(job: PushContext, again: UploadAgain) {
-    this.#job = job;
+  constructor(context: PushContext, again: UploadAgain) {
+    this.#context = context;
     this.#again = again;
   }
 
@@ -79,8 +88,8 @@ export class UploadQueue {
 
   /** Notes the compressed blob that stands for a plain layer. */
   note(layer: KeptLayer): void {
-    this.#job.known.add(layer.diffId, layer.descriptor);
-    this.#job.names.addBlob(layer.descriptor.digest, layer.diffId);
+    this.#context.known.add(layer.diffId, layer.descriptor);
+    this.#context.names.addBlob(layer.descriptor.digest, layer.diffId);
     this.#taken.add(layer.diffId);
     this.#compressed.set(layer.diffId, layer.descriptor);
     this.#kept.set(layer.diffId, layer);
@@ -88,7 +97,7 @@ export class UploadQueue {
 
   /** Notes that a blob could not be read from its source. */
   markUnreadable(key: Digest, reason: unknown): void {
-    if (this.#job.signal.aborted) return;
+    if (this.#context.signal.aborted) return;
     this.#taken.delete(key);
     this.#unreadable.set(key, reason);
   }
@@ -108,13 +117,13 @@ export class UploadQueue {
   /** Waits until every upload has ended, well or not. Throws when no registry is left. */
   async finished(): Promise<void> {
     await Promise.all(this.#running);
-    activeRegistries(this.#job);
+    activeRegistries(this.#context);
   }
 
   async #upload(queued: QueuedBlob): Promise<void> {
     const { blob, body, made } = queued;
-    const { known } = this.#job;
-    const registries = this.#job.registries.filter(({ isActive }) => isActive);
+    const { known } = this.#context;
+    const registries = this.#context.registries.filter(({ isActive }) => isActive);
     const confirmed = new Map(registries.map((registry) => [registry, 0]));
     const onConfirmed = (registry: TargetRegistry, bytes: number) => {
       confirmed.set(registry, bytes);
@@ -139,17 +148,23 @@ export class UploadQueue {
   ): BlobUpload {
     return {
       body,
-      label: this.#job.names.nameOf(blob),
+      label: this.#context.names.nameOf(blob),
       mediaType,
       diffId: blob.diffId,
       fromCache,
       sessionKey: this.#sessionKey(blob, body),
       isUploadedAgain: (repository) => this.#again.blobs.has(blob.key) && this.#again.repositories.has(repository),
       isLikelyThere: this.isPushedBefore && blob.plain,
+      place: this.#placeOf(blob),
       // What the caches say of a layer that is compressed again may be of other bytes: its digest is not known yet.
-      mountFrom: body.identity && this.#job.known.repositories(registry.host, body.identity.digest)[0],
+      mountFrom: body.identity && this.#context.known.repositories(registry.host, body.identity.digest)[0],
       onConfirmed: (bytes) => onConfirmed(registry, bytes),
     };
+  }
+
+  #placeOf({ key, plain }: ImageBlob): BlobUpload['place'] {
+    if (!plain || key === UNNAMED || this.lowest === undefined) return undefined;
+    return key === this.lowest ? 'lowest' : 'above';
   }
 
   /**
@@ -157,7 +172,7 @@ export class UploadQueue {
    * compares their digest.
    */
   #sessionKey({ key, plain }: ImageBlob, body: ReadableBlob): string | undefined {
-    const { compression, compressionLevel = COMPRESSIONS[compression].defaultLevel } = this.#job.request;
+    const { compression, compressionLevel = COMPRESSIONS[compression].defaultLevel } = this.#context.request;
     if (body.identity) return body.identity.digest;
     if (key === UNNAMED) return undefined;
     return plain ? `${key} ${compression} ${compressionLevel}` : key;
@@ -169,13 +184,13 @@ export class UploadQueue {
    */
   #reportName(blob: ImageBlob, diffId: Digest): void {
     if (blob.label === undefined) return;
-    const name = this.#job.names.nameOf({ key: diffId });
-    this.#job.report({ type: 'info', text: `${blob.label} is ${name}` });
+    const name = this.#context.names.nameOf({ key: diffId });
+    this.#context.report({ type: 'info', text: `${blob.label} is ${name}` });
   }
 
   /** Notes what was made, and releases its file or leaves it to the cache. */
   async #finish(blob: ImageBlob, made: StreamingBlob): Promise<BlobIdentity> {
-    const { stats, cache, request } = this.#job;
+    const { stats, cache, request } = this.#context;
     try {
       const identity = await made.completed();
       const { digest, size } = identity;
@@ -196,5 +211,60 @@ export class UploadQueue {
       await made.release().catch(() => {});
       throw error;
     }
+  }
+}
+
+/** Makes blobs while they are sent: compressed layers, and blobs that pass through a file. */
+export class LayerBuilder {
+  readonly #context: PushContext;
+  readonly #spool: Spool;
+  readonly #pool: CompressorPool;
+  readonly #cache: LayerCache | undefined;
+  #read = 0;
+  #written = 0;
+
+  private constructor(context: PushContext, spool: Spool, pool: CompressorPool, cache: LayerCache | undefined) {
+    this.#context = context;
+    this.#spool = spool;
+    this.#pool = pool;
+    this.#cache = cache;
+  }
+
+  /** Opens what the first blob needs: the spool, the compressor, the cache. */
+  static async open(context: PushContext): Promise<LayerBuilder> {
+    const cache = context.request.dryRun ? undefined : await context.cache?.get();
+    return new LayerBuilder(context, await context.spool.get(), await context.pool.get(), cache);
+  }
+
+  /** Compresses a plain layer, where the cache may keep it if it has a name. */
+  compress(input: Input, diffId: Digest | undefined): StreamingBlob {
+    const path = diffId && this.#cache?.layerPath(diffId);
+    return compressLayer(input, {
+      ...this.#options(),
+      pool: this.#pool,
+      ...(diffId ? { diffId } : {}),
+      ...(path ? { path } : {}),
+    });
+  }
+
+  /** Sends a blob as it is, through a file of the spool. */
+  passThrough(input: Input, digest: Digest | undefined): StreamingBlob {
+    return spoolBlob(input, { ...this.#options(), ...(digest ? { digest } : {}) });
+  }
+
+  #options() {
+    return { spool: this.#spool, signal: this.#context.signal, onProgress: this.#progress() };
+  }
+
+  #progress(): (read: number, written: number) => void {
+    let lastRead = 0;
+    let lastWritten = 0;
+    return (read, written) => {
+      this.#read += read - lastRead;
+      this.#written += written - lastWritten;
+      lastRead = read;
+      lastWritten = written;
+      this.#context.report({ type: 'made', read: this.#read, written: this.#written });
+    };
   }
 }

@@ -1,5 +1,6 @@
 /** Finds an image, and what can be known of it without its export, so that an image that is there is never exported. */
 
+import { explain, PushError } from '../common/error.ts';
 import { MAX_DOCUMENT_BYTES, readDiffIds } from '../oci/documents.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
 import { selectPlatforms } from '../oci/platforms.ts';
@@ -12,25 +13,23 @@ import { type FindOptions, findImage } from '../source/find/find.ts';
 import { registrySource } from '../source/registry/registry.ts';
 import type { FoundImage } from '../source/source.ts';
 import { openEngineStore } from '../source/store/open.ts';
-import { activeRepositories, type PushContext } from './context.ts';
-import { explain, PushError } from './error.ts';
+import { activeRepositories, openRegistry, type PushContext } from './context.ts';
 import type { Report } from './events.ts';
 import { blobsOf, type ImageBlob, uncompressedLayer } from './image-blobs.ts';
-import { openRegistry } from './registry-hosts.ts';
 import type { TargetRepository } from './target-repository.ts';
 
 /** Finds the image, and asks the registries what its tags name now. Throws ImageError. */
-export async function resolve(job: PushContext): Promise<FoundImage> {
-  const { request, report, signal, earlier } = job;
-  const { image } = job.image;
+export async function resolve(context: PushContext): Promise<FoundImage> {
+  const { request, report, signal, earlier } = context;
+  const { image } = context.image;
   const way = request.export === 'store' ? 'store' : 'auto';
   const remote = registrySource(image);
   const asksEarlier = earlier.areElsewhere || request.forceCompression;
-  const source = new SourceRepository(job);
+  const source = new SourceRepository(context);
   const openRepository = async (reference: Reference) => {
     const repository = await source.open(reference);
     // Beside the image's own first request, and after it; where earlier images under the tags are read, they show it.
-    if (!asksEarlier) setImmediate(() => activeRepositories(job).map((target) => tagsBefore(job, target)));
+    if (!asksEarlier) setImmediate(() => activeRepositories(context).map((target) => tagsBefore(context, target)));
     return repository;
   };
   const found = await findSource(source, {
@@ -45,10 +44,10 @@ export async function resolve(job: PushContext): Promise<FoundImage> {
     warning: (text) => report({ type: 'warning', text }),
     openRepository,
     withConfigs: request.forceCompression,
-    withReferrers: !remote || !isRetag(job, remote),
+    withReferrers: !remote || !isRetag(context, remote),
     storeOpener: (engineImage, options) => openEngineStore(engineImage, { ...options, export: way, env: request.env }),
   });
-  if (found.root === undefined && found.diffIds) job.names.addLayers(found.diffIds);
+  if (found.root === undefined && found.diffIds) context.names.addLayers(found.diffIds);
   // An image with manifests of its own hardly ever has layers that are compressed here: earlier images only show where
   // to mount its blobs from.
   if (found.root === undefined || asksEarlier) {
@@ -56,7 +55,7 @@ export async function resolve(job: PushContext): Promise<FoundImage> {
     earlier.ask();
   }
   // At the same time as all that follows: what they name shows at the end whether anything must be put.
-  for (const repository of activeRepositories(job)) void tagsBefore(job, repository);
+  for (const repository of activeRepositories(context)) void tagsBefore(context, repository);
   if (found.root !== undefined && earlier.areElsewhere) await earlier.read();
   const where = found.engine ? ` in ${found.engine}` : '';
   report({ type: 'info', text: `Image ${image}: ${found.imageId}${where}` });
@@ -81,13 +80,19 @@ async function findSource(source: SourceRepository, options: FindOptions): Promi
 export type TagBefore = Descriptor | undefined | 'unknown';
 
 /** What the tags of a repository name, as the first answers to this push have it. Never rejects. */
-export async function tagsBefore(job: PushContext, target: TargetRepository): Promise<ReadonlyMap<string, TagBefore>> {
+export async function tagsBefore(
+  context: PushContext,
+  target: TargetRepository,
+): Promise<ReadonlyMap<string, TagBefore>> {
   const tags = target.references.flatMap(({ tag }) => tag ?? []);
   const descriptors = await Promise.all(
     tags.map((tag) =>
-      job.documents.descriptor(target.repository, tag, target.signal).catch((error: unknown): TagBefore => {
+      context.documents.descriptor(target.repository, tag, target.signal).catch((error: unknown): TagBefore => {
         if (target.signal.aborted) return 'unknown';
-        job.report({ type: 'debug', text: `what ${target.name}:${tag} names is not known: ${explain(error).message}` });
+        context.report({
+          type: 'debug',
+          text: `what ${target.name}:${tag} names is not known: ${explain(error).message}`,
+        });
         return 'unknown';
       }),
     ),
@@ -99,9 +104,9 @@ export async function tagsBefore(job: PushContext, target: TargetRepository): Pr
  * The part of an engine's image that is pushed, as far as that is known without an export; a file source shows it when
  * it is opened.
  */
-export async function knownTree(job: PushContext, found: FoundImage): Promise<ImageTree | undefined> {
-  const tree = (found.engine || found.documents) && (await treeWithoutExport(job, found));
-  return tree && selected(job, tree);
+export async function knownTree(context: PushContext, found: FoundImage): Promise<ImageTree | undefined> {
+  const tree = (found.engine || found.documents) && (await treeWithoutExport(context, found));
+  return tree && selected(context, tree);
 }
 
 /** The layers that the engine's inspect reports, where they are plain for certain. */
@@ -117,27 +122,27 @@ export const knownBlobs = (found: FoundImage, tree: ImageTree | undefined): Imag
  * marked to be compressed again. Reports what is left out. Throws PushError for annotations on an image that has
  * manifests of its own.
  */
-export function selected(job: Pick<PushContext, 'request' | 'report'>, tree: ImageTree): ImageTree {
-  if (tree.kind === 'manifests' && Object.keys(job.request.annotations.manifest).length > 0) {
+export function selected(context: Pick<PushContext, 'request' | 'report'>, tree: ImageTree): ImageTree {
+  if (tree.kind === 'manifests' && Object.keys(context.request.annotations.manifest).length > 0) {
     const what = 'annotations: the image has a manifest of its own, which is pushed byte for byte';
     throw new PushError('Input', what, {
       remedy: 'set annotations where the image is built (docker/build-push-action)',
     });
   }
-  const selection = selectPlatforms(tree, job.request.platforms);
-  for (const text of selection.warnings) warnOnce(job.report, text);
-  const { forceCompression, compression } = job.request;
+  const selection = selectPlatforms(tree, context.request.platforms);
+  for (const text of selection.warnings) warnOnce(context.report, text);
+  const { forceCompression, compression } = context.request;
   if (!forceCompression || selection.tree.kind !== 'manifests') return selection.tree;
   const again = recompressed(selection.tree, compression);
   if (again.leftOut.length > 0) {
     const names = again.leftOut.map(({ digest }) => digest).join(', ');
     const text = `force-compression changes digests: signatures and attestations of the old ones are left out (${names})`;
-    warnOnce(job.report, text);
+    warnOnce(context.report, text);
   }
   if (again.unpaired.length > 0) {
     const names = again.unpaired.map(({ digest }) => digest).join(', ');
     const text = `force-compression: layers of ${names} stay as they are: no config of at most ${MAX_DOCUMENT_BYTES} bytes pairs a diffID (rootfs.diff_ids) with each of them`;
-    warnOnce(job.report, text);
+    warnOnce(context.report, text);
   }
   return again.tree;
 }
@@ -173,24 +178,27 @@ export function compressionNotice(
  * The tree of an engine's image as the engine's own store has it, else as the registry has it; undefined when neither
  * does.
  */
-export const treeWithoutExport = async (job: PushContext, found: FoundImage): Promise<ImageTree | undefined> =>
-  (await found.documents?.(job.signal)) ?? (await treeFromRegistry(job, found));
+export const treeWithoutExport = async (context: PushContext, found: FoundImage): Promise<ImageTree | undefined> =>
+  (await found.documents?.(context.signal)) ?? (await treeFromRegistry(context, found));
 
 /**
  * The tree of an engine's image out of the first registry's own documents: under its manifest's or index's digest
  * (containerd image store), or composed from its config (classic stores). Undefined when the registry lacks them.
  */
-async function treeFromRegistry(job: PushContext, found: FoundImage): Promise<ImageTree | undefined> {
-  const target = job.registries.find(({ isActive }) => isActive)?.active[0];
+async function treeFromRegistry(context: PushContext, found: FoundImage): Promise<ImageTree | undefined> {
+  const target = context.registries.find(({ isActive }) => isActive)?.active[0];
   if (!target) return undefined;
   try {
     // Only what the digest is: docker-registry 2.8 answers 500 when it is asked for a manifest and has a config of that
     // digest.
-    if (found.root === undefined) return await composedTree(job, target, found);
-    return await manifestTree(job, target, found.root);
+    if (found.root === undefined) return await composedTree(context, target, found);
+    return await manifestTree(context, target, found.root);
   } catch (error) {
-    job.signal.throwIfAborted();
-    job.report({ type: 'debug', text: `the registry's own documents could not be read: ${explain(error).message}` });
+    context.signal.throwIfAborted();
+    context.report({
+      type: 'debug',
+      text: `the registry's own documents could not be read: ${explain(error).message}`,
+    });
     return undefined;
   }
 }
@@ -207,7 +215,7 @@ async function composedTree(
 }
 
 async function manifestTree(
-  job: PushContext,
+  context: PushContext,
   { repository, signal }: TargetRepository,
   digest: Digest,
 ): Promise<ImageTree | undefined> {
@@ -221,7 +229,7 @@ async function manifestTree(
   };
   /** Fetches a manifest, or an index with all that it names. Undefined when any part is missing. */
   const fetchAll = async (wanted: Digest): Promise<Descriptor | undefined> => {
-    const found = await job.documents.manifest(repository, wanted, signal);
+    const found = await context.documents.manifest(repository, wanted, signal);
     if (!found) return undefined;
     documents.set(wanted, found.bytes);
     if (!isIndexType(found.descriptor.mediaType))
@@ -239,13 +247,13 @@ async function manifestTree(
  * one.
  */
 class SourceRepository {
-  readonly #job: PushContext;
+  readonly #context: PushContext;
   #reference: Reference | undefined;
   /** A registry that nothing is pushed to. */
   #own: Registry | undefined;
 
-  constructor(job: PushContext) {
-    this.#job = job;
+  constructor(context: PushContext) {
+    this.#context = context;
   }
 
   /**
@@ -254,7 +262,7 @@ class SourceRepository {
    */
   async open(reference: Reference): Promise<Repository> {
     this.#reference = reference;
-    const { hosts, request, report, signal } = this.#job;
+    const { hosts, request, report, signal } = this.#context;
     const { apiHost, repository } = reference;
     const shared = hosts.get(apiHost)?.registry;
     if (shared) return shared.repository(repository, 'pull');
@@ -270,11 +278,11 @@ class SourceRepository {
   async foundImage(found: FoundImage): Promise<FoundImage> {
     const reference = this.#reference;
     if (!reference) return found;
-    const { hosts, known, signal } = this.#job;
+    const { hosts, known, signal } = this.#context;
     const tree = await found.documents?.(signal);
     const blobs = hosts.has(reference.apiHost) && tree ? blobsOf(tree) : [];
     const held = new Set(tree?.kind === 'manifests' ? [...tree.documents.keys(), ...blobs.map(({ key }) => key)] : []);
-    for (const { host, repositories } of this.#job.registries) {
+    for (const { host, repositories } of this.#context.registries) {
       for (const target of repositories) {
         if (host === reference.apiHost && target.repository.name === reference.repository) target.noteHeld(held);
       }

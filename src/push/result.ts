@@ -1,9 +1,9 @@
 import type { SavePlan } from '../cache/save.ts';
+import { explainLine } from '../common/error.ts';
 import { formatReference, withTarget } from '../oci/reference.ts';
 import type { Digest } from '../oci/types.ts';
 import type { FoundImage } from '../source/source.ts';
 import type { PushContext, SharedContext } from './context.ts';
-import { explainLine } from './error.ts';
 import type { BlobRecord, Seconds } from './events.ts';
 import type { BlobDescription } from './image-blobs.ts';
 import type { TargetRegistry } from './registries.ts';
@@ -75,11 +75,11 @@ export function tagRecords(registries: readonly TargetRegistry[]): TagRecord[] {
  */
 export function resultOf(
   shared: SharedContext,
-  images: readonly { readonly job: PushContext; readonly found: FoundImage }[],
+  images: readonly { readonly context: PushContext; readonly found: FoundImage }[],
   { exported, changed, savePlan }: { exported: string; changed: boolean; savePlan?: SavePlan | undefined },
 ): PushResult {
   const { request } = shared;
-  const registries = images.flatMap(({ job }) => job.registries);
+  const registries = images.flatMap(({ context }) => context.registries);
   const targets = registries.flatMap((registry) => registry.repositories);
   const failures = targets.flatMap((target) => target.failures);
   const [first] = failures;

@@ -5,14 +5,21 @@
 
 import type { StreamedBlob } from '../blob/blob.ts';
 import { SpoolShortError } from '../blob/spool-file.ts';
+import { explain, PushError } from '../common/error.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
 import type { Descriptor, Digest } from '../oci/types.ts';
 import type { FoundImage, Source, StoreSource, StreamSource } from '../source/source.ts';
 import type { PushContext } from './context.ts';
-import { explain, PushError } from './error.ts';
 import type { Report } from './events.ts';
-import { blobsOf, documentsInMemory, type ImageBlob, NOTHING_AGAIN, type UploadAgain } from './image-blobs.ts';
-import { blobOfEntry, isRecompressible } from './layer-builder.ts';
+import {
+  blobOfEntry,
+  blobsOf,
+  documentsInMemory,
+  type ImageBlob,
+  isRecompressible,
+  NOTHING_AGAIN,
+  type UploadAgain,
+} from './image-blobs.ts';
 import type { KeptLayer } from './queue.ts';
 import { knownBlobs, knownTree, selected } from './resolve.ts';
 import { Transfer } from './transfer.ts';
@@ -33,17 +40,18 @@ const NOTHING_TO_EXPORT = 'Nothing to export: the registry and the cache have ev
 
 /** Transfers an image. Throws when it can't be read, or when no registry is left. */
 export async function transferImage(
-  job: PushContext,
+  context: PushContext,
   found: FoundImage,
   again: UploadAgain = NOTHING_AGAIN,
 ): Promise<Transferred> {
-  const phases = new Phases(job.report);
-  const transfer = new Transfer(job, again, () => phases.enter('Upload'));
-  const tree = await knownTree(job, found);
+  const phases = new Phases(context.report);
+  const transfer = new Transfer(context, again, () => phases.enter('Upload'));
+  const tree = await knownTree(context, found);
+  if (found.root === undefined && found.diffIds) transfer.knowLayers(found.diffIds);
   if (tree) transfer.know(tree);
   // From the top: what has changed lies there.
   const blobs = knownBlobs(found, tree).toReversed();
-  const exporting = new Export(job, found, transfer, phases);
+  const exporting = new Export(context, found, transfer, phases);
   const store = tree && (await exporting.openStore(blobs));
   if (store) return exporting.fromOpenStore(store, tree, blobs);
   if (!(await isSourceNeeded(transfer, tree, blobs))) {
@@ -87,15 +95,15 @@ interface Exported {
 
 /** Reads an image from its source into a transfer. */
 class Export {
-  readonly #job: PushContext;
+  readonly #context: PushContext;
   readonly #found: FoundImage;
   readonly #transfer: Transfer;
   readonly #phases: Phases;
   /** What is to be reported when the store is read. */
   readonly #notices: string[] = [];
 
-  constructor(job: PushContext, found: FoundImage, transfer: Transfer, phases: Phases) {
-    this.#job = job;
+  constructor(context: PushContext, found: FoundImage, transfer: Transfer, phases: Phases) {
+    this.#context = context;
     this.#found = found;
     this.#transfer = transfer;
     this.#phases = phases;
@@ -107,7 +115,7 @@ class Export {
   async openStore(blobs: readonly ImageBlob[]): Promise<StoreSource | undefined> {
     if (blobs.some(({ plain }) => plain)) return undefined;
     const notice = (text: string) => void this.#notices.push(text);
-    return this.#found.openStore?.({ signal: this.#job.signal, debug: this.#debug, notice });
+    return this.#found.openStore?.({ signal: this.#context.signal, debug: this.#debug, notice });
   }
 
   /**
@@ -144,7 +152,7 @@ class Export {
   async run(expected: ImageTree | undefined, withoutStore: boolean): Promise<Exported> {
     this.#phases.enter('Export');
     const notice = (text: string) => this.#info(text);
-    const source = await this.#found.open({ signal: this.#job.signal, withoutStore, debug: this.#debug, notice });
+    const source = await this.#found.open({ signal: this.#context.signal, withoutStore, debug: this.#debug, notice });
     const { kind, description } = source;
     this.#info(`Reading ${this.#found.name} from ${description}`);
     this.#phases.enter('Upload');
@@ -157,7 +165,7 @@ class Export {
   }
 
   async #drainStore(source: StoreSource): Promise<ImageTree> {
-    const tree = selected(this.#job, source.tree);
+    const tree = selected(this.#context, source.tree);
     this.#transfer.know(tree);
     await this.#transfer.fromStore(source, blobsOf(tree));
     await this.#transfer.finished();
@@ -171,9 +179,9 @@ class Export {
       blobOf: (entry) => this.#blobOf(entry, wanted),
       isComplete: () => this.#isComplete(expected ?? source.tree()),
       // Which platforms an archive's layers belong to is in its documents, and those come late.
-      hold: this.#job.request.platforms.length > 0 && expected === undefined,
+      hold: this.#context.request.platforms.length > 0 && expected === undefined,
     });
-    const tree = expected ?? selected(this.#job, this.#treeOf(source));
+    const tree = expected ?? selected(this.#context, this.#treeOf(source));
     transfer.know(tree);
     const blobs = blobsOf(tree);
     const keys = new Set(blobs.map(({ key }) => key));
@@ -192,13 +200,13 @@ class Export {
     const named = wanted?.get(blob.key);
     if (wanted && !named) return 'unwanted';
     if (named?.compressedAs !== undefined) return named;
-    return !named && isRecompressible(entry, this.#job.request) ? undefined : blob;
+    return !named && isRecompressible(entry, this.#context.request) ? undefined : blob;
   }
 
   /** Whether nothing more is needed from a stream: its tree is known, and every blob of it is taken or in memory. */
   #isComplete(tree: ImageTree | undefined): boolean {
     if (!tree) return false;
-    const chosen = selected({ ...this.#job, report: () => {} }, tree);
+    const chosen = selected({ ...this.#context, report: () => {} }, tree);
     const documents = documentsInMemory(chosen);
     return this.#transfer.missingOf(chosen).every(({ key }) => documents.has(key));
   }
@@ -225,7 +233,7 @@ class Export {
       const reason = cause === undefined ? 'it is not there' : explain(cause).message;
       return { cause, text: `${first.description} does not give ${key}: ${reason}` };
     });
-    if (this.#job.request.export === 'store') {
+    if (this.#context.request.export === 'store') {
       const { text, cause } = lacks[0]!;
       throw new PushError('Export', `export: store, but ${text}`, { cause, remedy: 'set export: auto or save' });
     }
@@ -239,7 +247,7 @@ class Export {
    */
   async #readAgain(exported: Exported, expected: ImageTree | undefined): Promise<Exported> {
     let last = exported;
-    for (let left = this.#job.request.maxRetries; left > 0; left--) {
+    for (let left = this.#context.request.maxRetries; left > 0; left--) {
       const missing = this.#transfer.missingOf(last.tree);
       const short = missing.find(({ key }) => this.#transfer.whyUnreadable(key) instanceof SpoolShortError);
       if (!short) break;
@@ -254,10 +262,10 @@ class Export {
     return transferred(this.#transfer, tree, description);
   }
 
-  readonly #debug = (text: string): void => this.#job.report({ type: 'debug', text });
+  readonly #debug = (text: string): void => this.#context.report({ type: 'debug', text });
 
   #info(text: string): void {
-    this.#job.report({ type: 'info', text });
+    this.#context.report({ type: 'info', text });
   }
 }
 

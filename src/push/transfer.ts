@@ -8,20 +8,20 @@ import pLimit from 'p-limit';
 import type { StoredBlob, StreamedBlob, StreamingBlob } from '../blob/blob.ts';
 import { layerMediaType } from '../blob/compress/compression.ts';
 import { cachedBlob, memoryBlob, readyBlob } from '../blob/ready.ts';
+import { takeUntil } from '../common/async.ts';
+import { PushError } from '../common/error.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
 import { type Digest, isImageConfigType } from '../oci/types.ts';
 import { decompress, decompressAny, isCompressed } from '../source/compression.ts';
 import type { StoreSource, StreamSource } from '../source/source.ts';
 import { activeRegistries, type PushContext } from './context.ts';
-import { PushError } from './error.ts';
-import { blobsOf, type ImageBlob, type UploadAgain } from './image-blobs.ts';
-import { entriesUntil, isRecompressible, LayerBuilder, unnamedLayer } from './layer-builder.ts';
+import { blobsOf, type ImageBlob, isRecompressible, UNNAMED, type UploadAgain, unnamedLayer } from './image-blobs.ts';
 import { type BlobPlace, Plan } from './plan.ts';
-import { type QueuedBlob, UNNAMED, UploadQueue } from './queue.ts';
+import { LayerBuilder, type QueuedBlob, UploadQueue } from './queue.ts';
 import { SMALL_BLOB, UploadSlots } from './slots.ts';
 
 export class Transfer {
-  readonly #job: PushContext;
+  readonly #context: PushContext;
   readonly #plan: Plan;
   readonly #queue: UploadQueue;
   readonly #held: QueuedBlob[] = [];
@@ -40,16 +40,18 @@ export class Transfer {
   #hasBegun = false;
   /** The image's config, once its tree is known. */
   #config: ImageBlob | undefined;
+  /** The diffID of the lowest layer that is compressed here. */
+  #lowest: Digest | undefined;
   #builder: Promise<LayerBuilder> | undefined;
 
   /** `onFirstUpload` is called before the first blob is sent. */
-  constructor(job: PushContext, again: UploadAgain, onFirstUpload: () => void = () => {}) {
-    this.#job = job;
+  constructor(context: PushContext, again: UploadAgain, onFirstUpload: () => void = () => {}) {
+    this.#context = context;
     this.#onFirstUpload = onFirstUpload;
-    this.#plan = new Plan(job, again);
-    this.#queue = new UploadQueue(job, again);
-    this.#slots = new UploadSlots(job.request.concurrency);
-    this.#expected = job.registries.map((registry) => registry.expectSmall());
+    this.#plan = new Plan(context, again);
+    this.#queue = new UploadQueue(context, again);
+    this.#slots = new UploadSlots(context.request.concurrency);
+    this.#expected = context.registries.map((registry) => registry.expectSmall());
   }
 
   /** For each plain layer (by diffID) the compressed blob that stands for it. */
@@ -75,10 +77,16 @@ export class Transfer {
     return this.#queue.isTaken(key);
   }
 
+  /** The layers that are compressed here, from the bottom up. */
+  knowLayers([lowest]: readonly Digest[]): void {
+    this.#lowest = lowest;
+  }
+
   /** The tree is known now: its documents need no source. */
   know(tree: ImageTree): void {
-    this.#job.names.addTree(tree);
+    this.#context.names.addTree(tree);
     this.#plan.know(tree);
+    if (tree.kind === 'composed') this.knowLayers(tree.diffIds);
     this.#config = blobsOf(tree).find(({ mediaType }) => isImageConfigType(mediaType));
   }
 
@@ -106,6 +114,7 @@ export class Transfer {
     if (blob.plain && this.#config) {
       this.#queue.isPushedBefore ||= (await this.#plan.locate(this.#config)).at === 'registry';
     }
+    if (blob.key === this.#lowest && place.at !== 'registry') this.#queue.lowest = blob.key;
     // Two entries of a stream may be the same layer.
     if (this.isTaken(blob.key)) return false;
     if (place.at === 'source') return true;
@@ -138,7 +147,7 @@ export class Transfer {
     const send = async (blob: ImageBlob): Promise<void> => {
       if (!(await located.get(blob))) return;
       await this.#slots.run(blob.size, async () => {
-        activeRegistries(this.#job);
+        activeRegistries(this.#context);
         if (this.isTaken(blob.key)) return;
         this.#queue.take(blob.key);
         onRead();
@@ -171,8 +180,8 @@ export class Transfer {
       }
       assertAsDescribed(stored, blob);
       // What several registries take is read once, for all of them.
-      const isReadOnce = stored.isRemote && activeRegistries(this.#job).length > 1;
-      const body = plain || isReadOnce ? undefined : readyBlob(stored, key, this.#job);
+      const isReadOnce = stored.isRemote && activeRegistries(this.#context).length > 1;
+      const body = plain || isReadOnce ? undefined : readyBlob(stored, key, this.#context);
       if (body) await this.#add({ blob, body, mediaType, fromCache: false });
       else if (plain)
         await this.#sendWhileMade(blob, (builder) => builder.compress(plainBytes(stored.read(), stored), key));
@@ -189,8 +198,8 @@ export class Transfer {
   #openAhead(blob: ImageBlob): () => void {
     const { key, plain, size = Number.POSITIVE_INFINITY } = blob;
     if (plain || size > SMALL_BLOB) return () => {};
-    const label = this.#job.names.nameOf(blob);
-    const opening = activeRegistries(this.#job).map(async (registry) => {
+    const label = this.#context.names.nameOf(blob);
+    const opening = activeRegistries(this.#context).map(async (registry) => {
       await registry.openAhead(key, size, label);
       return registry;
     });
@@ -224,8 +233,8 @@ export class Transfer {
   ): Promise<void> {
     // Before there is an entry: one that breaks must find a listener.
     const builder = await this.#openBuilder();
-    for await (const entry of entriesUntil(source.blobs(), this.#queue.abandoned)) {
-      activeRegistries(this.#job);
+    for await (const entry of takeUntil(source.blobs(), this.#queue.abandoned)) {
+      activeRegistries(this.#context);
       if (options.isComplete()) break;
       const blob = options.blobOf(entry);
       if (blob === 'unwanted' || (blob && !(await this.#needsSource(blob)))) {
@@ -238,12 +247,12 @@ export class Transfer {
       else if (!blob && this.compressed.size > 0) this.#naming.push(this.#addOnceNamed(queued));
       else void this.#add(queued);
     }
-    activeRegistries(this.#job);
+    activeRegistries(this.#context);
   }
 
   #queuedOf(entry: StreamedBlob, blob: ImageBlob | undefined, builder: LayerBuilder): QueuedBlob {
     if (blob) this.#queue.take(blob.key);
-    const plain = blob ? blob.plain : entry.format === 'tar' || isRecompressible(entry, this.#job.request);
+    const plain = blob ? blob.plain : entry.format === 'tar' || isRecompressible(entry, this.#context.request);
     const made = plain
       ? builder.compress(plainBytes(entry.body, entry), blob?.key)
       : builder.passThrough(entry.body, blob?.key);
@@ -279,12 +288,12 @@ export class Transfer {
 
   /** Loaded and opened for the first blob that is made. */
   #openBuilder(): Promise<LayerBuilder> {
-    this.#builder ??= LayerBuilder.open(this.#job);
+    this.#builder ??= LayerBuilder.open(this.#context);
     return this.#builder;
   }
 
   #madeBlob(blob: ImageBlob, made: StreamingBlob): QueuedBlob {
-    const mediaType = blob.plain ? layerMediaType(this.#job.request.compression) : blob.mediaType;
+    const mediaType = blob.plain ? layerMediaType(this.#context.request.compression) : blob.mediaType;
     return { blob, body: made, made, mediaType, fromCache: false };
   }
 

@@ -8,7 +8,7 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip, createZstdDecompress, type Gunzip, type ZstdDecompress } from 'node:zlib';
 import type { BlobFormat } from '../blob/blob.ts';
-import { ImageError, messageOf } from '../oci/error.ts';
+import { ImageError, messageOf } from '../common/error.ts';
 
 /** Bytes that tell every format: one tar header. */
 export const HEAD_BYTES = 512;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { type Challenge, parseChallenges } from '../../../src/registry/auth/challenge.ts';
-import { seeded } from '../helpers/random.ts';
+import { type Challenge, mergeScopes, parseChallenges, scopesOf } from '../../../src/registry/auth/challenge.ts';
+import { randomFrom } from '../../support/random.ts';
 
 const plain = (challenges: Challenge[]) =>
   challenges.map(({ scheme, parameters, token68 }) => ({
@@ -69,7 +69,7 @@ describe('parseChallenges', () => {
   });
 
   it('gives back what was written, for any challenges (seeded)', () => {
-    const random = seeded(20);
+    const random = randomFrom(20);
     const pick = <T>(from: readonly T[]): T => from[Math.floor(random() * from.length)]!;
     const word = (letters: string, least: number): string =>
       Array.from({ length: least + Math.floor(random() * 12) }, () => pick([...letters])).join('');
@@ -98,7 +98,7 @@ describe('parseChallenges', () => {
   });
 
   it('ends for any bytes, without an error, and keeps its bounds (seeded)', () => {
-    const random = seeded(4);
+    const random = randomFrom(4);
     const pieces = [
       'Basic',
       'Bearer ',
@@ -136,5 +136,29 @@ describe('parseChallenges', () => {
     }
     // Of this process's own time, however busy the machine is.
     expect(process.cpuUsage(before).user).toBeLessThan(20_000_000);
+  });
+});
+
+describe('mergeScopes', () => {
+  it('joins the actions of a resource, in a fixed order', () => {
+    expect(mergeScopes(['repository:b:push,pull'], ['repository:a:pull', 'repository:b:delete'])).toEqual([
+      'repository:a:pull',
+      'repository:b:delete,pull,push',
+    ]);
+  });
+
+  it('keeps hosts with ports in resource names, and scopes that are no list', () => {
+    expect(mergeScopes(['repository:host:5000/a:pull', 'aws', 'registry:catalog:*', 'aws'])).toEqual([
+      'aws',
+      'registry:catalog:*',
+      'repository:host:5000/a:pull',
+    ]);
+  });
+});
+
+describe('scopesOf', () => {
+  it('splits at spaces', () => {
+    expect(scopesOf(' repository:a:pull  repository:b:push ')).toEqual(['repository:a:pull', 'repository:b:push']);
+    expect(scopesOf(undefined)).toEqual([]);
   });
 });

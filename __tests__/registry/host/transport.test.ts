@@ -3,9 +3,9 @@ import type { RequestListener } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import { Backoff } from '../../../src/registry/host/backoff.ts';
-import { CookieJar } from '../../../src/registry/http/cookies.ts';
+import { Backoff } from '../../../src/registry/host/throttle.ts';
 import { errorOf } from '../../../src/registry/http/error.ts';
+import { CookieJar } from '../../../src/registry/upload/session.ts';
 import { bodyOf, caught, connect, listen, never, read, serve, serveRaw } from '../helpers/loopback.ts';
 
 const fixture = (name: string): string => readFileSync(new URL(`../../fixtures/tls/${name}`, import.meta.url), 'utf8');

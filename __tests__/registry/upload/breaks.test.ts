@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { createServer, request } from 'node:http';
 import { connect as connectTo, createServer as createTcpServer, type Socket } from 'node:net';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { randomFrom } from '../../support/fault-proxy/cuts.ts';
+import { randomFrom } from '../../support/random.ts';
 import type { ProfileName } from '../../support/registry/profiles.ts';
 import { startRegistry } from '../../support/registry/server.ts';
 import { listen } from '../helpers/loopback.ts';

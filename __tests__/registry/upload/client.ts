@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import type { BlobIdentity, Reach, ReadableBlob } from '../../../src/blob/blob.ts';
-import type { Digest } from '../../../src/oci/types.ts';
+import { type Digest, MediaType } from '../../../src/oci/types.ts';
 import type { RegistryEvent } from '../../../src/registry/host/context.ts';
 import { Registry, type RegistryOptions } from '../../../src/registry/registry.ts';
 import { quickClock } from '../../faults/clock.ts';
@@ -16,6 +16,24 @@ export const bytesOf = (size: number, seed = 'blob'): Buffer => Buffer.concat([.
 
 export const digestOfBytes = (bytes: Uint8Array): Digest =>
   `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+
+const descriptor = (mediaType: string, bytes: Buffer) => ({
+  mediaType,
+  digest: digestOfBytes(bytes),
+  size: bytes.length,
+});
+
+/** The manifest of an image of these blobs; `more` are further fields of it. */
+export const imageManifest = (config: Buffer, layers: readonly Buffer[], more: object = {}): Buffer =>
+  Buffer.from(
+    JSON.stringify({
+      schemaVersion: 2,
+      mediaType: MediaType.ociManifest,
+      config: descriptor(MediaType.ociConfig, config),
+      layers: layers.map((layer) => descriptor(MediaType.ociLayerGzip, layer)),
+      ...more,
+    }),
+  );
 
 const PIECE = 64 * KIB;
 

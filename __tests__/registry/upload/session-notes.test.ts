@@ -1,47 +1,34 @@
 /** Sessions opened while the blob is asked for, sessions of an earlier process, and sessions that are given up. */
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { SessionNote } from '../../../src/blob/blob.ts';
 import type { RegistryOptions } from '../../../src/registry/registry.ts';
 import type { Repository } from '../../../src/registry/repository.ts';
 import { gatewayError, hang, registryError, resetBefore, slow } from '../../support/fault-proxy/faults.ts';
-import { type FaultProxy, startFaultProxy } from '../../support/fault-proxy/proxy.ts';
 import type { FaultRule } from '../../support/fault-proxy/rules.ts';
 import { PROFILE_NAMES, type ProfileName, TEST_CREDENTIALS } from '../../support/registry/profiles.ts';
-import { type Registry as Server, startRegistry } from '../../support/registry/server.ts';
-import { bytesOf, connect, digestOfBytes, KIB, knownBody, plain } from './client.ts';
+import { type Proxied, REPOSITORY, startProxied } from '../helpers/behind-proxy.ts';
+import { bytesOf, digestOfBytes, KIB, knownBody, plain } from './client.ts';
 
 const CHUNK = 256 * KIB;
 const BYTES = bytesOf(4 * CHUNK + 1000, 'session notes');
 const SMALL = bytesOf(1000, 'small');
 const DIGEST = digestOfBytes(BYTES);
-const REPOSITORY = 'team/app';
 
-interface Started {
-  readonly server: Server;
-  readonly proxy: FaultProxy;
+interface Started extends Proxied {
   /** As another process would see it: a client that knows nothing of the ones before. */
   repository(options?: Partial<RegistryOptions>): Repository;
   count(step: string): number;
 }
 
 async function start(profile: ProfileName, ...rules: FaultRule[]): Promise<Started> {
-  const server = await startRegistry({ profile, minChunk: 64 * KIB });
-  const proxy = await startFaultProxy({ target: server.url });
-  for (const rule of rules) proxy.faults.add(rule);
-  onTestFinished(async () => {
-    await proxy.close();
-    await server.close();
-  });
+  const proxied = await startProxied({ profile, minChunk: 64 * KIB }, rules);
   const credentials = { source: 'the test', ...TEST_CREDENTIALS };
+  const connect: Proxied['connect'] = (options) => proxied.connect({ chunkSize: CHUNK, credentials, ...options });
   return {
-    server,
-    proxy,
-    repository: (options = {}) => {
-      const { registry } = connect(proxy.host, { chunkSize: CHUNK, credentials, ...options });
-      onTestFinished(() => registry.close());
-      return registry.repository(REPOSITORY);
-    },
-    count: (step) => server.requests.filter((request) => request.step === step).length,
+    ...proxied,
+    connect,
+    repository: (options) => connect(options).repository,
+    count: (step) => proxied.server.requests.filter((request) => request.step === step).length,
   };
 }
 
@@ -146,11 +133,9 @@ describe('a session that is opened while the blob is asked for', () => {
 async function interrupted({ repository, proxy }: Started): Promise<SessionNote> {
   const notes: (SessionNote | undefined)[] = [];
   const controller = new AbortController();
-  const stuck = proxy.faults.add({ step: 'upload-patch', nth: 3, fault: hang('before') });
-  const onSession = (note: SessionNote | undefined): void => {
-    notes.push(note);
-    if ((note?.offset ?? 0) >= 2 * CHUNK) setTimeout(() => controller.abort(new Error('killed')), 50);
-  };
+  const kill = async () => controller.abort(new Error('killed'));
+  const stuck = proxy.faults.add({ step: 'upload-patch', nth: 3, held: kill, fault: hang('before') });
+  const onSession = (note: SessionNote | undefined): void => void notes.push(note);
   await expect(
     repository().uploadBlob(knownBody(BYTES), { label: 'layer', signal: controller.signal, onSession }),
   ).rejects.toThrow('killed');
@@ -212,30 +197,23 @@ describe('a session of an earlier process', () => {
 });
 
 it.each(PROFILE_NAMES.filter((name) => name !== 'hub'))('a cancelled upload leaves no session: %s', async (profile) => {
-  const started = await start(profile, { step: 'upload-patch', nth: 2, fault: hang('before') });
-  const { registry } = connect(started.proxy.host, {
-    chunkSize: CHUNK,
-    credentials: { source: 'the test', ...TEST_CREDENTIALS },
-  });
   const controller = new AbortController();
-  const onProgress = (bytes: number): void => {
-    if (bytes >= CHUNK) setTimeout(() => controller.abort(new Error('cancelled')), 50);
-  };
-  await registry
-    .repository(REPOSITORY)
-    .uploadBlob(knownBody(BYTES), { label: 'layer', signal: controller.signal, onProgress })
-    .catch(() => {});
+  const cancel = async () => controller.abort(new Error('cancelled'));
+  // GAR takes no chunks: there it is the one PUT that is under way.
+  const at = profile === 'gar' ? ({ step: 'upload-put' } as const) : ({ step: 'upload-patch', nth: 2 } as const);
+  const started = await start(profile, { ...at, held: cancel, fault: hang('before') });
+  const { registry, repository } = started.connect(profile === 'gar' ? { chunkSize: 'auto' } : {});
+  const options = { label: 'layer', signal: controller.signal };
+  await expect(repository.uploadBlob(knownBody(BYTES), options)).rejects.toThrow('cancelled');
   await registry.close();
   expect(started.server.openSessions()).toBe(0);
 });
 
 it('distribution 3 deletes a session whose chunk broke: at the Location that a status query names', async () => {
   const started = await start('distribution3', { step: 'upload-patch', nth: 3, fault: hang('after') });
-  const { registry } = connect(started.proxy.host, { chunkSize: CHUNK });
+  const { registry, repository } = started.connect();
   const controller = new AbortController();
-  const upload = registry
-    .repository(REPOSITORY)
-    .uploadBlob(knownBody(BYTES), { label: 'layer', signal: controller.signal });
+  const upload = repository.uploadBlob(knownBody(BYTES), { label: 'layer', signal: controller.signal });
   // The registry has taken a chunk whose answer, and so the new Location, never came.
   await expect.poll(() => started.count('upload-patch')).toBe(3);
   controller.abort(new Error('cancelled'));

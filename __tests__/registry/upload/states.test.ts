@@ -1,6 +1,6 @@
 /** Each tier of the upload with a fault at that very place, through the fault proxy in front of a registry of the kind that needs it. */
 import { readFile } from 'node:fs/promises';
-import { afterEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { RegistryEvent } from '../../../src/registry/host/context.ts';
 import { profileFor } from '../../../src/registry/host/profiles.ts';
 import type { Registry as Client, RegistryOptions } from '../../../src/registry/registry.ts';
@@ -18,29 +18,23 @@ import {
   tooMany,
   truncateAnswer,
 } from '../../support/fault-proxy/faults.ts';
-import { type FaultProxy, startFaultProxy } from '../../support/fault-proxy/proxy.ts';
+import type { FaultProxy } from '../../support/fault-proxy/proxy.ts';
 import type { FaultRule } from '../../support/fault-proxy/rules.ts';
 import { answer } from '../../support/registry/answer.ts';
 import { type ProfileName, type ProfileOptions, TEST_CREDENTIALS } from '../../support/registry/profiles.ts';
-import { type Registry as Server, startRegistry } from '../../support/registry/server.ts';
-import { bytesOf, connect, digestOfBytes, GrowingBody, KIB, knownBody, MIB, plain } from './client.ts';
+import type { Registry as Server } from '../../support/registry/server.ts';
+import { REPOSITORY, startProxied } from '../helpers/behind-proxy.ts';
+import { bytesOf, digestOfBytes, GrowingBody, KIB, knownBody, MIB, plain } from './client.ts';
 
 const CHUNK = 256 * KIB;
 const SIZE = 4 * CHUNK + 1000;
 const BYTES = bytesOf(SIZE, 'tiers');
 const DIGEST = digestOfBytes(BYTES);
-const REPOSITORY = 'team/app';
 
 let server: Server;
 let proxy: FaultProxy;
 let client: Client;
 let events: RegistryEvent[];
-
-afterEach(async () => {
-  await client.close();
-  await proxy.close();
-  await server.close();
-});
 
 type Settings = ProfileOptions & { readonly client?: Partial<RegistryOptions> };
 
@@ -49,14 +43,12 @@ async function start(profile: ProfileName, ...rules: FaultRule[]): Promise<Repos
 }
 
 async function startWith(profile: ProfileName, settings: Settings, ...rules: FaultRule[]): Promise<Repository> {
-  server = await startRegistry({ profile, minChunk: 64 * KIB, ...settings });
-  proxy = await startFaultProxy({ target: server.url });
-  for (const rule of rules) proxy.faults.add(rule);
+  const proxied = await startProxied({ profile, minChunk: 64 * KIB, ...settings }, rules);
   const credentials = { source: 'the test', ...TEST_CREDENTIALS };
-  const connected = connect(proxy.host, { chunkSize: CHUNK, credentials, ...settings.client });
-  client = connected.registry;
-  events = connected.events;
-  return client.repository(REPOSITORY);
+  const connected = proxied.connect({ chunkSize: CHUNK, credentials, ...settings.client });
+  ({ server, proxy } = proxied);
+  ({ registry: client, events } = connected);
+  return connected.repository;
 }
 
 const retries = (): RegistryEvent[] => events.filter(({ type }) => type === 'retry');
@@ -547,7 +539,6 @@ describe('it is not known whether the blob is there', () => {
       const outcome = await repository.uploadBlob(knownBody(bytes), plain());
       await expectStored(bytes);
       expect(outcome).toMatchObject({ what: 'uploaded', bytesResent: 0 });
-      if (size === 1000) await Promise.all([client.close(), proxy.close(), server.close()]);
     }
   });
 

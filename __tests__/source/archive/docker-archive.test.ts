@@ -8,8 +8,8 @@ import { digestOf, MediaType } from '../../../src/oci/types.ts';
 import { walk } from '../../../src/oci/walk.ts';
 import { findImage } from '../../../src/source/find/find.ts';
 import type { StoreSource } from '../../../src/source/source.ts';
+import { randomBelow } from '../../support/random.ts';
 import { hashOf, tarOf } from '../fixtures.ts';
-import { randomOf } from '../random.ts';
 
 /**
  * Layers that come compressed in a docker-archive. `docker load` 20.10 and 28.5 unpack each against its diffID ("invalid diffID for
@@ -23,7 +23,7 @@ describe('compressed layers of a docker-archive', () => {
 
   beforeAll(async () => {
     work = mkdtempSync(join(tmpdir(), 'chunked-push-layers-'));
-    const random = randomOf('layers');
+    const random = randomBelow('layers');
     layer = await tarOf([{ name: 'f', body: Buffer.from(Array.from({ length: 300_000 }, () => random(200))) }]);
     other = await tarOf([{ name: 'g', body: 'another layer' }]);
   });

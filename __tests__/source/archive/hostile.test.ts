@@ -3,12 +3,12 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ImageError } from '../../../src/oci/error.ts';
+import { ImageError } from '../../../src/common/error.ts';
 import { type Digest, digestOf } from '../../../src/oci/types.ts';
 import { walk } from '../../../src/oci/walk.ts';
 import { findImage } from '../../../src/source/find/find.ts';
+import { randomBelow } from '../../support/random.ts';
 import { DOCKER20, DOCKER28, fixture, readAll, streamOf, type TarEntry, tarOf } from '../fixtures.ts';
-import { randomOf } from '../random.ts';
 
 let work: string;
 beforeAll(() => {
@@ -214,7 +214,7 @@ describe('an archive made to harm, or broken', () => {
   }, 120_000);
 
   it('never hangs and never ends in an error without a name, whatever bytes are damaged', async () => {
-    const random = randomOf('damaged archives');
+    const random = randomBelow('damaged archives');
     const originals = ['docker20-overlay2', 'docker28-overlay2', 'podman43-docker-archive', 'docker28-containerd'];
     let broken = 0;
     for (let round = 0; round < 600; round += 1) {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { fillStream } from '../../../src/blob/blocks.ts';
-import { ImageError } from '../../../src/oci/error.ts';
+import { ImageError } from '../../../src/common/error.ts';
 import type { Exporter } from '../../../src/source/archive/stream.ts';
 import { startFileExport } from '../../../src/source/engine/file-export.ts';
 import { inspectImage, isFound } from '../../../src/source/engine/inspect.ts';

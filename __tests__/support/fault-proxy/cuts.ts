@@ -1,15 +1,5 @@
 /** Cuts at random places of the stream of all bodies, the same for the same seed. */
-
-/** A small generator of numbers in [0, 1) (mulberry32), so that a run can be had again. */
-export function randomFrom(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
-  };
-}
+import { randomFrom } from '../random.ts';
 
 export interface CutPlan {
   /** How many cuts in all. */

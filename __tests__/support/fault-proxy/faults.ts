@@ -1,5 +1,6 @@
 /** What can go wrong with one request, as values. */
 import { type Answer, page, refusal } from '../registry/answer.ts';
+import type { FaultRule } from './rules.ts';
 import type { LinkClock } from './shaping.ts';
 
 export type Fault =
@@ -78,3 +79,11 @@ export const expireToken: Fault = { kind: 'expire' };
 
 /** Only the beginning of the answer, head included. */
 export const truncateAnswer = (bytes: number): Fault => ({ kind: 'truncate', after: bytes });
+
+/** Something in front of a registry that takes none of our uploads; engines get through. */
+export const refuseOurUploads: FaultRule = {
+  step: ['upload-patch', 'upload-put'],
+  times: Number.POSITIVE_INFINITY,
+  where: ({ headers }) => headers['user-agent'] === 'chunked-push',
+  fault: registryError(400, 'UNSUPPORTED', 'no uploads of this kind'),
+};

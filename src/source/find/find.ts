@@ -1,8 +1,8 @@
 /** Finding the image that the user named: in a container engine, in an archive, in a layout. */
 
 import { stat } from 'node:fs/promises';
+import { ImageError } from '../../common/error.ts';
 import { colonAfterPath } from '../../common/platform.ts';
-import { ImageError } from '../../oci/error.ts';
 import type { ImageTree } from '../../oci/image-tree.ts';
 import { parseReference, type Reference, splitReference } from '../../oci/reference.ts';
 import { digestOf } from '../../oci/types.ts';

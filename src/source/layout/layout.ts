@@ -1,5 +1,6 @@
 /** An OCI image layout, a folder or a tar file of one: image-spec image-layout.md. Images and artifacts alike. */
 
+import { ImageError } from '../../common/error.ts';
 import {
   MAX_DEPTH,
   MAX_DOCUMENT_BYTES,
@@ -9,7 +10,6 @@ import {
   serialise,
   verifyDocument,
 } from '../../oci/documents.ts';
-import { ImageError } from '../../oci/error.ts';
 import { buildTree, type ManifestTree, withReferrers } from '../../oci/image-tree.ts';
 import { formatPlatform } from '../../oci/platforms.ts';
 import {

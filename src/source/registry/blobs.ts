@@ -2,7 +2,7 @@
 
 import { Readable } from 'node:stream';
 import type { BlobFormat, StoredBlob } from '../../blob/blob.ts';
-import { ImageError } from '../../oci/error.ts';
+import { ImageError } from '../../common/error.ts';
 import type { ManifestTree } from '../../oci/image-tree.ts';
 import type { Descriptor, Digest } from '../../oci/types.ts';
 import { walk } from '../../oci/walk.ts';

@@ -3,8 +3,8 @@
  * to move.
  */
 
+import { ImageError, messageOf } from '../../common/error.ts';
 import { MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_KEPT_BYTES, MAX_MANIFESTS, readDocument } from '../../oci/documents.ts';
-import { ImageError, messageOf } from '../../oci/error.ts';
 import { buildTree, type ManifestTree, withReferrers } from '../../oci/image-tree.ts';
 import { formatReference, parseReference, type Reference, withDefaultTag } from '../../oci/reference.ts';
 import { type Descriptor, type Digest, digestOf, isDocumentType, isImageConfigType } from '../../oci/types.ts';
