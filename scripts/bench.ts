@@ -78,7 +78,10 @@ const study = (
   image: recipe.name,
   name,
   rounds: times,
-  prepare: (world) => world.have('overlay2', recipe, ['v1']),
+  prepare: async (world) => {
+    await world.have('overlay2', recipe, ['v1']);
+    if (name === 'uplink') await world.have('containerd', recipe, ['v1']);
+  },
   contestants: (world) => contestants(world, recipe),
 });
 

@@ -46,16 +46,22 @@ export const memoryContestants = (world: World, recipe: ImageRecipe): readonly C
 export const UPLINK_BYTES = 25 * MB;
 export const ROUND_TRIPS_MS = [0, 30] as const;
 
+/** What is pushed over the uplink: ready layers out of the containerd store, and layers that are compressed on the way. */
+const UPLINK_WAYS = [
+  { engine: 'overlay2', way: 'store', label: '' },
+  { engine: 'overlay2', way: 'save', label: '' },
+  { engine: 'containerd', way: 'store', label: ', containerd' },
+] as const;
+
 /** Pushes over an uplink of 200 Mbit/s, with and without a round trip. */
 export const uplinkContestants = (world: World, recipe: ImageRecipe): readonly Contestant[] =>
   ROUND_TRIPS_MS.flatMap((roundTripMs) =>
-    (['store', 'save'] as const).map((way): Contestant => {
-      const over = (host: string) =>
-        ours({ world, recipe, engine: 'overlay2', host }, 'gzip', way, `, ${roundTripMs} ms`);
+    UPLINK_WAYS.map(({ engine, way, label }): Contestant => {
+      const over = (host: string) => ours({ world, recipe, engine, host }, 'gzip', way, `${label}, ${roundTripMs} ms`);
       const { name, prepare } = over('');
       return {
         name,
-        engine: 'overlay2',
+        engine,
         prepare,
         run: async () => {
           const link = await startUplink({ target: world.registry.host, bytesPerSecond: UPLINK_BYTES, roundTripMs });

@@ -1,5 +1,5 @@
+import { ImageError } from '../common/error.ts';
 import { readConfig, serialise } from './documents.ts';
-import { ImageError } from './error.ts';
 import { type ImageTree, type ManifestTree, withReferrers } from './image-tree.ts';
 import { type Descriptor, type Digest, digestOf, type Index, isIndexType, type Platform } from './types.ts';
 import { configPlatform, type TreeManifest, type TreeWalk, walk } from './walk.ts';

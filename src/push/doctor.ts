@@ -3,65 +3,26 @@
  * behind.
  */
 
-import { DEFAULT_CHUNK_SIZE } from '../blob/blob.ts';
+import { explainLine, PushError } from '../common/error.ts';
 import { formatReference, type Reference } from '../oci/reference.ts';
 import { resolveCredentials } from '../registry/auth/stored-credentials.ts';
-import { type Certificate, Examination, type Examined, type TrialUpload } from '../registry/examine.ts';
+import { type Attempt, findBodyLimit, SMALLEST_BODY } from '../registry/body-limit.ts';
+import { Examination, type Examined, STEP, type TrialUpload } from '../registry/examine.ts';
+import { isPage, notRegistry, unknownOwner } from '../registry/host/context.ts';
 import { RegistryError } from '../registry/http/error.ts';
-import { explainLine, PushError } from './error.ts';
+import { lacksTls } from '../registry/http/network-error.ts';
+import { refusesSize } from '../registry/upload/classify.ts';
+import { type Diagnosis, diagnosisOf, type ExamineOptions, type Findings, knownAs } from './diagnosis.ts';
 import type { Report } from './events.ts';
-import type { RequestOptions } from './options.ts';
-
-/** What was found. What could not be found out is undefined. */
-export interface Diagnosis {
-  /** `registry/repository`. */
-  readonly reference: string;
-  readonly scheme: 'http' | 'https';
-  readonly certificate: Certificate | undefined;
-  /** What says who answers: Server, Via and the like, as the headers have them. */
-  readonly answers: readonly string[];
-  /** How the registry asks for credentials; `none` when it does not. */
-  readonly auth: string;
-  /** Where the credentials came from that were used. */
-  readonly credentials: string | undefined;
-  readonly roundTripMs: number | undefined;
-  /** Whether an upload could be opened: the right to push. */
-  readonly mayPush: boolean;
-  readonly announcedMin: number | undefined;
-  readonly announcedMax: number | undefined;
-  /** Whether a chunk was taken. */
-  readonly takesChunks: boolean | undefined;
-  /**
-   * The largest of the sizes tried that is not refused, and the smallest that is, with the text of the refusal. Bytes.
-   */
-  readonly largestBody: number | undefined;
-  readonly refusedBody: { readonly bytes: number; readonly reason: string } | undefined;
-  /** Whether it says how far an upload has come, after a chunk. */
-  readonly resumes: boolean | undefined;
-  readonly referrers: boolean | undefined;
-  /** Inputs that fit what was found, where the defaults do not. */
-  readonly inputs: Readonly<Record<string, string>>;
-  /** Why nothing more could be found out. */
-  readonly problem: string | undefined;
-}
-
-const MIB = 2 ** 20;
 
 /**
- * Common limits of proxies and registries, with what lies between them; bytes. The refusal of one takes a round trip.
+ * The chunk that is really sent: small enough for every limit and every link. Registries on an object store may want
+ * parts of at least 5 MiB (ECR): where the small one is refused, such a part is tried.
  */
-const SIZES = [
-  ...[1 * MIB, 2 * MIB, 4 * MIB, 5 * MIB, 8 * MIB, 10 * MIB, 16 * MIB, 20 * MIB, 32 * MIB, 50 * MIB, 64 * MIB],
-  ...[DEFAULT_CHUNK_SIZE, 100_000_000, 100 * MIB, 200 * MIB, 500_000_000, 512 * MIB, 1024 * MIB],
-];
+const TRIAL_BYTES = [SMALLEST_BODY, 5 * 2 ** 20] as const;
 
-/** The chunk that is really sent: small enough for every limit and every link. */
-const TRIAL_BYTES = 64 * 1024;
-
-/** Everything together; what is not known by then stays unknown. Milliseconds. */
-const LONGEST_MS = 60_000;
-
-type Options = Pick<RequestOptions, 'credentials' | 'insecure' | 'ca' | 'tlsVerify' | 'env' | 'destinations'>;
+/** How long one answer is waited for, and all together but for the deletion of what was opened. Milliseconds. */
+const PATIENCE = { answerMs: 6000, totalMs: 8500 };
 
 /**
  * Examines the registry of a reference. Never throws for what the registry does: that is the diagnosis. Throws for
@@ -69,9 +30,10 @@ type Options = Pick<RequestOptions, 'credentials' | 'insecure' | 'ca' | 'tlsVeri
  */
 export async function examine(
   { registry, repository, apiHost }: Reference,
-  options: Options,
+  options: ExamineOptions,
   report: Report,
   cancel: AbortSignal,
+  { answerMs, totalMs } = PATIENCE,
 ): Promise<Diagnosis> {
   const { insecure, ca, tlsVerify, env } = options;
   const found = await resolveCredentials({
@@ -90,63 +52,90 @@ export async function examine(
     env,
     credentials: found.credentials,
     credentialProblems: found.problems,
+    answerMs,
     onEvent: (event) => report(event.type === 'debug' ? { type: 'debug', text: event.line } : event),
   });
-  const signal = AbortSignal.any([cancel, AbortSignal.timeout(LONGEST_MS)]);
+  const limit = AbortSignal.timeout(totalMs);
   const findings: Findings = { reference: formatReference({ registry, repository } as Reference), inputs: {} };
+  findings.knownAs = knownAs(apiHost);
+  const inquiry = { examination, findings, host: apiHost, repository, insecure };
+  let failure: unknown;
   try {
-    await ask(examination, findings, signal);
+    await ask(inquiry, AbortSignal.any([cancel, limit]));
   } catch (error) {
     cancel.throwIfAborted();
-    findings.problem = explainLine(error);
+    failure = error;
+    findings.problem = limit.aborted ? `${STEP}: not done after ${totalMs / 1000} s` : explainLine(error, STEP);
   } finally {
     await examination.close();
   }
-  return diagnosisOf(findings, examination, { source: found.credentials?.source, options });
+  return diagnosisOf(findings, examination, { source: found.credentials?.source, options, failure });
 }
 
-type Findings = { -readonly [Name in keyof Diagnosis]?: Diagnosis[Name] | undefined } & {
-  reference: string;
-  inputs: Record<string, string>;
-};
+/** One examination under way. */
+interface Inquiry {
+  readonly examination: Examination;
+  readonly findings: Findings;
+  readonly host: string;
+  readonly repository: string;
+  readonly insecure: boolean;
+}
 
 /** The questions, in order: what one needs, those before it have found. */
-async function ask(examination: Examination, findings: Findings, signal: AbortSignal): Promise<void> {
-  const first = await examination.ping(signal).catch(async (error: unknown) => {
-    // A loopback host is asked without TLS first, and its scheme is known by its answer only.
-    if (error instanceof RegistryError && error.kind === 'tls') {
-      findings.scheme = 'https';
-      findings.certificate = await examination.certificate(signal);
-    }
-    throw error;
-  });
+async function ask(inquiry: Inquiry, signal: AbortSignal): Promise<void> {
+  const { examination, findings } = inquiry;
+  const first = await firstAnswer(inquiry, signal);
   findings.answers = answeringOf(first);
   findings.scheme = examination.origin.protocol === 'https:' ? 'https' : 'http';
   if (findings.scheme === 'https') findings.certificate = await examination.certificate(signal);
-  if (first.error !== undefined) throw first.error;
+  if (first.error?.temporary) throw first.error;
   findings.roundTripMs = await roundTrip(examination, signal);
-  findings.referrers = await examination.referrers(signal).catch(() => undefined);
   const upload = await examination.open(signal);
   findings.mayPush = upload.location !== undefined;
-  if (!findings.mayPush) throw upload.opened.error ?? noRegistry(upload.opened);
+  if (!findings.mayPush) throw refusalOf(inquiry, first, upload.opened);
   findings.announcedMin = lengthOf(upload.opened, 'oci-chunk-min-length');
   findings.announcedMax = lengthOf(upload.opened, 'oci-chunk-max-length');
-  try {
-    await sendChunk(examination, upload, findings, signal);
-  } finally {
-    await examination.remove(upload);
-  }
-  await findLargest(examination, upload, findings, signal);
+  findings.referrers = await examination.referrers(signal).catch(() => undefined);
+  const deleted = await sendChunks(inquiry, upload, signal);
+  await findLargest(inquiry, deleted, signal);
 }
 
-const noRegistry = ({ status }: Examined): PushError =>
-  new PushError(
-    'examining the registry',
-    `${status} to the opening of an upload, without a Location: this is no registry`,
-    {
-      remedy: 'check the host and port in the reference',
-    },
-  );
+/** Asks the API's root, which also shows the scheme. */
+async function firstAnswer(inquiry: Inquiry, signal: AbortSignal): Promise<Examined> {
+  const { examination, findings, insecure } = inquiry;
+  const answer = await examination.ping(signal).catch(async (error: unknown) => {
+    // A loopback host is asked without TLS first, and its scheme is known by its answer only.
+    if (!(error instanceof RegistryError) || !['tls', 'reset', 'protocol'].includes(error.kind)) throw error;
+    findings.certificate = await examination.certificate(signal);
+    if (findings.certificate !== undefined) findings.scheme = 'https';
+    else if (lacksTls(error)) findings.scheme = 'http';
+    throw insecure && findings.certificate !== undefined ? error.advised(SPEAKS_TLS) : error;
+  });
+  // Go's and nginx's servers of TLS say it in plain HTTP.
+  if (insecure && answer.status === 400 && /\bHTTPS\b/.test(answer.error?.body ?? '')) {
+    findings.certificate = await examination.certificate(signal);
+    if (findings.certificate !== undefined) findings.scheme = 'https';
+    throw answer.error!.advised(SPEAKS_TLS);
+  }
+  return answer;
+}
+
+const SPEAKS_TLS = 'this port speaks TLS: leave insecure out';
+
+/** Why no upload was opened, with what to do about it. */
+function refusalOf({ host, repository }: Inquiry, first: Examined, { status, error }: Examined): Error {
+  if (error === undefined)
+    return new PushError(STEP, `${status} to the opening of an upload, without a Location`, {
+      remedy: notRegistry(host),
+    });
+  if (error.status !== 404 || error.codes.length > 0) return error;
+  return error.advised(answersAsRegistry(first) ? unknownOwner(host, repository) : notRegistry(host));
+}
+
+/** By its answer to the API's root. */
+const answersAsRegistry = ({ status, headers }: Examined): boolean =>
+  headers['docker-distribution-api-version'] !== undefined ||
+  ((status === 200 || status === 401) && !isPage({ headers }));
 
 /** The fastest of some answers over a connection that is open, milliseconds. */
 async function roundTrip(examination: Examination, signal: AbortSignal): Promise<number> {
@@ -155,39 +144,47 @@ async function roundTrip(examination: Examination, signal: AbortSignal): Promise
   return Math.min(...times);
 }
 
-async function sendChunk(
-  examination: Examination,
-  upload: TrialUpload,
-  findings: Findings,
-  signal: AbortSignal,
-): Promise<void> {
-  const sent = await examination.send(upload, TRIAL_BYTES, signal);
-  findings.takesChunks = sent.error === undefined;
-  if (!findings.takesChunks) return;
-  const { status, headers } = await examination.status(upload, signal);
-  findings.resumes = status >= 200 && status < 300 && /\b0-\d+$/.test(headers.range ?? '');
+/** Sends a chunk at the upload, or a larger one at another. Resolves to an upload that is deleted. */
+async function sendChunks({ examination, findings }: Inquiry, first: TrialUpload, signal: AbortSignal) {
+  let upload = first;
+  for (const bytes of TRIAL_BYTES) {
+    try {
+      const { error } = await examination.send(upload, bytes, signal);
+      findings.takesChunks = error === undefined;
+      if (error === undefined) {
+        const { status, headers } = await examination.status(upload, signal);
+        findings.resumes = status >= 200 && status < 300 && /\b0-\d+$/.test(headers.range ?? '');
+        return upload;
+      }
+      if (refusesSize({ status: error.status ?? 0, error })) {
+        findings.refusedBody = { bytes, reason: error.reason };
+        return upload;
+      }
+      findings.refusedChunk ??= bytes;
+    } finally {
+      await examination.remove(upload);
+    }
+    if (bytes === TRIAL_BYTES.at(-1)) return upload;
+    const next = await examination.open(signal);
+    if (next.location === undefined) return upload;
+    upload = next;
+  }
+  return upload;
 }
 
-/** Bisects the sizes, at an upload that is deleted. */
-async function findLargest(
-  examination: Examination,
-  deleted: TrialUpload,
-  findings: Findings,
-  signal: AbortSignal,
-): Promise<void> {
-  const { announcedMax = Number.POSITIVE_INFINITY, roundTripMs = 0 } = findings;
-  const sizes = [...SIZES.filter((size) => size < announcedMax), ...(findings.announcedMax ? [announcedMax] : [])];
-  let [low, high] = [-1, sizes.length];
-  // The largest first: most have no limit among these.
-  for (let at = sizes.length - 1; high - low > 1; at = Math.floor((low + high) / 2)) {
-    const refusal = await examination.refusal(deleted, sizes[at]!, roundTripMs, signal);
-    if (refusal === undefined) low = at;
-    else {
-      high = at;
-      findings.refusedBody = { bytes: sizes[at]!, reason: refusal.error?.message ?? String(refusal.status) };
-    }
+/** At an upload that is deleted. */
+async function findLargest({ examination, findings }: Inquiry, deleted: TrialUpload, signal: AbortSignal) {
+  if (findings.refusedBody !== undefined) return;
+  const { announcedMax, roundTripMs = 0 } = findings;
+  try {
+    const fate: Attempt = (bytes, isSent) => examination.fate(deleted, bytes, { isSent, roundTripMs, signal });
+    const { largest, refused } = await findBodyLimit(fate, announcedMax);
+    findings.largestBody = largest;
+    findings.refusedBody = refused;
+  } catch (error) {
+    signal.throwIfAborted();
+    findings.bodyProblem = explainLine(error, STEP);
   }
-  findings.largestBody = sizes[low];
 }
 
 /** Headers by which servers and proxies name themselves. */
@@ -201,42 +198,4 @@ const answeringOf = ({ headers }: Examined): string[] => [
 function lengthOf({ headers }: Examined, name: string): number | undefined {
   const value = Number(headers[name]);
   return Number.isSafeInteger(value) && value > 0 ? value : undefined;
-}
-
-function diagnosisOf(
-  findings: Findings,
-  { origin, authScheme }: Examination,
-  { source, options }: { source: string | undefined; options: Options },
-): Diagnosis {
-  const scheme = findings.scheme ?? (origin.protocol === 'https:' ? 'https' : 'http');
-  const { largestBody, announcedMax, certificate, refusedBody } = findings;
-  const inputs: Record<string, string> = {};
-  if (announcedMax === undefined && refusedBody && largestBody !== undefined && largestBody < DEFAULT_CHUNK_SIZE)
-    inputs['chunk-size'] = String(largestBody);
-  if (options.insecure && scheme === 'http') inputs.insecure = 'true';
-  if (certificate?.problem !== undefined) inputs['ca-file'] = 'the file of the authority that signed the certificate';
-  if (findings.mayPush !== true && authScheme !== undefined && source === undefined) {
-    inputs.username = 'a user who may push';
-    inputs.password = 'a secret';
-  }
-  return {
-    certificate: undefined,
-    answers: [],
-    roundTripMs: undefined,
-    mayPush: false,
-    announcedMin: undefined,
-    announcedMax: undefined,
-    takesChunks: undefined,
-    largestBody: undefined,
-    refusedBody: undefined,
-    resumes: undefined,
-    referrers: undefined,
-    problem: undefined,
-    ...(findings as Partial<Diagnosis>),
-    reference: findings.reference,
-    scheme,
-    auth: authScheme ?? 'none',
-    credentials: source,
-    inputs,
-  };
 }

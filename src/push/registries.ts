@@ -10,7 +10,7 @@ import type { Registry } from '../registry/registry.ts';
 import type { BlobOutcome, UploadOptions } from '../registry/upload/blob-upload.ts';
 import type { BlobFate, PushStats, Report } from './events.ts';
 import { type KnownLayers, mountSources } from './known-layers.ts';
-import { SMALL_BLOB, type UploadSlots } from './slots.ts';
+import { SMALL_BLOB, TINY_BLOB, type UploadSlots } from './slots.ts';
 import type { TargetRepository } from './target-repository.ts';
 
 /** One blob's upload to one registry: its bytes, and what the log and the statistics say of it. */
@@ -26,6 +26,11 @@ export interface BlobUpload {
   readonly mountFrom?: string | undefined;
   /** Whether the blob is likely to be there: no session is opened before the registry has been asked. */
   readonly isLikelyThere: boolean;
+  /**
+   * Of an image whose lowest layer is sent: whether this is that one, or one above it. Images share layers from the base
+   * up, so what a registry says of the lowest tells of those above.
+   */
+  readonly place: 'lowest' | 'above' | undefined;
   /** Whether it is sent there without believing that it is there (the registry denied it when the manifest came). */
   isUploadedAgain(repository: TargetRepository): boolean;
   /** Bytes that this registry has confirmed. */
@@ -183,6 +188,7 @@ export class TargetRegistry {
     const began = now();
     const isAbsent = body.identity !== undefined && target.lacks(body.identity.digest);
     if (body.identity) target.sending(body.identity.digest);
+    if (upload.place === 'lowest' && isAbsent) target.askingLowest(Promise.resolve(false));
     this.#report({ type: 'blob-start', label, host, size: body.identity?.size });
     const mountFrom = source ?? upload.mountFrom;
     let confirmed = 0;
@@ -195,6 +201,11 @@ export class TargetRegistry {
       mayExist: !isAbsent,
       // Else it is hardly ever there: the plan has asked for it, or its digest comes with its last byte.
       openWhileAsking: !upload.isLikelyThere,
+      ...(upload.place === 'lowest' ? { onAsking: (exists) => target.askingLowest(exists) } : {}),
+      // Asking for a tiny one is a request for the sake of a few packets.
+      ...(upload.place === 'above'
+        ? { worthAsking: (size) => (size <= TINY_BLOB ? () => target.mayHaveAbove() : undefined) }
+        : {}),
       uploadAgain: source === undefined && upload.isUploadedAgain(target),
       ...(mountFrom === undefined || mountFrom === repository.name ? {} : { mountFrom }),
       ...(await this.#session(upload, repository.name)),

@@ -31,6 +31,7 @@ export class TargetRepository {
   readonly #asked = new Map<Digest, Promise<BlobState>>();
   readonly #mountsTried = new Set<string>();
   #held: ReadonlySet<Digest> = new Set();
+  #lowest: Promise<boolean> | undefined;
   #hasReceived = false;
   #failure: unknown;
 
@@ -98,6 +99,20 @@ export class TargetRepository {
     const asked = this.#asked.get(digest);
     this.#asked.delete(digest);
     return asked ?? this.repository.headBlob(digest, this.signal);
+  }
+
+  /** The registry is being asked for the lowest layer of the image that goes here. */
+  askingLowest(exists: Promise<boolean>): void {
+    this.#lowest = exists;
+    exists.catch(() => {});
+  }
+
+  /**
+   * Whether the image's layers above the lowest one may be here: not where the registry says that it lacks the lowest,
+   * since images share layers from the base up. Never rejects.
+   */
+  async mayHaveAbove(): Promise<boolean> {
+    return (await this.#lowest?.catch(() => true)) ?? true;
   }
 
   /** Whether a mount of a blob from a repository was tried before. */

@@ -8,16 +8,16 @@ import pLimit from 'p-limit';
 import type { StoredBlob, StreamedBlob, StreamingBlob } from '../blob/blob.ts';
 import { layerMediaType } from '../blob/compress/compression.ts';
 import { cachedBlob, memoryBlob, readyBlob } from '../blob/ready.ts';
+import { takeUntil } from '../common/async.ts';
+import { PushError } from '../common/error.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
 import { type Digest, isImageConfigType } from '../oci/types.ts';
-import { decompress, isCompressed } from '../source/compression.ts';
+import { decompress, decompressAny, isCompressed } from '../source/compression.ts';
 import type { StoreSource, StreamSource } from '../source/source.ts';
 import { activeRegistries, type PushContext } from './context.ts';
-import { PushError } from './error.ts';
-import { blobsOf, type ImageBlob, type UploadAgain } from './image-blobs.ts';
-import { entriesUntil, isRecompressible, LayerBuilder, unnamedLayer } from './layer-builder.ts';
+import { blobsOf, type ImageBlob, isRecompressible, UNNAMED, type UploadAgain, unnamedLayer } from './image-blobs.ts';
 import { type BlobPlace, Plan } from './plan.ts';
-import { type QueuedBlob, UNNAMED, UploadQueue } from './queue.ts';
+import { LayerBuilder, type QueuedBlob, UploadQueue } from './queue.ts';
 import { SMALL_BLOB, UploadSlots } from './slots.ts';
 
 export class Transfer {
@@ -40,6 +40,8 @@ export class Transfer {
   #hasBegun = false;
   /** The image's config, once its tree is known. */
   #config: ImageBlob | undefined;
+  /** The diffID of the lowest layer that is compressed here. */
+  #lowest: Digest | undefined;
   #builder: Promise<LayerBuilder> | undefined;
 
   /** `onFirstUpload` is called before the first blob is sent. */
@@ -75,10 +77,16 @@ export class Transfer {
     return this.#queue.isTaken(key);
   }
 
+  /** The layers that are compressed here, from the bottom up. */
+  knowLayers([lowest]: readonly Digest[]): void {
+    this.#lowest = lowest;
+  }
+
   /** The tree is known now: its documents need no source. */
   know(tree: ImageTree): void {
     this.#context.names.addTree(tree);
     this.#plan.know(tree);
+    if (tree.kind === 'composed') this.knowLayers(tree.diffIds);
     this.#config = blobsOf(tree).find(({ mediaType }) => isImageConfigType(mediaType));
   }
 
@@ -106,6 +114,7 @@ export class Transfer {
     if (blob.plain && this.#config) {
       this.#queue.isPushedBefore ||= (await this.#plan.locate(this.#config)).at === 'registry';
     }
+    if (blob.key === this.#lowest && place.at !== 'registry') this.#queue.lowest = blob.key;
     // Two entries of a stream may be the same layer.
     if (this.isTaken(blob.key)) return false;
     if (place.at === 'source') return true;
@@ -224,7 +233,7 @@ export class Transfer {
   ): Promise<void> {
     // Before there is an entry: one that breaks must find a listener.
     const builder = await this.#openBuilder();
-    for await (const entry of entriesUntil(source.blobs(), this.#queue.abandoned)) {
+    for await (const entry of takeUntil(source.blobs(), this.#queue.abandoned)) {
       activeRegistries(this.#context);
       if (options.isComplete()) break;
       const blob = options.blobOf(entry);
@@ -332,7 +341,11 @@ function assertAsDescribed({ format, size }: StoredBlob, blob: ImageBlob): void 
  */
 const MAKERS = 2;
 
-/** The bytes of a layer that its diffID is the digest of. */
-function plainBytes(input: Readable, { format }: Pick<StoredBlob, 'format'>): Readable {
+/**
+ * The bytes of a layer that its diffID is the digest of. The format of one that another host has is only what its media
+ * type says.
+ */
+function plainBytes(input: Readable, { format, isRemote = false }: Pick<StoredBlob, 'format' | 'isRemote'>): Readable {
+  if (isRemote) return Readable.from(decompressAny(input), { objectMode: false });
   return isCompressed(format) ? Readable.from(decompress(input, format), { objectMode: false }) : input;
 }

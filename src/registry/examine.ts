@@ -1,19 +1,21 @@
 /**
- * Questions to a registry and what is in front of it, each by one request and without a second try: how it answers,
- * which bodies it takes, how far it says that an upload has come. Nothing is closed, so nothing is stored; what was
- * opened is deleted.
+ * Questions to a registry and what is in front of it, each by one request (two, where the first is refused for now):
+ * how it answers, which bodies it takes, how far it says that an upload has come. Nothing is closed, so nothing is
+ * stored; what was opened is deleted.
  */
 
 import { Readable } from 'node:stream';
-import { connect } from 'node:tls';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { now } from '../common/async.ts';
 import type { Credentials } from './auth/credentials.ts';
+import type { Fate } from './body-limit.ts';
 import type { TransportEvent } from './host/sender.ts';
+import { Backoff } from './host/throttle.ts';
 import { Transport } from './host/transport.ts';
-import { CookieJar } from './http/cookies.ts';
-import { errorOf, type RegistryError, type ResponseHeaders } from './http/error.ts';
-import { trustedRoots } from './http/trust.ts';
-import { resolveLocation } from './upload/session.ts';
+import { errorOf, RegistryError, type ResponseHeaders } from './http/error.ts';
+import { askedWait } from './http/error-body.ts';
+import { type Certificate, certificateOf, trustOf } from './http/trust.ts';
+import { CookieJar, resolveLocation } from './upload/session.ts';
 
 interface ExaminationOptions {
   /** `host[:port]` of an image reference. */
@@ -25,6 +27,8 @@ interface ExaminationOptions {
   readonly credentials?: Credentials | undefined;
   readonly credentialProblems?: readonly string[] | undefined;
   readonly env: NodeJS.ProcessEnv;
+  /** How long an answer is waited for, milliseconds: a person looks on, and a push would wait longer. */
+  readonly answerMs: number;
   onEvent(event: TransportEvent): void;
 }
 
@@ -36,16 +40,6 @@ export interface Examined {
   readonly error: RegistryError | undefined;
 }
 
-/** The server's certificate, as a connection beside ours shows it. */
-export interface Certificate {
-  readonly protocol: string;
-  readonly subject: string;
-  readonly issuer: string;
-  readonly validTo: string;
-  /** Why it is not trusted, as OpenSSL reports it; undefined when it is. */
-  readonly problem: string | undefined;
-}
-
 /** An upload that was opened for trying. */
 export interface TrialUpload {
   readonly opened: Examined;
@@ -53,6 +47,15 @@ export interface TrialUpload {
   location: URL | undefined;
   readonly cookies: CookieJar;
 }
+
+/** What the log calls it. */
+export const STEP = 'examining the registry';
+
+/** A registry that asks for a longer pause is not waited for. Milliseconds. */
+const LONGEST_PAUSE_MS = 2000;
+
+/** Before a second try where no pause is asked for. Milliseconds. */
+const PAUSE_MS = 300;
 
 /**
  * After a cancellation: how long the opening of an upload or its chunk goes on, and then how long its deletion may
@@ -64,6 +67,12 @@ const CLEAN_UP_MS = 2000;
 const READS_ON_MS = 400;
 const ROUND_TRIPS = 5;
 
+/** How long the sending of a complete body may take; on a slow link it is given up. Milliseconds. */
+const SENDING_MS = 2000;
+
+/** Parts of a body of zeros. Bytes. */
+const PART_BYTES = 64 * 1024;
+
 export class Examination {
   readonly #options: ExaminationOptions;
   readonly #transport: Transport;
@@ -72,7 +81,10 @@ export class Examination {
   /** Nothing is sent yet. Throws as Transport does. */
   constructor(options: ExaminationOptions) {
     this.#options = options;
-    this.#transport = new Transport({ ...options, concurrency: 1 });
+    const backoff = new Backoff({ maxWait: LONGEST_PAUSE_MS });
+    const { answerMs } = options;
+    const timeouts = { connect: answerMs, send: answerMs, header: answerMs, idle: answerMs };
+    this.#transport = new Transport({ ...options, concurrency: 1, timeouts, backoff });
     this.#scopes = [`repository:${options.repository}:pull,push`];
   }
 
@@ -125,27 +137,29 @@ export class Examination {
   }
 
   /**
-   * Whether a chunk of this size would be refused for it: announces it at an upload that was deleted before, with its
-   * first byte, and looks what is answered. Limits refuse a request by its headers; who takes them says that the upload
-   * is unknown, or reads on. (At an open upload the broken chunk would stay behind: docker-registry 2.8 can't delete it
-   * any more.) Returns the refusal.
+   * What becomes of a chunk of this size at an upload that was deleted before: announces it, sends its first byte (all
+   * of it with `isSent`), and looks what is answered. Limits refuse a request by its headers; who takes them says that
+   * the upload is unknown, or reads on. (At an open upload the broken chunk would stay behind: docker-registry 2.8
+   * can't delete it any more.)
    */
-  async refusal(
+  async fate(
     deleted: TrialUpload,
     bytes: number,
-    roundTripMs: number,
-    signal: AbortSignal,
-  ): Promise<Examined | undefined> {
+    { isSent, roundTripMs, signal }: { isSent: boolean; roundTripMs: number; signal: AbortSignal },
+  ): Promise<Fate> {
     const patience = new AbortController();
-    const timer = setTimeout(() => patience.abort(), READS_ON_MS + ROUND_TRIPS * roundTripMs);
+    const ms = (isSent ? SENDING_MS : READS_ON_MS) + ROUND_TRIPS * roundTripMs;
+    const timer = setTimeout(() => patience.abort(), ms);
     const ended = AbortSignal.any([signal, patience.signal]);
     try {
-      const body = { size: bytes, open: () => Readable.from(firstByteOf(ended), { objectMode: false }) };
-      const answer = await this.#go({ ...deleted }, 'PATCH', ended, { headers: chunkHeaders(bytes), body });
-      return answer.status === 413 ? answer : undefined;
+      const open = () => Readable.from(isSent ? zeros(bytes) : firstByteOf(ended), { objectMode: false });
+      const request = { headers: chunkHeaders(bytes), body: { size: bytes, open } };
+      const { status, error } = await this.#go({ ...deleted }, 'PATCH', ended, request);
+      return { is: 'answered', status, error };
     } catch (error) {
       signal.throwIfAborted();
-      if (patience.signal.aborted) return undefined;
+      if (patience.signal.aborted) return { is: 'read' };
+      if (error instanceof RegistryError && error.kind === 'reset') return { is: 'broken', reason: error.reason };
       throw error;
     } finally {
       clearTimeout(timer);
@@ -165,42 +179,10 @@ export class Examination {
     }
   }
 
-  /**
-   * The certificate that a server of TLS shows to a connection of its own; undefined when there is no such connection.
-   */
+  /** The certificate of the server, if it speaks TLS: also where requests are made without. */
   certificate(signal: AbortSignal): Promise<Certificate | undefined> {
-    const { hostname, port } = this.origin;
-    const { ca } = this.#options;
-    const servername = /^[\d.]+$|^\[/.test(hostname) ? undefined : hostname;
-    return new Promise((resolve) => {
-      const socket = connect({
-        host: hostname.replace(/^\[|\]$/g, ''),
-        port: Number(port || 443),
-        ...(servername === undefined ? {} : { servername }),
-        ca: trustedRoots(ca === undefined ? [] : [ca]),
-        // It is looked at, and nothing is sent.
-        rejectUnauthorized: false,
-      });
-      const stop = () => socket.destroy();
-      signal.addEventListener('abort', stop, { once: true });
-      socket.once('close', () => {
-        signal.removeEventListener('abort', stop);
-        resolve(undefined);
-      });
-      socket.on('error', () => resolve(undefined));
-      socket.once('secureConnect', () => {
-        const { subject, issuer, valid_to: validTo } = socket.getPeerCertificate();
-        const problem = socket.authorized ? undefined : String(socket.authorizationError);
-        resolve({
-          protocol: socket.getProtocol() ?? 'TLS',
-          subject: nameOf(subject),
-          issuer: nameOf(issuer),
-          validTo,
-          problem,
-        });
-        socket.destroy();
-      });
-    });
+    const trust = trustOf({ ...this.#options, tlsVerify: true }, () => {});
+    return certificateOf(new URL(this.origin), trust, signal);
   }
 
   close(): Promise<void> {
@@ -230,14 +212,32 @@ export class Examination {
     return answer;
   }
 
+  /** Answers that may be others soon get a second try, of a chunk only where it was certainly not taken. */
   async #send(request: Parameters<Transport['send']>[0]): Promise<Examined> {
+    // A token that was not to be had is thrown.
+    const first = await this.#sendOnce(request).catch((error: unknown) => {
+      if (error instanceof RegistryError && error.kind === 'limited') return error;
+      throw error;
+    });
+    const error = first instanceof RegistryError ? first : first.error;
+    const mayRepeat = error?.kind === 'limited' || (error?.temporary === true && request.method !== 'PATCH');
+    if (!mayRepeat || (askedWait(error.headers) ?? 0) > LONGEST_PAUSE_MS) {
+      if (first instanceof RegistryError) throw first;
+      return first;
+    }
+    await sleep(PAUSE_MS, undefined, { signal: request.signal });
+    return this.#sendOnce(request);
+  }
+
+  async #sendOnce(request: Parameters<Transport['send']>[0]): Promise<Examined> {
     const began = now();
-    const response = await this.#transport.send({ step: 'examining the registry', ...request });
+    const response = await this.#transport.send({ step: STEP, ...request });
     const { status, headers } = response;
+    const ms = now() - began;
     const isRefused = status < 200 || status > 299;
-    const error = isRefused ? await errorOf(response, { method: request.method, step: undefined }) : undefined;
+    const error = isRefused ? await errorOf(response, { method: request.method, step: STEP }) : undefined;
     if (!isRefused) await response.discard();
-    return { status, headers, ms: now() - began, error };
+    return { status, headers, ms, error };
   }
 }
 
@@ -266,11 +266,13 @@ const chunkHeaders = (bytes: number) => ({
   'content-range': `0-${bytes - 1}`,
 });
 
+function* zeros(bytes: number): Generator<Buffer> {
+  const part = Buffer.alloc(PART_BYTES);
+  for (let left = bytes; left > 0; left -= PART_BYTES) yield left < PART_BYTES ? part.subarray(0, left) : part;
+}
+
 /** One byte, and then nothing until the request ends. */
 async function* firstByteOf(ended: AbortSignal): AsyncGenerator<Buffer> {
   yield Buffer.alloc(1);
   await new Promise((_, reject) => ended.addEventListener('abort', () => reject(ended.reason), { once: true }));
 }
-
-const nameOf = (name: { readonly CN?: string | string[]; readonly O?: string | string[] } | undefined): string =>
-  String(name?.CN ?? name?.O ?? 'no name');

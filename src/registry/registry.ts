@@ -1,11 +1,10 @@
 /** One registry host for one push: its connections, its back-off, its capabilities, its open uploads. */
 import type { Credentials } from './auth/credentials.ts';
-import { Backoff, type Clock, DEFAULT_MAX_WAIT_MS } from './host/backoff.ts';
 import { HostCapabilities } from './host/capabilities.ts';
 import type { HostContext, RegistryEvent } from './host/context.ts';
 import { type Profile, profileFor } from './host/profiles.ts';
-import { BodyScheduler } from './host/scheduler.ts';
 import type { TransportEvent } from './host/sender.ts';
+import { Backoff, BodyScheduler, type Clock, DEFAULT_MAX_WAIT_MS } from './host/throttle.ts';
 import { Transport } from './host/transport.ts';
 import type { Timeouts } from './http/deadline.ts';
 import { Repository } from './repository.ts';

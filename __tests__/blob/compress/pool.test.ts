@@ -1,8 +1,10 @@
+import { execFileSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
 import { expect, it } from 'vitest';
 import { layerMediaType } from '../../../src/blob/compress/compression.ts';
 import { CompressorPool } from '../../../src/blob/compress/pool.ts';
-import { LayerError } from '../../../src/oci/error.ts';
+import { LayerError } from '../../../src/common/error.ts';
 import { bytesOf, newPool } from '../layers.ts';
 
 it('levels are checked against what the compression has', () => {
@@ -59,3 +61,23 @@ it('closing rejects what is on its way and what comes after', async () => {
   await expect(pool.compress(pool.block())).rejects.toThrow('closed');
   await pool.close();
 });
+
+it.runIf(process.platform === 'linux')(
+  'compresses for an ordinary user under nice, at the priority that was asked for',
+  () => {
+    const pool = fileURLToPath(new URL('../../../src/blob/compress/pool.ts', import.meta.url));
+    const script = `
+    import { readdirSync, readFileSync } from 'node:fs';
+    const { CompressorPool } = await import(${JSON.stringify(pool)});
+    const pool = new CompressorPool({ compression: 'gzip', level: 1, threads: 1 });
+    await pool.compress(pool.block());
+    const tasks = readdirSync('/proc/self/task').map((id) => readFileSync('/proc/self/task/' + id + '/stat', 'utf8'));
+    process.stdout.write(JSON.stringify([...new Set(tasks.map((stat) => Number(stat.split(') ')[1].split(' ')[16])))]));
+    process.exit();
+  `;
+    // 'nobody': root may raise priorities.
+    const user = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {};
+    const args = ['-n', '15', process.execPath, '--input-type=module', '--eval', script];
+    expect(JSON.parse(execFileSync('nice', args, { encoding: 'utf8', cwd: '/', ...user }))).toHaveLength(1);
+  },
+);

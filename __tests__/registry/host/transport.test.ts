@@ -2,9 +2,9 @@ import { readFileSync } from 'node:fs';
 import type { RequestListener } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import { describe, expect, it } from 'vitest';
-import { Backoff } from '../../../src/registry/host/backoff.ts';
-import { CookieJar } from '../../../src/registry/http/cookies.ts';
+import { Backoff } from '../../../src/registry/host/throttle.ts';
 import { errorOf } from '../../../src/registry/http/error.ts';
+import { CookieJar } from '../../../src/registry/upload/session.ts';
 import { bodyOf, caught, connect, listen, never, read, serve, serveRaw, turns } from '../helpers/loopback.ts';
 
 const fixture = (name: string): string => readFileSync(new URL(`../../fixtures/tls/${name}`, import.meta.url), 'utf8');

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { ImageError } from '../../../src/oci/error.ts';
+import { ImageError } from '../../../src/common/error.ts';
 import { startFileExport } from '../../../src/source/engine/file-export.ts';
 import { inspectImage, isFound } from '../../../src/source/engine/inspect.ts';
 import { saveStream } from '../../../src/source/engine/save.ts';

@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { describe, expect, it } from 'vitest';
-import { ImageError } from '../../../src/oci/error.ts';
+import { ImageError } from '../../../src/common/error.ts';
 import type { Exporter } from '../../../src/source/archive/stream.ts';
 import { startExport } from '../../../src/source/engine/save.ts';
 import { run } from '../../support/real/processes.ts';

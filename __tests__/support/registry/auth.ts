@@ -105,6 +105,8 @@ export interface BearerOptions {
   readonly tellsLifetime?: boolean;
   /** What may be done without credentials; nothing unless told. */
   readonly anonymous?: readonly Action[];
+  /** The origin of the token server as challenges name it; the registry's own unless told. */
+  readonly tokenServer?: () => string;
   /** Repositories that nobody gets a token for. */
   readonly closed?: readonly string[];
 }
@@ -145,11 +147,12 @@ export class TokenService {
     const { scheme, value } = authorization(exchange);
     const token = scheme.toLowerCase() === 'bearer' ? this.#tokens.get(value) : undefined;
     const needed = neededAccess(exchange, actions);
+    const tokenServer = this.#options.tokenServer?.() ?? exchange.origin;
     if (token === undefined || token.expires <= Date.now()) {
-      return challenge(exchange, needed, value === '' ? '' : 'invalid_token');
+      return challenge(tokenServer, needed, value === '' ? '' : 'invalid_token');
     }
     const enough = needed.every(([name, wanted]) => wanted.every((action) => token.access.get(name)?.has(action)));
-    return enough ? undefined : challenge(exchange, needed, 'insufficient_scope');
+    return enough ? undefined : challenge(tokenServer, needed, 'insufficient_scope');
   }
 
   /** GET and POST of the token endpoint. */
@@ -215,9 +218,9 @@ function neededAccess(exchange: Exchange, actions: readonly Action[]): [string, 
   return [[repository, actions], ...source];
 }
 
-function challenge(exchange: Exchange, needed: readonly [string, readonly Action[]][], error: string): Answer {
+function challenge(tokenServer: string, needed: readonly [string, readonly Action[]][], error: string): Answer {
   const scope = needed.map(([name, actions]) => `repository:${name}:${actions.join(',')}`).join(' ');
-  const parts = [`realm="${exchange.origin}/token"`, `service="${SERVICE}"`];
+  const parts = [`realm="${tokenServer}/token"`, `service="${SERVICE}"`];
   if (scope !== '') parts.push(`scope="${scope}"`);
   if (error !== '') parts.push(`error="${error}"`);
   const headers = { 'WWW-Authenticate': `Bearer ${parts.join(',')}` };

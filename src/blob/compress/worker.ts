@@ -3,7 +3,7 @@
  * threads.
  */
 
-import { setPriority } from 'node:os';
+import { getPriority, setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { codecFor } from './compression.ts';
 import type { Finished, Job, WorkerSettings } from './pool.ts';
@@ -20,7 +20,16 @@ const port = parentPort!;
 const NICENESS = 10;
 
 // On Linux 0 is this thread; elsewhere it is the whole process, whose priority is the user's.
-if (process.platform === 'linux') setPriority(0, NICENESS);
+if (process.platform === 'linux') yieldToOthers();
+
+/** Under `nice -n 15` an ordinary user may not go back to 10 (EACCES); sandboxes may forbid the call altogether. */
+function yieldToOthers(): void {
+  try {
+    if (getPriority(0) < NICENESS) setPriority(0, NICENESS);
+  } catch {
+    // It compresses as fast as everything else runs.
+  }
+}
 
 /** What the next block is compressed into: it goes away with the result, and the block's own buffer takes its place. */
 let spare = new ArrayBuffer(bufferBytes);

@@ -3,11 +3,10 @@
 import { randomBytes } from 'node:crypto';
 import { errorOf, isTransientStatus, RegistryError } from '../http/error.ts';
 import type { RegistryResponse } from '../http/response.ts';
-import type { Backoff } from './backoff.ts';
 import type { HostCapabilities } from './capabilities.ts';
 import { Patience } from './patience.ts';
-import type { BodyScheduler } from './scheduler.ts';
 import type { RegistryRequest } from './sender.ts';
+import type { Backoff, BodyScheduler } from './throttle.ts';
 import type { Transport } from './transport.ts';
 
 export interface HostContext {
@@ -198,7 +197,8 @@ export function readOnly(host: string, method: string, url: URL): string | undef
   return `${host} takes no pushes: it is read-only for now, or a pull-through cache or mirror: push to the registry behind it`;
 }
 
-const notRegistry = (host: string): string =>
+/** What to do about a host whose answers are none of a registry. */
+export const notRegistry = (host: string): string =>
   `${host} does not answer as a container registry: check the host and port in the reference (ghcr.io, not github.com; ` +
   'registry.gitlab.com, not gitlab.com), and the path that a proxy in front of it passes on (/v2/)';
 
@@ -218,12 +218,15 @@ export async function unknownPlace(place: Place, signal: AbortSignal): Promise<s
     })
     .catch(() => false);
   if (!isRegistry) return notRegistry(host.host);
-  const [owner] = place.name.split('/');
-  return `${host.host} knows no ${place.name}: create the user, organisation or project ${owner} there first, or check the name`;
+  return unknownOwner(host.host, place.name);
 }
 
+/** What to do about a registry that has no place for a repository. */
+export const unknownOwner = (host: string, repository: string): string =>
+  `${host} knows no ${repository}: create the user, organisation or project ${repository.split('/')[0]} there first, or check the name`;
+
 /** Whether an answer is a page for people. */
-export const isPage = ({ headers }: RegistryResponse): boolean =>
+export const isPage = ({ headers }: Pick<RegistryResponse, 'headers'>): boolean =>
   /^\s*(text\/html|application\/xhtml)/i.test(headers['content-type'] ?? '');
 
 /** The error of an answer that no registry would send. */

@@ -6,7 +6,6 @@ import { now } from '../../common/async.ts';
 import type { Authorization } from '../auth/authorizer.ts';
 import type { Credentials, Secrets } from '../auth/credentials.ts';
 import type { Connections, Lease } from '../http/connections.ts';
-import type { CookieJar } from '../http/cookies.ts';
 import { defaultTimeouts, type Timeouts } from '../http/deadline.ts';
 import { RegistryError, type RegistryErrorInit } from '../http/error.ts';
 import { type Answer, bodySize, exchange, type RequestBody } from '../http/exchange.ts';
@@ -14,9 +13,9 @@ import { type Attempt, CLIENT_CERTIFICATE_REMEDY } from '../http/network-error.t
 import { RegistryResponse, warningTexts } from '../http/response.ts';
 
 import { safeUrl, sameOrigin, sameSite, unsafeTarget } from '../http/url-policy.ts';
-import type { Backoff } from './backoff.ts';
-import { lostPort, readOnly } from './context.ts';
+import { lostPort, notRegistry, readOnly } from './context.ts';
 import type { RegistryOrigin } from './origin.ts';
+import type { Backoff } from './throttle.ts';
 
 const USER_AGENT = 'chunked-push';
 
@@ -192,6 +191,14 @@ export interface TransportOptions {
   onEvent(event: TransportEvent): void;
 }
 
+/** The cookies of one upload session: see CookieJar in upload/session.ts. */
+interface Cookies {
+  /** Takes the values of `Set-Cookie` of an answer to `url`. */
+  store(url: URL, setCookies: readonly string[]): void;
+  /** The `Cookie` header for a request to `url`; undefined when there is none to send. */
+  header(url: URL): string | undefined;
+}
+
 export interface RegistryRequest {
   readonly method: string;
   readonly url: URL;
@@ -202,8 +209,8 @@ export interface RegistryRequest {
   readonly scopes?: readonly string[] | undefined;
   readonly timeouts?: Partial<Timeouts> | undefined;
   readonly signal: AbortSignal;
-  /** The cookies of an upload session: sent and stored, for the registry's own origin. */
-  readonly cookies?: CookieJar | undefined;
+  /** Sent and stored, for the registry's own origin. */
+  readonly cookies?: Cookies | undefined;
   /** Default: true. A request whose body holds credentials is not to be sent anywhere else. */
   readonly followRedirects?: boolean | undefined;
   /** A request to a token server: what it says of the credentials is shown where it belongs to the registry. */
@@ -264,9 +271,13 @@ export function redirectOf(response: RegistryResponse, request: Attempt): string
   const target = URL.canParse(headers.location, request.url.href) ? new URL(headers.location, request.url) : undefined;
   const reason = `was redirected with status ${status} to ${target === undefined ? 'what is no URL' : safeUrl(target)}`;
   const { url, step } = request;
-  const remedy = `push to ${target?.host ?? 'the host it redirects to'} instead${
-    target?.protocol === 'https:' && url.protocol === 'http:' ? ' (with HTTPS, so without insecure)' : ''
-  }, or have the server redirect with 307 or 308, which keep the method`;
+  const remedy =
+    target !== undefined && sameOrigin(target, url)
+      ? // To a page of its own: a login, most often.
+        notRegistry(url.host)
+      : `push to ${target?.host ?? 'the host it redirects to'} instead${
+          target?.protocol === 'https:' && url.protocol === 'http:' ? ' (with HTTPS, so without insecure)' : ''
+        }, or have the server redirect with 307 or 308, which keep the method`;
   return fail({ kind: 'protocol', method, url, step, status, reason, remedy, temporary: false });
 }
 

@@ -80,6 +80,11 @@ export class RegistryError extends Error {
     this.temporary = init.temporary;
   }
 
+  /** What happened, without what was asked. */
+  get reason(): string {
+    return this.#init.reason;
+  }
+
   /** The first 2 KiB of the answer's body, without known secrets. */
   get body(): string {
     return this.#init.body ?? '';

@@ -119,6 +119,13 @@ export function speaksTls(error: unknown): boolean {
   return (error.kind === 'tls' && !NO_TLS.has(code)) || code === 'UND_ERR_SOCKET';
 }
 
+/** Whether the host of this error answers, and not in TLS. */
+export const lacksTls = (error: unknown): boolean =>
+  error instanceof RegistryError && error.kind === 'tls' && NO_TLS.has(rootOf(error.cause).code ?? '');
+
+/** Whether a certificate is not trusted for its authority alone (by OpenSSL's code): `ca-file` helps against that. */
+export const isOfUnknownAuthority = (code: string): boolean => UNTRUSTED.has(code);
+
 /** OpenSSL's verification results (X509_V_ERR_*), Node's own ERR_TLS_* and ERR_SSL_*, and the old EPROTO. */
 const TLS_CODE = /^(ERR_SSL_|ERR_TLS_|CERT_|CRL_|EPROTO$|HOSTNAME_MISMATCH$|INVALID_(CA|PURPOSE)$|UNABLE_TO_)/;
 

@@ -66,7 +66,7 @@ const hasAny = (error: RegistryError | undefined, codes: readonly string[]): boo
   error !== undefined && codes.some((code) => error.has(code));
 
 /** 413 in any form (HTML too); GHCR says 416 and "exceeds the maximum permissible limit". */
-function tooLarge({ status, error }: Answer): boolean {
+export function refusesSize({ status, error }: Pick<Answer, 'status' | 'error'>): boolean {
   if (status === 413) return true;
   return (
     (status === 416 || status === 400) &&
@@ -77,7 +77,7 @@ function tooLarge({ status, error }: Answer): boolean {
 /** What an answer to a PATCH means. `takesChunks`: whether this host has taken a chunk before. */
 export function judgePatch(answer: Answer, range: ByteRange, takesChunks: boolean): PatchVerdict {
   if (succeeded(answer.status)) return judgeStored(answer, range);
-  if (tooLarge(answer)) return { is: 'too-large' };
+  if (refusesSize(answer)) return { is: 'too-large' };
   if (isTransient(answer)) return { is: 'doubtful' };
   if (REFUSED.has(answer.status) || hasAny(answer.error, HOPELESS_CODES)) return { is: 'final' };
   if (answer.status < 400) return { is: 'final' };
@@ -111,7 +111,7 @@ export const storedOf = (answer: Answer, range: ByteRange): number | undefined =
 /** What an answer to the closing PUT means. `bodyBytes`: the length of its body. */
 export function judgeClose(answer: Answer, bodyBytes: number): CloseVerdict {
   if (succeeded(answer.status)) return { is: 'closed' };
-  if (bodyBytes > 0 && tooLarge(answer)) return { is: 'too-large' };
+  if (bodyBytes > 0 && refusesSize(answer)) return { is: 'too-large' };
   if (answer.status === 429 || answer.error?.kind === 'limited') return { is: 'busy' };
   if (hasAny(answer.error, CORRUPT_CODES)) return { is: 'corrupt' };
   if (isTransient(answer)) return { is: 'doubtful' };

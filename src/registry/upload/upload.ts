@@ -14,48 +14,13 @@
  * What keeps it finite: every failure is counted (host/patience.ts, UploadLimits in metrics.ts), every refused or broken
  * size is halved, that there are no chunks is found once.
  */
+import type { BlobIdentity } from '../../blob/blob.ts';
 import { RegistryError } from '../http/error.ts';
-import type { BlobOutcome, BlobUpload } from './blob-upload.ts';
+import type { BlobOutcome, BlobUpload, Restarting, State } from './blob-upload.ts';
 import { storedOf } from './classify.ts';
 import { confirmCommit } from './commit.ts';
 import { queryStatus } from './resume.ts';
 import { send } from './send.ts';
-
-/** It is not known what the registry holds. `counted`: the failure needs no wait. */
-export interface QueryingStatus {
-  readonly at: 'queryStatus';
-  readonly error: RegistryError;
-  readonly counted?: boolean;
-}
-
-/** The session is given up. `counted`: its failure was already counted and waited for. */
-interface Restarting {
-  readonly at: 'restart';
-  readonly error: RegistryError;
-  readonly counted: boolean;
-}
-
-/**
- * It is not known whether the blob is there. `idempotent`: the closing request had no body, so it may be sent again as
- * it is.
- */
-export interface ConfirmingCommit {
-  readonly at: 'confirmCommit';
-  readonly error: RegistryError;
-  readonly idempotent: boolean;
-}
-
-export type State =
-  /** What is known of the blob, and does the registry have it? */
-  | { readonly at: 'checkExists' }
-  /** A session has to be opened. */
-  | { readonly at: 'openSession' }
-  /** The session's offset is known, the next bytes go. */
-  | { readonly at: 'send' }
-  | QueryingStatus
-  | Restarting
-  | ConfirmingCommit
-  | { readonly at: 'done'; readonly what: BlobOutcome['what'] };
 
 /** Takes one step from a state that is not the last one. */
 function step(upload: BlobUpload, state: Exclude<State, { at: 'done' }>): Promise<State> {
@@ -110,15 +75,19 @@ async function checkExists(upload: BlobUpload): Promise<State> {
   const { identity } = upload.body;
   if (identity !== undefined && !upload.asked) {
     upload.asked = true;
+    const opens = opensWhileAsking(upload);
+    const worthAsking = opens ? upload.options.worthAsking?.(identity.size) : undefined;
     // The HEAD goes first: its answer tells the scheme and the challenge.
-    const asking = upload.exists(identity);
-    const opening = opensWhileAsking(upload) ? openAhead(upload) : undefined;
+    const asking = worthAsking === undefined ? ask(upload, identity) : undefined;
+    const opening = opens ? openAhead(upload) : undefined;
     // Its failure counts only when the session is needed.
     opening?.catch(() => {});
-    const exists = await asking.catch(async (error: unknown) => {
-      await opening?.catch(() => {});
-      throw error;
-    });
+    const exists = await (asking ?? askIfWorth(upload, identity, opening, worthAsking)).catch(
+      async (error: unknown) => {
+        await opening?.catch(() => {});
+        throw error;
+      },
+    );
     if (exists) {
       void opening?.then(
         () => upload.abandon(),
@@ -129,6 +98,23 @@ async function checkExists(upload: BlobUpload): Promise<State> {
     await opening;
   }
   return { at: upload.isOpen ? 'send' : 'openSession' };
+}
+
+function ask(upload: BlobUpload, identity: BlobIdentity): Promise<boolean> {
+  const asking = upload.exists(identity);
+  upload.options.onAsking?.(asking);
+  return asking;
+}
+
+/** Asks for the blob when its session is open, unless what came in meanwhile makes that needless. */
+async function askIfWorth(
+  upload: BlobUpload,
+  identity: BlobIdentity,
+  opening: Promise<void> | undefined,
+  worthAsking: (() => Promise<boolean>) | undefined,
+): Promise<boolean> {
+  await opening?.catch(() => {});
+  return (await worthAsking?.()) === true && ask(upload, identity);
 }
 
 const opensWhileAsking = ({ options, isOpen, resumeTried }: BlobUpload): boolean =>

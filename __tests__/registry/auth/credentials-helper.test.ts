@@ -3,7 +3,7 @@ import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it, onTestFinished, vi } from 'vitest';
-import { askHelper } from '../../../src/registry/auth/helper.ts';
+import { askHelper } from '../../../src/registry/auth/credentials.ts';
 import { until, useFakeTimers } from '../helpers/loopback.ts';
 
 it('does not wait for a helper that hangs', async () => {
