@@ -185,8 +185,9 @@ export class Backoff {
 
 // How many bodies are on their way to a host at once. On a fast link (a registry in the same network, perhaps behind a
 // proxy that takes each body to its end before the registry gets it) the processors are what is scarce: five bodies at
-// once make all of them slow, and in the end the largest blob is left alone with most of its chunks, each of which waits
-// for the one before it. On a slow link bodies only wait for the wire, and several connections fill it better than two.
+// once make all of them slow, and in the end the largest blob is left alone with most of its chunks, each of which
+// waits for the one before it. On a slow link bodies only wait for the wire, and several connections fill it better
+// than two.
 
 /** The largest blob, and one beside it that goes while the registry is busy with the first. */
 const AT_ONCE = 2;
