@@ -51,6 +51,15 @@ describe('parseFlags', () => {
     },
   );
 
+  it.each([
+    [['a', '--nope'], 'there is no flag --nope'],
+    [['a', '-x'], 'there is no flag -x'],
+    [['a', '--tags', 'b:1'], 'there is no flag --tags: write --to for each tag'],
+    [['a', '-t', 'b:1'], 'there is no flag -t: write --to for each tag'],
+    [['a', '--password=secret'], /^there is no flag --password: .*--password-stdin$/],
+    [['a', '--toString'], 'there is no flag --toString'],
+  ])('says of %j what to write', (args, message) => expect(() => parseFlags(args)).toThrow(message));
+
   it('takes either the password or the image from standard input', () => {
     for (const image of ['docker-archive:-', 'oci-archive:-:v1', 'docker-archive:/dev/stdin'])
       expect(() => parseFlags([image, '--to', 'r.example.com/a:1', '--password-stdin'])).toThrow(/^standard input is/);

@@ -42,6 +42,10 @@ export async function pushByEngine(context: PushContext, found: FoundImage): Pro
     if (!first) continue;
     const why = explainLine(target.errorOf(first));
     context.report({ type: 'warning', text: `The chunked push failed, ${found.engine} pushes: ${why}` });
+    if (context.request.forceCompression) {
+      const text = `force-compression: ${found.engine} pushes the layers in the compression that they have`;
+      context.report({ type: 'warning', text });
+    }
     for (const reference of failed) await pushTag(context, found, target, reference);
   }
 }

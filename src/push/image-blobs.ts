@@ -61,7 +61,8 @@ export function uncompressedLayer(diffId: Digest, size?: number): ImageBlob {
 }
 
 function manifestBlobs(tree: Extract<ImageTree, { kind: 'manifests' }>): ImageBlob[] {
-  return walk(tree).manifests.flatMap((one) => {
+  const { manifests, indexes } = walk(tree);
+  const inManifests = manifests.flatMap((one) => {
     const { manifest } = one;
     const layers = manifest.layers.flatMap((layer, position): ImageBlob[] =>
       isForeignLayer(layer) ? [] : [layerBlob(layer, one, position)],
@@ -69,6 +70,17 @@ function manifestBlobs(tree: Extract<ImageTree, { kind: 'manifests' }>): ImageBl
     const { digest, mediaType, size } = manifest.config;
     return [...layers, { key: digest, plain: false, mediaType, size, diffId: undefined }];
   });
+  const inIndexes = indexes.flatMap(({ blobs }) => blobs).filter((blob) => !isForeignLayer(blob));
+  return [
+    ...inManifests,
+    ...inIndexes.map(({ digest, mediaType, size }) => ({
+      key: digest,
+      plain: false,
+      mediaType,
+      size,
+      diffId: undefined,
+    })),
+  ];
 }
 
 function layerBlob({ digest, mediaType, size }: Descriptor, image: TreeManifest, position: number): ImageBlob {

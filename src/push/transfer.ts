@@ -12,7 +12,7 @@ import { takeUntil } from '../common/async.ts';
 import { PushError } from '../common/error.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
 import { type Digest, isImageConfigType } from '../oci/types.ts';
-import { decompress, isCompressed } from '../source/compression.ts';
+import { decompress, decompressAny, isCompressed } from '../source/compression.ts';
 import type { StoreSource, StreamSource } from '../source/source.ts';
 import { activeRegistries, type PushContext } from './context.ts';
 import { blobsOf, type ImageBlob, isRecompressible, UNNAMED, type UploadAgain, unnamedLayer } from './image-blobs.ts';
@@ -341,7 +341,11 @@ function assertAsDescribed({ format, size }: StoredBlob, blob: ImageBlob): void 
  */
 const MAKERS = 2;
 
-/** The bytes of a layer that its diffID is the digest of. */
-function plainBytes(input: Readable, { format }: Pick<StoredBlob, 'format'>): Readable {
+/**
+ * The bytes of a layer that its diffID is the digest of. The format of one that another host has is only what its media
+ * type says.
+ */
+function plainBytes(input: Readable, { format, isRemote = false }: Pick<StoredBlob, 'format' | 'isRemote'>): Readable {
+  if (isRemote) return Readable.from(decompressAny(input), { objectMode: false });
   return isCompressed(format) ? Readable.from(decompress(input, format), { objectMode: false }) : input;
 }

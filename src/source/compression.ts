@@ -59,6 +59,19 @@ export function decompress(input: Readable, format: Compression): AsyncGenerator
   return format === 'zstd' ? unzstd(input) : throughTool(input, format);
 }
 
+/** The decompressed bytes of content in a format that its first bytes tell; those of a plain tar as they are. */
+export async function* decompressAny(input: Readable): AsyncGenerator<Buffer> {
+  const bytes = new Bytes(input);
+  try {
+    const head = await bytes.next(HEAD_BYTES);
+    const format = blobFormat(head);
+    const all = Readable.from(bytes.all(head), { objectMode: false });
+    yield* isCompressed(format) ? decompress(all, format) : (all as AsyncIterable<Buffer>);
+  } finally {
+    input.destroy();
+  }
+}
+
 /** Large chunks: each costs a turn of the event loop. Bytes. */
 const DECODER_OPTIONS = { chunkSize: 256 * 1024 };
 
@@ -154,6 +167,13 @@ class Bytes {
     const bytes = await this.next(length);
     if (bytes.length < length) throw endsIn(where);
     return bytes;
+  }
+
+  /** These bytes, and after them all that are left. */
+  async *all(first: Buffer): AsyncGenerator<Buffer> {
+    yield first;
+    if (this.#rest.length > 0) yield this.#rest;
+    while (await this.#hasMore()) yield this.#rest;
   }
 
   async #hasMore(): Promise<boolean> {

@@ -264,6 +264,22 @@ function parsed(args: readonly string[]): { values: Values; positionals: readonl
   try {
     return parseArgs({ args: [...args], options: OPTIONS, allowPositionals: true });
   } catch (cause) {
-    throw new UsageError((cause as Error).message, { cause });
+    const { message } = cause as Error;
+    const unknown = /^Unknown option '--?([^']+)'/.exec(message)?.[1];
+    if (unknown === undefined) throw new UsageError(message, { cause });
+    const flag = `${unknown.length > 1 ? '--' : '-'}${unknown}`;
+    const hint = HINTS.get(unknown);
+    throw new UsageError(`there is no flag ${flag}${hint === undefined ? '' : `: ${hint}`}`, { cause });
   }
 }
+
+/** What people write for a flag that has another name: that of the input, or another tool's. */
+const HINTS: ReadonlyMap<string, string> = new Map([
+  ...['tags', 'tag', 't'].map((name) => [name, 'write --to for each tag'] as const),
+  ...['password', 'p'].map(
+    (name) => [name, 'others would see it in the list of processes; write --password-stdin'] as const,
+  ),
+  ['u', 'write --username'],
+  ['cache', 'layers are cached unless you write --no-cache'],
+  ['platform', 'write --platforms'],
+]);
