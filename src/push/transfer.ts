@@ -27,6 +27,8 @@ export class Transfer {
   readonly #held: QueuedBlob[] = [];
   /** Layers of a stream that are sent once their digest is known. */
   readonly #naming: Promise<void>[] = [];
+  /** Cached layers whose files are being opened. */
+  readonly #opening: Promise<void>[] = [];
   /** Settles when the last call of `locate` has: no layer without a name is sent before. */
   #locating: Promise<unknown> = Promise.resolve();
   readonly #making = pLimit(MAKERS);
@@ -133,8 +135,12 @@ export class Transfer {
     } else {
       const { descriptor, path } = place;
       this.#queue.note({ diffId: blob.key, descriptor, path });
-      const body = await cachedBlob(path, descriptor.digest);
-      void this.#add({ blob, body, mediaType: descriptor.mediaType, fromCache: true });
+      const adding = cachedBlob(path, descriptor.digest).then((body) => {
+        void this.#add({ blob, body, mediaType: descriptor.mediaType, fromCache: true });
+      });
+      // It counts as taken from here on: who waits for the end must wait for its beginning too.
+      this.#opening.push(adding.catch(() => {}));
+      await adding;
     }
   }
 
@@ -306,7 +312,7 @@ export class Transfer {
   /** Waits until every upload has ended, well or not. Throws when no registry is left. */
   async finished(): Promise<void> {
     this.#expectNoSmall();
-    await Promise.all(this.#naming);
+    await Promise.all([...this.#naming, ...this.#opening]);
     await this.#queue.finished();
   }
 

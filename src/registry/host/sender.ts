@@ -179,6 +179,8 @@ export interface TransportOptions {
   readonly credentials?: Credentials | undefined;
   /** Sources of credentials that could not be used: named when the registry refuses a request. */
   readonly credentialProblems?: readonly string[] | undefined;
+  /** The registry that the inputs `username` and `password` are for, where it is another one: for remedies. */
+  readonly inputsAreFor?: string | undefined;
   /** Connections at the same time, beside one for short requests. Default: 5. */
   readonly concurrency?: number | undefined;
   /** For HTTPS_PROXY, HTTP_PROXY, NO_PROXY (in either case), and the place of certs.d. Default: none. */
