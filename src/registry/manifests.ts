@@ -6,14 +6,13 @@ import {
   answerOrTrouble,
   ask,
   fetchAndRead,
-  isPage,
   noRegistry,
   noteRegistry,
   type Place,
   transientError,
 } from './host/context.ts';
 import { Patience } from './host/patience.ts';
-import { errorOf, RegistryError } from './http/error.ts';
+import { errorOf, isPage, RegistryError } from './http/error.ts';
 import { type RegistryCode, registryCodes } from './http/error-body.ts';
 import type { RegistryResponse } from './http/response.ts';
 import { sameOrigin } from './http/url-policy.ts';
