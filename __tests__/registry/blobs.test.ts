@@ -120,6 +120,19 @@ describe('a range of a blob', () => {
     expect(events).not.toContain('retry');
   });
 
+  it.each([
+    ['a page', { 'content-type': 'text/html; charset=utf-8' }, /a web page in place of a blob/],
+    ['too few bytes', { 'content-type': 'application/octet-stream' }, /gave up after 1 failed try .*bytes early/],
+  ])('fails soon where the host answers with %s in place of it', async (_, headers, words) => {
+    const host = await serve((request, response) => {
+      if (request.url === '/v2/') return void response.end();
+      response.writeHead(200, headers);
+      response.write('<html>');
+      response.end('log in</html>');
+    });
+    await expect(read(repositoryAt(host, { maxRetries: 0 }), 0, BLOB.length)).rejects.toThrow(words);
+  });
+
   it('is undefined for a blob that is not there', async () => {
     const { repository } = await behind();
     expect(await repository.readBlob(digestOfBytes(Buffer.from('another')), { signal })).toBeUndefined();

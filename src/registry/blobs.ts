@@ -168,7 +168,10 @@ class Reading {
       return undefined;
     }
     if (response.status === 206) return this.#partial(response);
-    if (response.status === 200) return this.#complete(response);
+    if (response.status === 200) {
+      this.#expectBlob(response);
+      return this.#complete(response);
+    }
     throw await errorOf(response, { method: 'GET', step: STEP, remedy: response.remedy });
   }
 
@@ -211,8 +214,9 @@ class Reading {
       response.abandon();
     }
     if (this.#position >= end || this.#end === undefined) return undefined;
+    // One that named its length breaks where it is cut: this one came to its own end, and may do so again and again.
     return new RegistryError({
-      kind: 'reset',
+      kind: 'protocol',
       method: response.method,
       url: response.url,
       step: STEP,
@@ -229,6 +233,13 @@ class Reading {
       throw protocolError(response, `bytes from ${this.#position} were asked for, its Content-Range is ${named}`, STEP);
     }
     return this.#opened(response, this.#position, { size: byteCount(match[3]), end: Number(match[2]) + 1 });
+  }
+
+  /** Throws RegistryError for a page for people in place of the blob: a login, or a proxy's own. */
+  #expectBlob(response: RegistryResponse): void {
+    if (!isPage(response) || byteCount(response.headers['content-length']) === this.#end) return;
+    response.abandon();
+    throw noRegistry(response, this.#place, STEP, 'came with a web page in place of a blob');
   }
 
   /** The host knows no ranges, or has sent all that was asked for anyway. */
