@@ -1,8 +1,9 @@
 /** Each tier of the upload with a fault at that very place, through the fault proxy in front of a registry of the kind that needs it. */
 import { readFile } from 'node:fs/promises';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import type { RegistryEvent } from '../../../src/registry/host/context.ts';
 import { profileFor } from '../../../src/registry/host/profiles.ts';
+import { Deadline } from '../../../src/registry/http/deadline.ts';
 import type { Registry as Client, RegistryOptions } from '../../../src/registry/registry.ts';
 import type { Repository } from '../../../src/registry/repository.ts';
 import {
@@ -24,6 +25,7 @@ import { answer } from '../../support/registry/answer.ts';
 import { type ProfileName, type ProfileOptions, TEST_CREDENTIALS } from '../../support/registry/profiles.ts';
 import type { Registry as Server } from '../../support/registry/server.ts';
 import { REPOSITORY, startProxied } from '../helpers/behind-proxy.ts';
+import { until, useFakeTimers } from '../helpers/loopback.ts';
 import { bytesOf, digestOfBytes, GrowingBody, KIB, knownBody, MIB, plain } from './client.ts';
 
 const CHUNK = 256 * KIB;
@@ -179,12 +181,20 @@ describe('what was stored is asked for, and nothing sent twice without need', ()
   it.each(['before', 'after'] as const)(
     'no answer ever: the time-out ends it (%s the registry took it)',
     async (when) => {
-      const repository = await startWith(
-        'plain',
-        { client: { timeouts: { header: 200 } } },
-        { step: 'upload-patch', nth: 2, fault: hang(when) },
-      );
-      expect(await resent(repository)).toBeLessThanOrEqual(when === 'after' ? 0 : CHUNK);
+      const reached = Promise.withResolvers<void>();
+      const held = async () => reached.resolve();
+      const timeouts = { header: 200 };
+      const rule = { step: 'upload-patch', nth: 2, held, fault: hang(when) } as const;
+      const repository = await startWith('plain', { client: { timeouts } }, rule);
+      const entered = vi.spyOn(Deadline.prototype, 'enter');
+      useFakeTimers();
+      const sent = resent(repository);
+      await reached.promise;
+      await until(() => entered.mock.lastCall?.[0] === 'header');
+      const taken = () => server.requests.filter(({ step, endedAt }) => step === 'upload-patch' && endedAt).length;
+      if (when === 'after') await until(() => taken() === 2);
+      vi.advanceTimersByTime(timeouts.header);
+      expect(await sent).toBeLessThanOrEqual(when === 'after' ? 0 : CHUNK);
     },
   );
 
