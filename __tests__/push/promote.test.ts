@@ -69,6 +69,18 @@ it('a dry run names the repository that a blob would be mounted from, and what e
   expect(registry.blobs('production/app')).toEqual([]);
 });
 
+it('says for which registry to log in where the source wants credentials', async () => {
+  const [from, to] = [await registryForTest({ profile: 'gitlab' }), await registryForTest()];
+  await stage(from);
+  const inputs = { image: `docker://${from.host}/staging/app:1`, tags: `${to.host}/app:1`, cache: 'false' };
+  const pushed = push(await requestForTest(inputs), new Events().report, new AbortController().signal);
+  await expect(pushed).rejects.toMatchObject({
+    remedy: expect.stringContaining(
+      `no credentials for ${from.host} were found: run docker/login-action for it before`,
+    ),
+  });
+});
+
 it('reports a repository of its source that is lower-cased', async () => {
   const registry = await registryForTest();
   const index = await stage(registry);

@@ -266,6 +266,7 @@ export async function openRegistry(
     ...(ca === undefined ? {} : { ca }),
     credentials: found.credentials,
     credentialProblems: found.problems,
+    inputsAreFor: isOwner ? undefined : request.destinations[0]?.registry,
     env,
     chunkSize,
     concurrency,

@@ -22,6 +22,8 @@ export interface RegistryOptions {
   readonly credentials?: Credentials | undefined;
   /** Sources of credentials that could not be used: named when the registry refuses a request. */
   readonly credentialProblems?: readonly string[] | undefined;
+  /** The registry that the inputs `username` and `password` are for, where it is another one: for remedies. */
+  readonly inputsAreFor?: string | undefined;
   /** Connections at the same time, beside one for short requests. Default: 5. */
   readonly concurrency?: number | undefined;
   /** For HTTPS_PROXY, HTTP_PROXY, NO_PROXY and certs.d. */
@@ -65,6 +67,7 @@ export class Registry {
       concurrency,
       credentials,
       credentialProblems,
+      inputsAreFor,
       env,
       chunkSize,
       maxRetries,
@@ -83,6 +86,7 @@ export class Registry {
       concurrency,
       credentials,
       credentialProblems,
+      inputsAreFor,
       env,
       backoff,
       timeouts,

@@ -279,6 +279,15 @@ describe('other schemes', () => {
     );
   });
 
+  it('says what to do where the inputs are for another registry', async () => {
+    const registry = await challenged('Basic', 'another');
+    const { transport, url } = connect(registry.host, { inputsAreFor: 'a.example' });
+    const error = await errorOf(await transport.send({ ...head(), url: url('/v2/x') }), { method: 'HEAD' });
+    expect(error.remedy).toBe(
+      `no credentials for ${registry.host} were found: run docker/login-action for it before (username and password are for a.example)`,
+    );
+  });
+
   it('says which scheme it can not answer', async () => {
     const registry = await challenged('Negotiate', 'another');
     const { transport, url } = connect(registry.host, { credentials: USER });

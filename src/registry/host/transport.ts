@@ -48,6 +48,7 @@ export class Transport {
       host: options.host,
       credentials: options.credentials,
       problems: options.credentialProblems,
+      inputsAreFor: options.inputsAreFor,
       secrets: this.#secrets,
       exchange: (request) =>
         this.#follow(
