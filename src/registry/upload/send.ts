@@ -4,7 +4,16 @@ import { RegistryError, UploadError } from '../http/error.ts';
 import { type BlobUpload, wasCutOff } from './blob-upload.ts';
 import { type Answer, judgePatch } from './classify.ts';
 import { commit } from './commit.ts';
-import { goOnAt, looksLikeLimit, mayTakeNone, noteBreak, refusedAtStart, shrink, suspectLimit } from './resume.ts';
+import {
+  goOnAt,
+  looksLikeLimit,
+  mayTakeNone,
+  noteBreak,
+  refusedAtStart,
+  sendAgain,
+  shrink,
+  suspectLimit,
+} from './resume.ts';
 import type { State } from './upload.ts';
 
 /** Sends what comes next. */
@@ -60,7 +69,8 @@ function stored(upload: BlobUpload, range: ByteRange): State {
 }
 
 /** No answer: smaller chunks when it looks like a limit of size or time, and the question what was stored. */
-function broken(upload: BlobUpload, range: ByteRange, error: RegistryError): State {
+async function broken(upload: BlobUpload, range: ByteRange, error: RegistryError): Promise<State> {
+  if (error.unsent) return sendAgain(upload, error);
   return looksLikeLimit(upload, range, error) ? suspectLimit(upload, range) : afterBreak(upload, range, error);
 }
 
