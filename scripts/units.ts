@@ -14,10 +14,10 @@ const UNITS = [
 ];
 
 /** What reads /proc: Linux's. */
-const LINUX_ONLY = ['common/open-regular', 'registry/auth/helper'];
+const LINUX_ONLY = ['common/open-regular', 'registry/auth/credentials-helper'];
 
 /** What makes programs by `#!/bin/sh`, FIFOs or links, which Windows does not have or does not let everybody make. */
-const POSIX_ONLY = ['blob/streaming', 'registry/auth/credentials', 'source/archive/hostile', 'source/find/find'];
+const POSIX_ONLY = ['blob/streaming', 'registry/auth/stored-credentials', 'source/archive/hostile', 'source/find/find'];
 
 const EXCLUDED: Readonly<Partial<Record<NodeJS.Platform, readonly string[]>>> = {
   darwin: LINUX_ONLY,

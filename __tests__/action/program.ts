@@ -3,10 +3,9 @@
  * the part works on as JSON on standard input.
  */
 import { text } from 'node:stream/consumers';
-import { openLog } from '../../src/action/log.ts';
-import { fail, failPartly, writeOutputs } from '../../src/action/outputs.ts';
 import { runPost } from '../../src/action/post.ts';
-import { CancelledError, PushError } from '../../src/push/error.ts';
+import { fail, failPartly, openLog, writeOutputs } from '../../src/action/runner.ts';
+import { CancelledError, PushError } from '../../src/common/error.ts';
 import type { PushEvent } from '../../src/push/events.ts';
 import type { PushResult } from '../../src/push/result.ts';
 

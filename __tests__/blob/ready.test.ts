@@ -4,7 +4,7 @@ import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { expect, it } from 'vitest';
 import { memoryBlob, remoteBlob, type SeekableBlob, seekableBlob } from '../../src/blob/ready.ts';
-import { LayerError } from '../../src/oci/error.ts';
+import { LayerError } from '../../src/common/error.ts';
 import { type Digest, digestOf } from '../../src/oci/types.ts';
 import { bytesOf, MIB, never, newFolder, stuckAfter } from './layers.ts';
 

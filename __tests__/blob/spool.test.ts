@@ -6,7 +6,7 @@ import type { StreamingBlob } from '../../src/blob/blob.ts';
 import { Spool } from '../../src/blob/spool.ts';
 import { SpoolShortError } from '../../src/blob/spool-file.ts';
 import { compressLayer, spoolBlob } from '../../src/blob/streaming.ts';
-import { LayerError } from '../../src/oci/error.ts';
+import { LayerError } from '../../src/common/error.ts';
 import { digestOf } from '../../src/oci/types.ts';
 import { bytesOf, MIB, never, newFolder, newPool, newSpool, streamOf } from './layers.ts';
 

@@ -7,7 +7,7 @@ import { gunzipSync, zstdDecompressSync } from 'node:zlib';
 import { expect, it, onTestFinished, vi } from 'vitest';
 import { Spool } from '../../src/blob/spool.ts';
 import { compressLayer, spoolBlob } from '../../src/blob/streaming.ts';
-import { LayerError } from '../../src/oci/error.ts';
+import { LayerError } from '../../src/common/error.ts';
 import { type Digest, digestOf } from '../../src/oci/types.ts';
 import { bytesOf, contentsOf, MIB, never, newFolder, newPool, newSpool, streamOf, stuckAfter } from './layers.ts';
 

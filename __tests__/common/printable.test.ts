@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { plainLines, printable, printableJson } from '../../src/common/printable.ts';
+import { cut, oneLine, plainLines, printable, printableJson } from '../../src/common/printable.ts';
 import { HOSTILE_TEXTS } from '../support/hostile-text.ts';
 import { runnerCommands } from '../support/runner-files.ts';
 
@@ -18,4 +18,10 @@ it('JSON keeps its values, and has no workflow command in it', () => {
     expect(JSON.parse(json)).toEqual({ [text]: text });
     expect(runnerCommands(json)).toEqual([]);
   }
+});
+
+it('a text is cut between characters', () => {
+  expect(cut('abcd', 4)).toBe('abcd');
+  expect(cut('abcde', 4)).toBe('abc…');
+  for (let limit = 2; limit < 8; limit++) expect(oneLine(`ab${'😀'.repeat(5)}`, limit).isWellFormed()).toBe(true);
 });

@@ -11,6 +11,7 @@ import { type DockerRegistry, startDockerRegistry } from '../support/real/regist
 import { describeWith } from '../support/real/suite.ts';
 import { startRegistry } from '../support/registry/server.ts';
 import { runAction } from '../support/runner.ts';
+import { runCommand } from '../support/terminal.ts';
 
 const MIB = 1024 * 1024;
 
@@ -78,4 +79,27 @@ describeWith(['docker-registry', 'skopeo'], 'an image in a file', () => {
     expect((await pullBack(reference)).root.toString()).toBe(raw);
     expect(result.exitCode).toBe(0);
   });
+});
+
+it('layers of an archive that are in the cache are sent once, and the manifest when all of them are there', async () => {
+  const home = mkdtempSync(join(tmpdir(), 'chunked-push-archives-'));
+  const layers = [{ bytes: 12_000_000, content: 'random' as const }, { bytes: 3_000_000 }, { bytes: 100 }];
+  await writeDockerArchive(join(home, 'image.tar'), 'app:1', { seed: 'cached', layers });
+  try {
+    for (const round of ['cold', 'warm', 'warm again']) {
+      const registry = await startRegistry();
+      const args = [`docker-archive:${join(home, 'image.tar')}`, '--to', `${registry.host}/cached/app:1`];
+      const { exitCode, stderr } = await runCommand(args, { env: { HOME: home } });
+      expect(exitCode).toBe(0);
+      if (round !== 'cold') expect(stderr).toContain('(from the cache)');
+      const puts = registry.requests.filter(({ step }) => step === 'upload-put' || step === 'manifest-put');
+      expect(puts.map(({ step, status }) => `${step} ${status}`)).toEqual([
+        ...Array.from({ length: 4 }, () => 'upload-put 201'),
+        'manifest-put 201',
+      ]);
+      await registry.close();
+    }
+  } finally {
+    rmSync(home, { recursive: true });
+  }
 });

@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type Descriptor, type Digest, type Index, MediaType } from '../../src/oci/types.ts';
 import { startFaultProxy } from '../support/fault-proxy/proxy.ts';
@@ -66,6 +67,24 @@ describeWith(['docker-registry', 'skopeo'], 'an image in a registry', () => {
     expect(fates(result)).toEqual(new Set(['exists']));
     expect((await pullBack(`${here.host}/staging/app:2`)).digest).toBe(index.digest);
     expect((await promote(`${here.host}/staging/app:2`)).outputs.changed).toBe('false');
+  });
+
+  // BuildKit's cache-to type=registry,image-manifest=false.
+  it('is an index that names blobs: it goes to another registry byte for byte, and the blobs with it', async () => {
+    const layout = new LayoutFolder(join(folder, 'cache'));
+    const layer = layout.blob(gzipSync(Buffer.alloc(5_000, 'layer')), MediaType.ociLayerGzip);
+    const config = layout.blob(Buffer.from('{"layers":[]}'), 'application/vnd.buildkit.cacheconfig.v0');
+    const cache = layout.document(MediaType.ociIndex, { manifests: [layer, config] });
+    layout.close(['cache', cache]);
+    expect((await push(`oci:${layout.path}:cache`, `${here.host}/team/cache:1`)).errors).toEqual([]);
+    const copied = await push(`docker://${here.host}/team/cache:1`, `${there.host}/team/cache:1`);
+    expect(copied.errors).toEqual([]);
+    expect(copied.warnings).toEqual([]);
+    expect(copied.outputs.digest).toBe(cache.digest);
+    for (const { digest, size } of [layer, config]) {
+      const blob = await fetch(`http://${there.host}/v2/team/cache/blobs/${digest}`);
+      expect((await blob.arrayBuffer()).byteLength).toBe(size);
+    }
   });
 
   it('goes to another repository by mounts, with its attestations and what refers to it', async () => {

@@ -6,7 +6,8 @@ import { chmodSync, copyFileSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { inRounds, type Rounds } from '../registry/helpers/rounds.ts';
+import { answeredBy, inRounds, type Rounds } from '../registry/helpers/rounds.ts';
+import { Activity } from '../support/activity.ts';
 import { buildImage } from '../support/images.ts';
 import { type DockerAddress, docker, dockerPull, partOfDocker } from '../support/real/docker.ts';
 import { type HostedUser, hostedUser } from '../support/real/hosted-user.ts';
@@ -21,8 +22,8 @@ const TLS = { key: readFileSync(fixture('server.key'), 'utf8'), cert: readFileSy
 
 const LOGIN = { username: 'pusher', password: 'round-trips' } as const;
 
-/** Longer than the start of the helper under sudo, on a busy machine. */
-const CLIENT_QUIET = 1_000;
+/** How long the engine is waited for once the action itself has gone quiet, ms: other tests use the engine too. */
+const ENGINE_LIMIT = 1_000;
 
 /** The last of six layers is another one in the second version. */
 const LAYERS = [600_000, 60_000, 50_000, 40_000, 30_000, 20_000];
@@ -89,7 +90,17 @@ for (const store of ['containerd', 'overlay2'] as const) {
       await docker(engine, 'image', 'rm', '--force', imageOf(1), imageOf(2));
     });
 
-    const push = async (registry: Registry, tags: string, version: number, as: string, login = {}) => {
+    /** What goes where, as whom. */
+    interface Push {
+      readonly tags: string;
+      readonly version: number;
+      readonly as: string;
+      readonly login: Readonly<Record<string, string>>;
+      /** Gets to know the action's process. */
+      readonly activity: Activity;
+    }
+
+    const push = async (registry: Registry, { tags, version, as, login, activity }: Push) => {
       const run = await runAction({
         inputs: {
           image: imageOf(version),
@@ -101,6 +112,7 @@ for (const store of ['containerd', 'overlay2'] as const) {
         },
         env: { RUNNER_ENVIRONMENT: 'github-hosted', ...(as === 'root' ? engine.env : {}) },
         ...(as === 'root' ? {} : { user }),
+        onStart: (pid) => activity.add(pid),
       });
       expect(run.errors).toEqual([]);
       expect(registry.openSessions()).toBe(0);
@@ -117,11 +129,20 @@ for (const store of ['containerd', 'overlay2'] as const) {
       const counts: Record<string, number> = {};
       try {
         for (const { name, version, tag } of PUSHES) {
-          const rounds = await inRounds(registry.host, { clientQuiet: CLIENT_QUIET });
-          if (tokens === 'another host') tokenServer = await inRounds(registry.host, { clientQuiet: CLIENT_QUIET });
+          const activity = new Activity();
+          const itsEngine = new Activity(engine.pid);
+          const clientQuiet = async () => {
+            await activity.quiet();
+            await itsEngine.quiet(ENGINE_LIMIT);
+            await activity.quiet();
+          };
+          const sides = { clientQuiet, serverQuiet: answeredBy(registry) };
+          const rounds = await inRounds(registry.host, sides);
+          if (tokens === 'another host') tokenServer = await inRounds(registry.host, sides);
           registry.requests.length = 0;
           const tokensBefore = registry.auth.tokenRequests;
-          await push(registry, `${rounds.host}/team/app:${tag}`, version, as, tokens === undefined ? {} : LOGIN);
+          const login = tokens === undefined ? {} : LOGIN;
+          await push(registry, { tags: `${rounds.host}/team/app:${tag}`, version, as, login, activity });
           counts[name] = rounds.count + (tokenServer?.count ?? 0);
           // One for all that the push asks.
           expect(registry.auth.tokenRequests - tokensBefore, name).toBe(tokens === undefined ? 0 : 1);

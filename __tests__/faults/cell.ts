@@ -1,7 +1,7 @@
 /** One cell of the matrix: a push of one small image through the fault proxy, and how it ended. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MediaType } from '../../src/oci/types.ts';
-import type { Clock } from '../../src/registry/host/backoff.ts';
+import type { Clock } from '../../src/registry/host/throttle.ts';
 import { Registry } from '../../src/registry/registry.ts';
 import { bytesOf, digestOfBytes, imageManifest, knownBody } from '../registry/upload/client.ts';
 import { type FaultProxy, startFaultProxy } from '../support/fault-proxy/proxy.ts';

@@ -1,6 +1,6 @@
 /** Time that tests need not wait for. */
 import { setImmediate as turn } from 'node:timers/promises';
-import type { Clock } from '../../src/registry/host/backoff.ts';
+import type { Clock } from '../../src/registry/host/throttle.ts';
 
 /** Waits pass at once, and the clock knows that they did. */
 export function quickClock(): Clock {

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it, onTestFinished } from 'vitest';
 import { MediaType } from '../../src/oci/types.ts';
-import { systemClock } from '../../src/registry/host/backoff.ts';
+import { systemClock } from '../../src/registry/host/throttle.ts';
 import { bytesOf, connect, digestOfBytes, imageManifest, knownBody, MIB } from '../registry/upload/client.ts';
 import { startNginx } from '../support/real/nginx.ts';
 import { privateFolder, removeFolder } from '../support/real/processes.ts';

@@ -1,6 +1,6 @@
 /** Documents with any field of another value, or no JSON, through all that reads them. */
 import { expect, it } from 'vitest';
-import { ImageError } from '../../src/oci/error.ts';
+import { ImageError } from '../../src/common/error.ts';
 import { buildTree } from '../../src/oci/image-tree.ts';
 import { selectPlatforms } from '../../src/oci/platforms.ts';
 import { rewriteTree } from '../../src/oci/rewrite.ts';

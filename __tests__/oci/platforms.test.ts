@@ -56,6 +56,9 @@ describe('selectPlatforms', () => {
     expect(error).toMatchObject({ step: 'Platform', message: 'the image has no linux/s390x' });
     expect(error.remedy).toBe('choose platforms among linux/amd64, linux/arm64/v8, linux/arm/v7');
     const gone = withoutManifests(tree, new Set([two.digest]));
+    expect(failure(() => selectPlatforms({ ...gone, isVerbatim: true }, ['linux/arm64'])).remedy).toContain(
+      'the registry that it is read from lacks it',
+    );
     expect(failure(() => selectPlatforms(gone, ['linux/arm64'])).message).toBe(
       'the image names linux/arm64, but its content is not here',
     );

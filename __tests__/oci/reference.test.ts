@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ImageError } from '../../src/oci/error.ts';
+import { ImageError } from '../../src/common/error.ts';
 import { formatReference, parseReference, sameReference, withDefaultTag, withTarget } from '../../src/oci/reference.ts';
 import { randomBelow } from '../support/random.ts';
 

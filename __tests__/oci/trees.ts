@@ -1,5 +1,4 @@
-/** Trees of documents that tests make, and descriptors of them. */
-import { ImageError } from '../../src/oci/error.ts';
+import { ImageError } from '../../src/common/error.ts';
 import { buildTree, type ManifestTree } from '../../src/oci/image-tree.ts';
 import { type Descriptor, type Digest, digestOf, MediaType, type Platform } from '../../src/oci/types.ts';
 

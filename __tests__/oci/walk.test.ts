@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ImageError } from '../../src/oci/error.ts';
+import { ImageError } from '../../src/common/error.ts';
 import { MediaType } from '../../src/oci/types.ts';
 import { walk } from '../../src/oci/walk.ts';
 import { amd64, blob, digests, Making, threePlatforms } from './trees.ts';

@@ -6,7 +6,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import type { Diagnosis } from '../../src/push/diagnosis.ts';
 import { examine } from '../../src/push/doctor.ts';
 import type { RawInputs } from '../../src/push/input-values.ts';
-import { diagnosisLines } from '../../src/report/doctor.ts';
+import { diagnosisLines } from '../../src/report/lines.ts';
 import { startNginx } from '../support/real/nginx.ts';
 import { startDockerRegistry } from '../support/real/registry.ts';
 import { describeWith } from '../support/real/suite.ts';

@@ -8,7 +8,7 @@ import { expect, it } from 'vitest';
 import type { Diagnosis } from '../../src/push/diagnosis.ts';
 import { examine } from '../../src/push/doctor.ts';
 import type { RawInputs } from '../../src/push/input-values.ts';
-import { diagnosisLines } from '../../src/report/doctor.ts';
+import { diagnosisLines } from '../../src/report/lines.ts';
 import { startNginx } from '../support/real/nginx.ts';
 import { freePort } from '../support/real/processes.ts';
 import { REGISTRY_LOGIN, startDockerRegistry } from '../support/real/registry.ts';

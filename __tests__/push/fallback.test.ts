@@ -71,6 +71,18 @@ describe('pushByEngine', () => {
     expect(events.texts('warning')).toEqual([expect.stringContaining('a proxy')]);
   });
 
+  it('says that layers keep their compression where another one was forced', async () => {
+    const tags = 'r.example/team/app:1';
+    const { context: asked, events } = await contextForTest({ tags, fallback: 'engine', 'force-compression': 'true' });
+    for (const target of asked.registries.flatMap(({ repositories }) => repositories))
+      target.fail(new Error('a proxy'));
+    await pushByEngine(asked, imageWith());
+    expect(events.texts('warning')).toEqual([
+      expect.stringContaining('a proxy'),
+      'force-compression: docker pushes the layers in the compression that they have',
+    ]);
+  });
+
   it('leaves the first failure where the engine fails too', async () => {
     const { context: asked, events } = await context();
     const [first, second] = asked.registries.flatMap(({ repositories: destinations }) => destinations);

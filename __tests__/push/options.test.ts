@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { rootCertificates } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { explainLine } from '../../src/common/error.ts';
 import { formatReference } from '../../src/oci/reference.ts';
-import { explainLine } from '../../src/push/error.ts';
 import { InputError, type RawInputs } from '../../src/push/input-values.ts';
 import { type MergeRequest, type PushRequest, parseRequest } from '../../src/push/options.ts';
 
@@ -164,6 +164,33 @@ describe('parseRequest', () => {
     expect(parse({ image: 'docker://a.example/x:1', tags: 'b.example/x:1' }).images[0]?.image).toContain('docker://');
     expect(complaint({ image: 'docker://a.example/x:1' })).toMatch(/^Input: tags: they are missing/);
     expect(complaint({ image: 'docker://a b', tags: IMAGE })).toMatch(/^Input: image: "a b" is not an image reference/);
+  });
+
+  it.each([
+    ['docker://', /"" is not an image reference.*: write it as docker:\/\/registry\.example\.com\/team\/app:1\.2$/],
+    ['docker://x:y:z', /"x:y:z" is not an image reference.*: write it as docker:\/\/registry/],
+    ['docker-daemon:app:1', /docker-daemon: is not a source of images here: write for example image: app:1,/],
+    ['containers-storage:x', /containers-storage: is not a source.*: write for example image: x,/],
+    ['dir:/x', /dir: is not a source of images here: give the name of an image/],
+    ['https://a.example/x', /https:\/\/ is not a source.*docker:\/\/REFERENCE/],
+    ['DOCKER://a.example/x', /DOCKER:\/\/ is not a source.*docker:\/\/REFERENCE/],
+  ])('refuses image: %s with a right example', (image, words) => {
+    const line = complaint({ image, tags: IMAGE });
+    expect(line).toMatch(/^Input: image: /);
+    expect(line).toMatch(words);
+  });
+
+  it('takes images that are called like a transport', () => {
+    for (const image of ['docker:26-dind', 'dir:latest', 'docker-daemon/x:1'])
+      expect(parse({ image, tags: IMAGE }).images[0]?.image).toBe(image);
+  });
+
+  it('says that no engine can push an image of a file or a registry', () => {
+    for (const image of ['docker://a.example/x:1', 'oci:dir'])
+      expect(parse({ image, tags: IMAGE, fallback: 'engine' }).notices).toEqual([
+        expect.stringMatching(/^fallback: engine has no effect/),
+      ]);
+    expect(parse({ image: IMAGE, fallback: 'engine' }).notices).toEqual([]);
   });
 
   it('drops the tags of repositories that are pushed to by digest, with a notice', () => {

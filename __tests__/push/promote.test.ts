@@ -56,6 +56,41 @@ it.each([
   expect(rounds.count - 1).toBeLessThanOrEqual(most);
 });
 
+it('a dry run names the repository that a blob would be mounted from, and what exists', async () => {
+  const registry = await registryForTest();
+  await stage(registry);
+  const [events, tags] = [new Events(), `${registry.host}/production/app:1`];
+  const raw = { image: `docker://${registry.host}/staging/app:1`, 'dry-run': 'true', cache: 'false' };
+  await push(await requestForTest({ ...raw, tags }), events.report, new AbortController().signal);
+  const lines = events.texts('info').filter((text) => / at 127\.0\.0\.1:/.test(text));
+  expect(lines).toHaveLength(4);
+  for (const line of lines) expect(line).toContain('would be mounted from staging/app at');
+  expect(registry.blobs('production/app')).toEqual([]);
+});
+
+it('says for which registry to log in where the source wants credentials', async () => {
+  const [from, to] = [await registryForTest({ profile: 'gitlab' }), await registryForTest()];
+  await stage(from);
+  const inputs = { image: `docker://${from.host}/staging/app:1`, tags: `${to.host}/app:1`, cache: 'false' };
+  const pushed = push(await requestForTest(inputs), new Events().report, new AbortController().signal);
+  await expect(pushed).rejects.toMatchObject({
+    remedy: expect.stringContaining(
+      `no credentials for ${from.host} were found: run docker/login-action for it before`,
+    ),
+  });
+});
+
+it('reports a repository of its source that is lower-cased', async () => {
+  const registry = await registryForTest();
+  const index = await stage(registry);
+  const events = new Events();
+  const tags = `${registry.host}/staging/app:2`;
+  const request = await requestForTest({ image: `docker://${registry.host}/Staging/App:1`, tags, cache: 'false' });
+  await push(request, events.report, new AbortController().signal);
+  expect(registry.manifest('staging/app', '2')?.digest).toBe(index.digest);
+  expect(events.texts('notice')).toEqual([`The repository is lower-cased: ${registry.host}/staging/app:1`]);
+});
+
 describe('an image of another registry', () => {
   it('is refused when bytes of a blob are others, though most of them were sent: nothing is left behind', async () => {
     const [from, to] = [await registryForTest(), await registryForTest()];

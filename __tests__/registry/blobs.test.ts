@@ -100,6 +100,26 @@ describe('a range of a blob', () => {
     expect((await read(repository)).bytes.equals(BLOB)).toBe(true);
   });
 
+  // RFC 9110, section 15.3.7: a host may answer with less than what was asked for.
+  it('comes in parts where the host answers with shorter ranges, and no part counts as a failure', async () => {
+    const asked: string[] = [];
+    const host = await serve((request, response) => {
+      if (request.url === '/v2/') return void response.end();
+      asked.push(request.headers.range!);
+      const start = Number(/\d+/.exec(request.headers.range!)![0]);
+      const end = Math.min(BLOB.length, start + MIB);
+      const contentRange = `bytes ${start}-${end - 1}/${BLOB.length}`;
+      response.writeHead(206, { 'content-range': contentRange, 'content-length': end - start });
+      response.end(BLOB.subarray(start, end));
+    });
+    const events: string[] = [];
+    const repository = repositoryAt(host, { maxRetries: 0, onEvent: ({ type }) => void events.push(type) });
+    const { bytes } = await read(repository);
+    expect(bytes.equals(BLOB)).toBe(true);
+    expect(asked.map((range) => Number(/\d+/.exec(range)![0]))).toEqual([0, MIB, 2 * MIB, 3 * MIB]);
+    expect(events).not.toContain('retry');
+  });
+
   it('is undefined for a blob that is not there', async () => {
     const { repository } = await behind();
     expect(await repository.readBlob(digestOfBytes(Buffer.from('another')), { signal })).toBeUndefined();

@@ -165,3 +165,16 @@ describe('text from outside', () => {
     expect(prose.match(/^#.*$/gm)).toEqual(['### Chunked push']);
   });
 });
+
+it('a summary of very many tags and layers fits into the 1 MiB that GitHub shows', () => {
+  const tags = Array.from({ length: 20_000 }, (_, at) => ({
+    reference: `${HOST}/team/app:${at}`,
+    digest: digest('d'),
+  }));
+  const blobs = Array.from({ length: 5_000 }, () => record('a', { createdBy: '😀'.repeat(300) }));
+  const text = summaryOf(result({ tags, blobs }));
+  expect(Buffer.byteLength(text)).toBeLessThan(2 ** 20);
+  expect(text).toContain('… and 19800 more tags');
+  expect(text).toContain('… and 4940 more blobs');
+  expect(text.isWellFormed()).toBe(true);
+});

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { Readable } from 'node:stream';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterEach, describe, expect, it } from 'vitest';
-import { ImageError } from '../../src/oci/error.ts';
+import { ImageError } from '../../src/common/error.ts';
 import { blobFormat, type Compression, decompress, HEAD_BYTES } from '../../src/source/compression.ts';
 import { tarOf } from './fixtures.ts';
 

@@ -24,6 +24,8 @@ export interface RunActionOptions {
   readonly runner?: Runner;
   /** Called with each piece of the log as it comes, and with a way to signal the process, which is killed when it then stays. */
   readonly onOutput?: (text: string, signal: (name: NodeJS.Signals) => void) => void;
+  /** Called with the process's id as soon as it runs. */
+  readonly onStart?: (pid: number) => void;
   /** Milliseconds until the process is killed; five minutes unless told. */
   readonly timeout?: number;
   /** The user who runs it, the one of this process unless told: see real/hosted-user.ts. */
@@ -208,6 +210,7 @@ const watch = (
     const line = [...(options.prefix ?? []), process.execPath, script];
     const [program = '', ...args] = options.user?.command(line) ?? line;
     const child = spawn(program, args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] });
+    if (child.pid !== undefined) options.onStart?.(child.pid);
     const memory = peakMemoryOf(child.pid);
     const limit = setTimeout(() => child.kill('SIGKILL'), options.timeout ?? TIME_LIMIT);
     let patience: NodeJS.Timeout | undefined;

@@ -51,12 +51,37 @@ describe('parseFlags', () => {
     },
   );
 
+  it.each([
+    [['a', '--nope'], 'there is no flag --nope'],
+    [['a', '-x'], 'there is no flag -x'],
+    [['a', '--tags', 'b:1'], 'there is no flag --tags: write --to for each tag'],
+    [['a', '-t', 'b:1'], 'there is no flag -t: write --to for each tag'],
+    [['a', '--password=secret'], /^there is no flag --password: .*--password-stdin$/],
+    [['a', '--toString'], 'there is no flag --toString'],
+  ])('says of %j what to write', (args, message) => expect(() => parseFlags(args)).toThrow(message));
+
   it('takes either the password or the image from standard input', () => {
     for (const image of ['docker-archive:-', 'oci-archive:-:v1', 'docker-archive:/dev/stdin'])
       expect(() => parseFlags([image, '--to', 'r.example.com/a:1', '--password-stdin'])).toThrow(/^standard input is/);
     expect(parseFlags(['docker-archive:-', '--to', 'r.example.com/a:1']).passwordFromStdin).toBe(false);
     expect(parseFlags(['docker-archive:-x', '--to', 'r.example.com/a:1', '--password-stdin'])).toBeDefined();
   });
+
+  it.each([
+    'registry.example.com',
+    'registry.example.com/',
+    'localhost:5000',
+    'registry:5000',
+    '[::1]:5000',
+    '10.0.0.1',
+  ])('doctor takes no registry alone: %s', (name) =>
+    expect(() => parseFlags(['doctor', name])).toThrow(/is a registry alone: .*\/team\/app$/),
+  );
+
+  it.each(['app', 'team/app', 'localhost:5000/app', 'registry.example.com/app', '[::1]:5000/app:1'])(
+    'doctor takes %s',
+    (name) => expect(parseFlags(['doctor', name])).toMatchObject({ doctor: true, inputs: { image: name } }),
+  );
 
   it('needs no image to show its usage or version', () => {
     expect(parseFlags(['--help']).show).toBe('usage');

@@ -1,4 +1,7 @@
 import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { FLAGS, parseFlags } from '../../src/terminal/flags.ts';
 import { completionOf } from '../../src/terminal/help.ts';
@@ -25,6 +28,18 @@ describe('completion of bash', () => {
     expect(proposed('--to', '')).toEqual(['']);
   });
 
+  it('proposes the values of a flag behind its =, which parts words', () => {
+    expect(proposed('--engine', '=')).toEqual(['auto', 'docker', 'podman']);
+    expect(proposed('app', '--engine', '=', 'do')).toEqual(['docker']);
+  });
+
+  it('proposes files with spaces in their names', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'chunked-push-completion-'));
+    writeFileSync(join(folder, 'my ca.pem'), '');
+    expect(proposed('--ca-file', `${folder}/m`)).toEqual([`${folder}/my ca.pem`]);
+    rmSync(folder, { recursive: true });
+  });
+
   it('proposes commands in the first place only', () => {
     expect(proposed('d')).toEqual(['doctor']);
     expect(proposed('completion', '')).toEqual(['bash', 'zsh']);
@@ -35,7 +50,7 @@ describe('completion of bash', () => {
 describe('completion of zsh', () => {
   it('has a line for each flag, its quotes closed', () => {
     const script = completionOf('zsh');
-    for (const { name } of FLAGS) expect(script).toMatch(new RegExp(`^ {4}'\\*?--${name}\\[.+\\].*' \\\\$`, 'm'));
+    for (const { name } of FLAGS) expect(script).toMatch(new RegExp(`^ {4}'\\*?--${name}=?\\[.+\\].*' \\\\$`, 'm'));
     // The quoting is that of bash too.
     const { stderr } = spawnSync('bash', ['-n'], { input: script.replaceAll('$+', '$'), encoding: 'utf8' });
     expect(stderr).toBe('');

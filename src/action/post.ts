@@ -1,11 +1,7 @@
-/** The action's post step: saves the layer cache, after the job's other steps had their digest. Never fails the job. */
-
 import { basename, relative, resolve, sep } from 'node:path';
 import { getState } from '@actions/core';
 import { type SavePlan, savePlan } from '../cache/save.ts';
-import { workDir } from './inputs.ts';
-import { captureConsole, print } from './log.ts';
-import { SAVE_PLAN } from './outputs.ts';
+import { captureConsole, print, SAVE_PLAN, workDir } from './runner.ts';
 
 /** Saves what the main step left in the state; trouble with the cache is a warning. */
 export async function runPost(): Promise<void> {

@@ -1,13 +1,23 @@
 /** The action's main step: inputs, push, outputs. */
 
+import { getInput } from '@actions/core';
 import { endingSignals } from '../common/platform.ts';
 import { examine } from '../push/doctor.ts';
-import type { RequestOptions } from '../push/options.ts';
+import { INPUT_NAMES, type RawInputs } from '../push/input-values.ts';
+import { type MergeRequest, type PushRequest, parseRequest, type RequestOptions } from '../push/options.ts';
 import { push } from '../push/push.ts';
-import { diagnosisLines } from '../report/doctor.ts';
-import { readRequest } from './inputs.ts';
-import { captureConsole, type Log, openLog, print } from './log.ts';
-import { fail, failPartly, privateLayersNotice, writeOutputs } from './outputs.ts';
+import { diagnosisLines } from '../report/lines.ts';
+import {
+  captureConsole,
+  fail,
+  failPartly,
+  type Log,
+  openLog,
+  print,
+  privateLayersNotice,
+  workDir,
+  writeOutputs,
+} from './runner.ts';
 
 /** Runs the step to its end; a failure is reported in the log and by the exit code. */
 export async function runStep(): Promise<void> {
@@ -64,4 +74,24 @@ function cancelSignal(): AbortSignal {
   };
   for (const name of endingSignals()) process.on(name, cancel);
   return controller.signal;
+}
+
+/**
+ * Variables that engines, credential helpers and other children have no use for. The runner's own tokens stay in
+ * `process.env`, where the process for the Actions cache takes them from; inputs are removed there too.
+ */
+const PRIVATE = /^(?:INPUT_.*|ACTIONS_RUNTIME_TOKEN|ACTIONS_ID_TOKEN_REQUEST_TOKEN)$/i;
+
+/**
+ * Reads and checks the inputs, once: afterwards INPUT_PASSWORD and INPUT_USERNAME are gone from the environment, and
+ * the request's `env`, which children get, has none of the inputs and no token of the runner. Throws InputError.
+ */
+export function readRequest(): PushRequest | MergeRequest {
+  // A password may begin or end with white space; nothing else does on purpose.
+  const raw: RawInputs = Object.fromEntries(
+    INPUT_NAMES.map((name) => [name, getInput(name, { trimWhitespace: name !== 'password' })]),
+  );
+  for (const name of ['INPUT_USERNAME', 'INPUT_PASSWORD']) delete process.env[name];
+  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !PRIVATE.test(name)));
+  return parseRequest(raw, { env, workDir: workDir(), remoteCache: true });
 }

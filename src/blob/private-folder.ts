@@ -8,7 +8,7 @@ import { constants, readFileSync, readlinkSync } from 'node:fs';
 import { chmod, lstat, mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { basename, dirname, join } from 'node:path';
-import { LayerError } from '../oci/error.ts';
+import { LayerError } from '../common/error.ts';
 
 /** Files that only their owner may read and write, for `open` and `writeFile`. */
 export const PRIVATE_FILE = 0o600;

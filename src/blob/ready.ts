@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { Readable } from 'node:stream';
-import { LayerError, layerError } from '../oci/error.ts';
+import { LayerError, layerError } from '../common/error.ts';
 import { type Digest, digestOf } from '../oci/types.ts';
 import type { BlobIdentity, ReadableBlob, StoredBlob } from './blob.ts';
 import { fileStream } from './blocks.ts';
@@ -118,7 +118,7 @@ export function remoteBlob(stored: SeekableBlob, digest: Digest): ReadyBlob<Read
       for await (const bytes of stored.read(at, size) as AsyncIterable<Buffer>) take(bytes, hashed);
     if (isVerified) return;
     isVerified = true;
-    expectDigest(`sha256:${hash.digest('hex')}`, digest);
+    expectDigest(`sha256:${hash.digest('hex')}`, digest, SERVED_WRONG);
   };
   const next = async (pieces: AsyncIterator<Buffer>, at: number): Promise<Buffer | undefined> => {
     try {
@@ -185,12 +185,15 @@ async function verify(stored: SeekableBlob, identity: BlobIdentity, signal: Abor
   return identity;
 }
 
-function expectDigest(found: Digest, expected: Digest): void {
-  if (found !== expected) throw damaged(`the bytes of the blob ${expected} have the digest ${found}`);
+function expectDigest(found: Digest, expected: Digest, remedy?: string): void {
+  if (found !== expected) throw damaged(`the bytes of the blob ${expected} have the digest ${found}`, remedy);
 }
 
-const damaged = (what: string): LayerError =>
-  new LayerError(what, { remedy: 'the image is damaged where it is kept: build, pull or save it again' });
+const SERVED_WRONG =
+  'the image is damaged in the registry that it is read from, or on its way from there: push it there again';
+
+const damaged = (what: string, remedy = 'the image is damaged where it is kept: build, pull or save it again') =>
+  new LayerError(what, { remedy });
 
 /**
  * A complete file whose bytes were verified before: a compressed layer that the cache has restored. Throws when it is

@@ -8,10 +8,9 @@
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Readable } from 'node:stream';
-import { LayerError, layerError } from '../oci/error.ts';
+import { LayerError, layerError } from '../common/error.ts';
 import { blockStream, blocksOfPath } from './blocks.ts';
 import { makePrivateFolder, PRIVATE_FILE } from './private-folder.ts';
-import type { SpoolSpace } from './spool.ts';
 
 /** The bytes [start, end) of a blob in a file of their own. */
 interface Segment {
@@ -20,10 +19,23 @@ interface Segment {
   end: number;
 }
 
+/** The disk that all files of a spool share: see SpoolSpace in spool.ts. */
+interface SharedSpace {
+  readonly maxChunk: number;
+  readonly segmentBytes: number;
+  readonly allowance: number;
+  readonly isShort: boolean;
+  add(file: SpoolFile): void;
+  delete(file: SpoolFile): void;
+  resized(by: number): void;
+  room(ahead: () => boolean): Promise<void>;
+  changed(): void;
+}
+
 export class SpoolFile {
   /** Of the first segment; of all bytes while `isComplete`. */
   readonly path: string;
-  readonly #space: SpoolSpace;
+  readonly #space: SharedSpace;
   /** Those that exist. The last one is written to, until `finish`. */
   readonly #segments: Segment[] = [];
   #segmentCount = 0;
@@ -36,7 +48,7 @@ export class SpoolFile {
   #kept = false;
   #removed = false;
 
-  constructor(path: string, space: SpoolSpace) {
+  constructor(path: string, space: SharedSpace) {
     this.path = path;
     this.#space = space;
     space.add(this);
@@ -195,6 +207,8 @@ export class SpoolFile {
  * again.
  */
 export class SpoolShortError extends LayerError {
+  override readonly name = 'SpoolShortError';
+
   constructor(name: string) {
     super(
       `${name} has to be read again: a registry lost the upload, and the disk was too small to keep what it had confirmed`,
@@ -202,7 +216,6 @@ export class SpoolShortError extends LayerError {
         remedy: 'free some disk space, or set RUNNER_TEMP (or TMPDIR) to a folder on a larger disk',
       },
     );
-    this.name = 'SpoolShortError';
   }
 }
 

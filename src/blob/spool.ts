@@ -5,7 +5,7 @@
 
 import { rmdir, statfs } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { LayerError } from '../oci/error.ts';
+import { LayerError } from '../common/error.ts';
 import { DEFAULT_CHUNK_SIZE } from './blob.ts';
 import { makePrivateFolder, removeAbandoned } from './private-folder.ts';
 import { SpoolFile } from './spool-file.ts';

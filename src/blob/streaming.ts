@@ -2,7 +2,7 @@
 
 import { createHash } from 'node:crypto';
 import type { Readable } from 'node:stream';
-import { LayerError } from '../oci/error.ts';
+import { LayerError } from '../common/error.ts';
 import type { Digest } from '../oci/types.ts';
 import type { BlobIdentity, Reach, StreamingBlob } from './blob.ts';
 import type { Input } from './blocks.ts';

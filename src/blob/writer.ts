@@ -4,7 +4,7 @@
  */
 
 import { createHash } from 'node:crypto';
-import { LayerError, layerError } from '../oci/error.ts';
+import { LayerError, layerError } from '../common/error.ts';
 import type { BlobIdentity, Reach } from './blob.ts';
 import { Gatherer, type Input, Times } from './blocks.ts';
 import type { SpoolFile } from './spool-file.ts';

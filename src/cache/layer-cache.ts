@@ -8,10 +8,11 @@ import { lstat, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import pLimit, { type LimitFunction } from 'p-limit';
 import type { Descriptor, Digest } from '../oci/types.ts';
-import { inspectBlob, inspectLayer } from './inspect-layer.ts';
 import {
   type EntryName,
   formatKnownLayers,
+  inspectBlob,
+  inspectLayer,
   type KnownLayer,
   type LayerFormat,
   layerEntry,

@@ -19,3 +19,25 @@ export async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal):
     promise.catch(() => {});
   }
 }
+
+/**
+ * Yields what `source` yields until `abandoned` resolves; then its next item is not waited for: a tool that exports an
+ * image may take its time over the rest of a large entry, or stand still.
+ */
+export async function* takeUntil<T>(source: AsyncIterable<T>, abandoned: Promise<void>): AsyncGenerator<T> {
+  const iterator = source[Symbol.asyncIterator]();
+  let isAbandoned = false;
+  try {
+    for (;;) {
+      const next = await Promise.race([iterator.next(), abandoned]);
+      isAbandoned = next === undefined;
+      if (!next || next.done) return;
+      yield next.value;
+    }
+  } finally {
+    const returned = iterator.return?.();
+    // A source that stands still would answer this only after the call before it.
+    if (isAbandoned) returned?.catch(() => {});
+    else await returned;
+  }
+}

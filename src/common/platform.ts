@@ -45,7 +45,16 @@ export function variable(name: string, env: NodeJS.ProcessEnv, system: System = 
  * which Git's shell sets.
  */
 export const homeFolder = (env: NodeJS.ProcessEnv, system: System = process.platform): string =>
-  variable(system === 'win32' ? 'USERPROFILE' : 'HOME', env, system) || homedir();
+  variable(system === 'win32' ? 'USERPROFILE' : 'HOME', env, system) || homeOfUser();
+
+/** A container may run as a user whom it does not know. */
+function homeOfUser(): string {
+  try {
+    return homedir();
+  } catch {
+    return '/';
+  }
+}
 
 /**
  * Where this program keeps files from run to run: the XDG Base Directory Specification on Linux and wherever its

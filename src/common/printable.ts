@@ -35,9 +35,12 @@ const COMMAND_ANYWHERE = /##(?=(?:vso)?\[)/gi;
 
 /** The text in one line: line breaks and other white space become one space each run. Cut at `limit` characters. */
 export function oneLine(text: string, limit = LINE_CHARACTERS): string {
-  const line = printableLine(text.replace(/\s+/g, ' ')).replace(/ {2,}/g, ' ').trim();
-  return line.length > limit ? `${line.slice(0, limit - 1)}…` : line;
+  return cut(printableLine(text.replace(/\s+/g, ' ')).replace(/ {2,}/g, ' ').trim(), limit);
 }
+
+/** A text of at most so many characters (UTF-16 units); one that is longer ends in `…`, and never in half a character. */
+export const cut = (text: string, limit: number): string =>
+  text.length > limit ? `${text.slice(0, limit - 1).replace(/[\uD800-\uDBFF]$/, '')}…` : text;
 
 /**
  * JSON in one line whose invisible characters are escaped: they stay what they are, and a terminal does not obey them.

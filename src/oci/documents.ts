@@ -1,7 +1,4 @@
-/**
- * The JSON documents of an image, read with suspicion: what kind each is, and its fields checked before they are used.
- */
-import { ImageError } from './error.ts';
+import { ImageError } from '../common/error.ts';
 import {
   type Descriptor,
   type Digest,
@@ -9,6 +6,7 @@ import {
   type ImageConfig,
   type Index,
   isDigest,
+  isDocumentType,
   isIndexType,
   isManifestType,
   type Manifest,
@@ -63,7 +61,7 @@ export function serialise(value: unknown, what: string): Buffer {
 export function readDocument(bytes: Uint8Array, what: string, mediaType?: string): Document {
   const value = parseJson(bytes, what);
   if (!isFields(value)) return { kind: 'other' };
-  if (value.schemaVersion === 1 && Array.isArray(value.fsLayers)) throw schema1(value, what);
+  if (value.schemaVersion === 1 && Array.isArray(value.fsLayers)) throw schema1Error(what, value.schemaVersion);
   const claimed = typeof value.mediaType === 'string' ? value.mediaType : mediaType;
   const kind = kindOf(value, claimed);
   if (kind !== 'other' && kind !== 'config') checkClaims(value, kind, mediaType, what);
@@ -71,6 +69,16 @@ export function readDocument(bytes: Uint8Array, what: string, mediaType?: string
   if (kind === 'manifest') return { kind, manifest: checkedManifest(value, what) };
   if (kind === 'config') return { kind, config: checkedConfig(value, what) };
   return { kind };
+}
+
+/**
+ * Whether an entry of an index is a manifest or an index: by its media type, or by its content where that is known.
+ * Throws ImageError.
+ */
+export function isDocumentEntry({ digest, mediaType }: Descriptor, bytes: Buffer | undefined): boolean {
+  if (isDocumentType(mediaType)) return true;
+  if (!bytes || !isJson(bytes)) return false;
+  return ['manifest', 'index'].includes(readDocument(bytes, `the entry ${digest}`).kind);
 }
 
 /** Reads a document that must be an image's config. Throws ImageError. */
@@ -137,7 +145,7 @@ function kindOf(value: Fields, mediaType: string | undefined): Document['kind'] 
 }
 
 function checkClaims(value: Fields, kind: 'index' | 'manifest', mediaType: string | undefined, what: string): void {
-  if (value.schemaVersion !== 2) throw schema1(value, what);
+  if (value.schemaVersion !== 2) throw schema1Error(what, value.schemaVersion);
   const isIndex = mediaType === undefined ? kind === 'index' : isIndexType(mediaType);
   const both = Array.isArray(value.manifests) && (value.config !== undefined || Array.isArray(value.layers));
   const known = mediaType === undefined || isIndexType(mediaType) || isManifestType(mediaType);
@@ -149,10 +157,11 @@ function checkClaims(value: Fields, kind: 'index' | 'manifest', mediaType: strin
   }
 }
 
-const schema1 = ({ schemaVersion }: Fields, what: string): ImageError =>
+/** The error for a manifest of schema 1, the format before image configs were blobs. */
+export const schema1Error = (what: string, schemaVersion: unknown): ImageError =>
   new ImageError('Manifest', `${what} has schemaVersion ${shown(schemaVersion)} instead of 2`, {
     remedy:
-      'registries no longer accept schema 1: pull the image with a current engine, which converts it, and push that',
+      'registries no longer accept schema 1: pull the image with a current engine that converts it (podman), or with skopeo copy --format v2s2, and push that',
   });
 
 function checkedIndex(value: Fields, what: string): Index {

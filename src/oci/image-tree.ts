@@ -1,7 +1,7 @@
 /** What an image is made of, as its source has it: a config with layers, or manifests of its own. */
 
-import { describeDocument, MAX_DEPTH, MAX_MANIFESTS, readDocument, readSubject } from './documents.ts';
-import { ImageError } from './error.ts';
+import { ImageError } from '../common/error.ts';
+import { describeDocument, isDocumentEntry, MAX_DEPTH, MAX_MANIFESTS, readDocument, readSubject } from './documents.ts';
 import type { Descriptor, Digest } from './types.ts';
 
 /** What an image is made of. */
@@ -120,6 +120,7 @@ class Builder {
     if (this.seen.size > MAX_MANIFESTS)
       throw new ImageError('Manifest', `the image has more than ${MAX_MANIFESTS} manifests`);
     const bytes = this.#documents.get(descriptor.digest);
+    if (depth > 0 && !isDocumentEntry(descriptor, bytes)) return;
     if (!bytes) {
       this.absent.push(descriptor);
       return;

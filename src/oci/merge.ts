@@ -1,7 +1,7 @@
 /** One index out of several images and indexes: which entries it has, in which order. image-index.md. */
 
+import { ImageError } from '../common/error.ts';
 import { serialise } from './documents.ts';
-import { ImageError } from './error.ts';
 import type { ManifestTree } from './image-tree.ts';
 import { formatPlatform, platformKey } from './platforms.ts';
 import { type Descriptor, type Digest, digestOf, type Index, MediaType } from './types.ts';

@@ -1,5 +1,5 @@
+import { ImageError } from '../common/error.ts';
 import { readConfig, serialise } from './documents.ts';
-import { ImageError } from './error.ts';
 import { type ImageTree, type ManifestTree, withReferrers } from './image-tree.ts';
 import { type Descriptor, type Digest, digestOf, type Index, isIndexType, type Platform } from './types.ts';
 import { configPlatform, type TreeManifest, type TreeWalk, walk } from './walk.ts';
@@ -19,7 +19,7 @@ export function selectPlatforms(tree: ImageTree, platforms: readonly string[]): 
   const wanted = [...new Set(platforms)].map((text) => ({ text, platform: parsePlatform(text) }));
   if (tree.kind === 'manifests') return selectManifests(tree, wanted);
   const platform = configPlatform(readConfig(tree.config, "the image's config"));
-  for (const one of wanted) requirePlatform(one.text, one.platform, [{ platform }], []);
+  for (const one of wanted) requirePlatform(one.text, one.platform, [{ platform }], { absent: [] });
   return { tree, warnings: [] };
 }
 
@@ -31,7 +31,7 @@ interface Wanted {
 function selectManifests(tree: ManifestTree, wanted: readonly Wanted[]): Selection {
   const walked = walk(tree);
   const images = walked.manifests.filter((manifest) => manifest.attests === undefined && !isReferrer(manifest, tree));
-  for (const { text, platform } of wanted) requirePlatform(text, platform, images, tree.absent);
+  for (const { text, platform } of wanted) requirePlatform(text, platform, images, tree);
   const chosen = images.filter(
     ({ platform }) => wanted.length === 0 || wanted.some((one) => platform && samePlatform(one.platform, platform)),
   );
@@ -98,14 +98,16 @@ function requirePlatform(
   text: string,
   wanted: Platform,
   images: readonly { readonly platform: Platform | undefined }[],
-  absent: readonly Descriptor[],
+  { absent, isVerbatim = false }: Pick<ManifestTree, 'absent' | 'isVerbatim'>,
 ): void {
   const fits = ({ platform }: { platform?: Platform | undefined }) =>
     platform !== undefined && samePlatform(wanted, platform);
   if (images.some(fits)) return;
   if (absent.some(fits)) {
     throw new ImageError('Platform', `the image names ${text}, but its content is not here`, {
-      remedy: `pull it first (docker pull --platform ${text} …), or leave it out of platforms`,
+      remedy: isVerbatim
+        ? `the registry that it is read from lacks it: push it there again, or leave ${text} out of platforms`
+        : `pull it first (docker pull --platform ${text} …), or leave it out of platforms`,
     });
   }
   // A single manifest whose config was not read yet can't contradict.

@@ -5,7 +5,7 @@
  */
 
 import { isIPv6 } from 'node:net';
-import { ImageError } from './error.ts';
+import { ImageError } from '../common/error.ts';
 import { type Digest, isDigest } from './types.ts';
 
 export interface Reference {

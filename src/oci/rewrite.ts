@@ -17,7 +17,15 @@ import {
   type Manifest,
   MediaType,
 } from './types.ts';
-import { ATTESTS, attestedBy, isRecompressedLayer, type TreeManifest, type TreeWalk, walk } from './walk.ts';
+import {
+  ATTESTS,
+  attestedBy,
+  isRecompressedLayer,
+  isUncompressedLayer,
+  type TreeManifest,
+  type TreeWalk,
+  walk,
+} from './walk.ts';
 
 type Plain = Pick<Descriptor, 'mediaType' | 'digest' | 'size' | 'urls'>;
 
@@ -194,6 +202,8 @@ interface Recompression {
   readonly tree: ManifestTree;
   /** Signatures and attestations of manifests whose digests change: they speak of nothing that is pushed. */
   readonly leftOut: readonly Descriptor[];
+  /** Manifests of images with layers that stay in another compression: no config tells the diffIDs of them. */
+  readonly unpaired: readonly Descriptor[];
 }
 
 /**
@@ -204,21 +214,37 @@ interface Recompression {
 export function recompressed(tree: ManifestTree, compression: 'gzip' | 'zstd'): Recompression {
   const marked: ManifestTree = { ...tree, recompress: compression, isVerbatim: false };
   const walked = walk(marked);
-  const changed = changedBy(walked);
-  if (changed.size === 0) return { tree, leftOut: [] };
+  const changed = changedBy(walked, tree.isVerbatim === true);
+  const unpaired = walked.manifests.filter(hasUnpairedLayer).map(({ descriptor }) => descriptor);
+  if (changed.size === 0) return { tree, leftOut: [], unpaired };
   const speakers = speakersOf(walked, changed);
   const documents = new Map(marked.documents);
-  const keep = new Set(walked.documents.map(({ descriptor }) => descriptor.digest).filter((one) => !speakers.has(one)));
+  const entries = [
+    ...walked.documents.map(({ descriptor }) => descriptor),
+    ...walked.indexes.flatMap((one) => one.blobs),
+  ];
+  const keep = new Set(entries.map(({ digest }) => digest).filter((one) => !speakers.has(one)));
   const root = filterIndex(walked, marked.root, keep, documents) ?? marked.root;
   const { referrers = [], ...rest } = marked;
   const left = referrers.filter(({ digest }) => !speakers.has(digest));
-  return { tree: withReferrers({ ...rest, root, documents }, left), leftOut: [...speakers.values()] };
+  return { tree: withReferrers({ ...rest, root, documents }, left), leftOut: [...speakers.values()], unpaired };
 }
 
-/** The manifests with a layer that is compressed again, and the indexes above them. */
-function changedBy({ manifests, indexes }: TreeWalk): Set<Digest> {
+/** Whether a manifest has layers in another compression that can't be compressed again. */
+const hasUnpairedLayer = (one: TreeManifest): boolean =>
+  one.attests === undefined &&
+  one.manifest.layers.some(({ mediaType }, position) => {
+    const compression = layerCompression(mediaType);
+    return compression !== undefined && compression !== one.recompress && !isRecompressedLayer(one, position);
+  });
+
+/**
+ * The manifests with a layer that is compressed again, and the indexes above them; with `plainToo` also those with a
+ * plain layer.
+ */
+function changedBy({ manifests, indexes }: TreeWalk, plainToo: boolean): Set<Digest> {
   const images = manifests.filter((one) =>
-    one.manifest.layers.some((_, position) => isRecompressedLayer(one, position)),
+    one.manifest.layers.some((_, at) => isRecompressedLayer(one, at) || (plainToo && isUncompressedLayer(one, at))),
   );
   const changed = new Set(images.map(({ descriptor }) => descriptor.digest));
   // Children come before the indexes that name them.

@@ -106,6 +106,17 @@ export const isSchema1Type = (mediaType: string): boolean =>
   mediaType.startsWith('application/vnd.docker.distribution.manifest.v1+');
 
 /**
+ * Whether a media type is that of a document which registries keep as a manifest. Any other entry of an index is a
+ * blob: BuildKit's registry cache is an index of layers (`cache-to: type=registry,image-manifest=false`).
+ * image-index.md, `manifests`.
+ */
+export const isDocumentType = (mediaType: string): boolean =>
+  isManifestType(mediaType) || isIndexType(mediaType) || isSchema1Type(mediaType) || mediaType === ARTIFACT_MANIFEST;
+
+/** The artifact manifest of image-spec 1.1.0-rc1 to rc3, which 1.1.0 took back. */
+const ARTIFACT_MANIFEST = 'application/vnd.oci.artifact.manifest.v1+json';
+
+/**
  * Whether a layer is not to be distributed: its bytes stay at its `urls`. manifest.md and layer.md, non-distributable
  * layers.
  */

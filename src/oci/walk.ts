@@ -1,5 +1,5 @@
-import { isJson, MAX_DEPTH, MAX_MANIFESTS, readDocument } from './documents.ts';
-import { ImageError } from './error.ts';
+import { ImageError } from '../common/error.ts';
+import { isDocumentEntry, isJson, MAX_DEPTH, MAX_MANIFESTS, readDocument } from './documents.ts';
 import type { ManifestTree } from './image-tree.ts';
 import {
   type Descriptor,
@@ -44,6 +44,8 @@ export interface TreeManifest extends TreeDocument {
 
 interface TreeIndex extends TreeDocument {
   readonly index: Index;
+  /** Its entries that are neither manifests nor indexes. */
+  readonly blobs: readonly Descriptor[];
 }
 
 export interface TreeWalk {
@@ -54,7 +56,8 @@ export interface TreeWalk {
   readonly manifests: readonly TreeManifest[];
   readonly indexes: readonly TreeIndex[];
   /**
-   * Configs and layers that a registry must have before the documents, each once; foreign layers are not among them.
+   * Configs, layers and blobs in indexes that a registry must have before the documents, each once; foreign layers are
+   * not among them.
    */
   readonly blobs: readonly Descriptor[];
 }
@@ -166,8 +169,9 @@ class Walker {
     this.#seen.set(descriptor.digest, document);
     const read = readDocument(bytes, `the manifest ${descriptor.digest}`, descriptor.mediaType);
     if (read.kind === 'index') {
-      for (const child of read.index.manifests) this.visit(child, depth + 1);
-      this.indexes.push({ ...document, index: read.index });
+      const blobs = read.index.manifests.filter((child) => !isDocumentEntry(child, this.#bytes.get(child.digest)));
+      for (const child of read.index.manifests) if (!blobs.includes(child)) this.visit(child, depth + 1);
+      this.indexes.push({ ...document, index: read.index, blobs });
     } else if (read.kind === 'manifest') {
       this.manifests.push(this.#manifest(document, read.manifest));
     } else {
@@ -181,12 +185,10 @@ class Walker {
   }
 
   blobs(): Descriptor[] {
+    const inManifests = this.manifests.flatMap(({ manifest }) => [manifest.config, ...manifest.layers]);
+    const named = [...inManifests, ...this.indexes.flatMap((one) => one.blobs)];
     const blobs = new Map<Digest, Descriptor>();
-    for (const { manifest } of this.manifests) {
-      for (const blob of [manifest.config, ...manifest.layers]) {
-        if (!isForeignLayer(blob) && !blobs.has(blob.digest)) blobs.set(blob.digest, blob);
-      }
-    }
+    for (const blob of named) if (!isForeignLayer(blob) && !blobs.has(blob.digest)) blobs.set(blob.digest, blob);
     return [...blobs.values()];
   }
 

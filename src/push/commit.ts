@@ -3,10 +3,10 @@
  * sent again, and only then the tags.
  */
 
+import { explain, PushError, stepAndMessage } from '../common/error.ts';
 import type { Descriptor, Digest } from '../oci/types.ts';
 import type { FoundImage } from '../source/source.ts';
 import { activeRepositories, type PushContext, type SharedContext } from './context.ts';
-import { explain, PushError, stepAndMessage } from './error.ts';
 import { blobsOf } from './image-blobs.ts';
 import { type Document, documentsOf } from './image-manifests.ts';
 import {

@@ -4,9 +4,9 @@ import { DEFAULT_CHUNK_SIZE } from '../blob/blob.ts';
 import type { BodyLimit } from '../registry/body-limit.ts';
 import { type Examination, STEP } from '../registry/examine.ts';
 import { profileFor } from '../registry/host/profiles.ts';
-import type { Certificate } from '../registry/http/certificate.ts';
 import { RegistryError } from '../registry/http/error.ts';
 import { isOfUnknownAuthority, lacksTls } from '../registry/http/network-error.ts';
+import type { Certificate } from '../registry/http/trust.ts';
 import type { RequestOptions } from './options.ts';
 
 /** What was found. What could not be found out is undefined. */

@@ -3,6 +3,7 @@
  * behind.
  */
 
+import { explainLine, PushError } from '../common/error.ts';
 import { formatReference, type Reference } from '../oci/reference.ts';
 import { resolveCredentials } from '../registry/auth/stored-credentials.ts';
 import { type Attempt, findBodyLimit, SMALLEST_BODY } from '../registry/body-limit.ts';
@@ -12,7 +13,6 @@ import { RegistryError } from '../registry/http/error.ts';
 import { lacksTls } from '../registry/http/network-error.ts';
 import { refusesSize } from '../registry/upload/classify.ts';
 import { type Diagnosis, diagnosisOf, type ExamineOptions, type Findings, knownAs } from './diagnosis.ts';
-import { explainLine, PushError } from './error.ts';
 import type { Report } from './events.ts';
 
 /**

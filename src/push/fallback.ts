@@ -3,13 +3,13 @@
 import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { explainLine } from '../common/error.ts';
 import { readRegular } from '../common/open-regular.ts';
 import { dockerConfigFile, MAX_CONFIG_FILE_BYTES } from '../common/platform.ts';
 import { canonicalHost, DOCKER_HUB, DOCKER_HUB_KEY, formatReference, type Reference } from '../oci/reference.ts';
 import { basicString, TOKEN_USERNAME } from '../registry/auth/credentials.ts';
 import type { FoundImage } from '../source/source.ts';
 import type { PushContext } from './context.ts';
-import { explainLine } from './error.ts';
 import type { TargetRepository } from './target-repository.ts';
 
 /** Kinds of registry errors that the engine would run into just the same: wrong or missing credentials. */
@@ -42,6 +42,10 @@ export async function pushByEngine(context: PushContext, found: FoundImage): Pro
     if (!first) continue;
     const why = explainLine(target.errorOf(first));
     context.report({ type: 'warning', text: `The chunked push failed, ${found.engine} pushes: ${why}` });
+    if (context.request.forceCompression) {
+      const text = `force-compression: ${found.engine} pushes the layers in the compression that they have`;
+      context.report({ type: 'warning', text });
+    }
     for (const reference of failed) await pushTag(context, found, target, reference);
   }
 }

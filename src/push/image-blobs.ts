@@ -1,9 +1,11 @@
 /** The blobs of an image: every one once, by the digest it has in the tree. */
 
+import type { StreamedBlob } from '../blob/blob.ts';
 import { isJson, readDocument } from '../oci/documents.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
 import { type Descriptor, type Digest, digestOf, isForeignLayer, type Manifest, MediaType } from '../oci/types.ts';
 import { isRecompressedLayer, isUncompressedLayer, type TreeManifest, walk } from '../oci/walk.ts';
+import type { RequestOptions } from './options.ts';
 import type { TargetRepository } from './target-repository.ts';
 
 export interface ImageBlob {
@@ -59,7 +61,8 @@ export function uncompressedLayer(diffId: Digest, size?: number): ImageBlob {
 }
 
 function manifestBlobs(tree: Extract<ImageTree, { kind: 'manifests' }>): ImageBlob[] {
-  return walk(tree).manifests.flatMap((one) => {
+  const { manifests, indexes } = walk(tree);
+  const inManifests = manifests.flatMap((one) => {
     const { manifest } = one;
     const layers = manifest.layers.flatMap((layer, position): ImageBlob[] =>
       isForeignLayer(layer) ? [] : [layerBlob(layer, one, position)],
@@ -67,6 +70,17 @@ function manifestBlobs(tree: Extract<ImageTree, { kind: 'manifests' }>): ImageBl
     const { digest, mediaType, size } = manifest.config;
     return [...layers, { key: digest, plain: false, mediaType, size, diffId: undefined }];
   });
+  const inIndexes = indexes.flatMap(({ blobs }) => blobs).filter((blob) => !isForeignLayer(blob));
+  return [
+    ...inManifests,
+    ...inIndexes.map(({ digest, mediaType, size }) => ({
+      key: digest,
+      plain: false,
+      mediaType,
+      size,
+      diffId: undefined,
+    })),
+  ];
 }
 
 function layerBlob({ digest, mediaType, size }: Descriptor, image: TreeManifest, position: number): ImageBlob {
@@ -209,4 +223,33 @@ export function dockerfileStep(createdBy: string): string {
   if (shell === undefined) return text;
   const command = text.slice(shell.length).trim();
   return command.startsWith('#(nop)') ? command.slice('#(nop)'.length).trim() : `RUN ${command}`;
+}
+
+// Which blob an entry of an image's stream is.
+
+/** Stands for the digest of a legacy `layer.tar` until it was hashed. */
+export const UNNAMED: Digest = `sha256:${'0'.repeat(64)}`;
+
+/** Whether an entry is a layer that is compressed again, as far as its first bytes tell. */
+export const isRecompressible = (
+  { format }: Pick<StreamedBlob, 'format'>,
+  { forceCompression, compression }: Pick<RequestOptions, 'forceCompression' | 'compression'>,
+): boolean => forceCompression && (format === 'gzip' || format === 'zstd') && format !== compression;
+
+/**
+ * The blob that an entry is by its name and first bytes; undefined for the legacy format, whose names do not say it.
+ */
+export function blobOfEntry(entry: StreamedBlob): ImageBlob | undefined {
+  if (!entry.digest) return undefined;
+  const plain = entry.format === 'tar';
+  const compressed = entry.format === 'zstd' ? MediaType.ociLayerZstd : MediaType.ociLayerGzip;
+  const mediaType = plain ? MediaType.ociLayer : compressed;
+  return { key: entry.digest, plain, mediaType, size: entry.size, diffId: plain ? entry.digest : undefined };
+}
+
+/** The layer of a legacy `<id>/layer.tar`, whose diffID only its bytes will tell. */
+export function unnamedLayer({ name, size }: StreamedBlob): ImageBlob {
+  // `<id>/layer.tar`: the ID of the old format distinguishes the layers, though it is no digest of theirs.
+  const label = `layer ${name.slice(0, 12)}`;
+  return { key: UNNAMED, plain: true, mediaType: MediaType.ociLayer, size, diffId: undefined, label };
 }

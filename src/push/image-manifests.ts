@@ -1,5 +1,6 @@
 /** The manifests and indexes that are pushed for an image. */
 
+import { messageOf } from '../common/error.ts';
 import { readDocument, serialise } from '../oci/documents.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
 import { composeManifest, rewriteTree } from '../oci/rewrite.ts';
@@ -125,7 +126,7 @@ export async function listReferrers(
       });
     } catch (error) {
       target.signal.throwIfAborted();
-      const why = error instanceof Error ? error.message : String(error);
+      const why = messageOf(error);
       report({
         type: 'warning',
         text: `The registry has no referrers API, and ${list}, which lists the referrers of ${subject} instead, was not brought up to date: ${why}`,

@@ -2,7 +2,9 @@
  * Reads the values of single inputs: choices, booleans, numbers, sizes, durations, lists. Each error names its input.
  */
 
-import { explain, PushError } from './error.ts';
+import { explain, messageOf, PushError } from '../common/error.ts';
+import { parseReference } from '../oci/reference.ts';
+import { expectSource } from '../source/find/find.ts';
 
 /** Every input, by its name in action.yml and in its order. */
 export const INPUT_NAMES = [
@@ -41,9 +43,10 @@ export type RawInputs = Readonly<Partial<Record<InputName, string>>>;
 
 /** An input that can't be used: its name, what is wrong with it, and one that is right. */
 export class InputError extends PushError {
+  override readonly name = 'InputError';
+
   constructor(name: InputName, problem: string, example: string, cause?: unknown) {
     super('Input', `${name}: ${problem}`, { remedy: example, ...(cause === undefined ? {} : { cause }) });
-    this.name = 'InputError';
   }
 }
 
@@ -134,6 +137,19 @@ export function checked<T>(name: InputName, check: () => T): T {
   } catch (error) {
     const { message, remedy } = explain(error);
     throw new InputError(name, message, remedy ?? '', error);
+  }
+}
+
+/** Throws InputError for what can't be the name of an image. */
+export function expectImage(image: string): void {
+  if (!image.startsWith('docker://')) {
+    checked('image', () => expectSource(image));
+    return;
+  }
+  try {
+    parseReference(image.slice('docker://'.length));
+  } catch (error) {
+    throw new InputError('image', messageOf(error), 'write it as docker://registry.example.com/team/app:1.2', error);
   }
 }
 

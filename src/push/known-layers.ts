@@ -5,6 +5,7 @@
 
 import { layerMediaType } from '../blob/compress/compression.ts';
 import type { KnownBlob } from '../cache/layer-cache.ts';
+import { explain } from '../common/error.ts';
 import { readDiffIds } from '../oci/documents.ts';
 import {
   type Descriptor,
@@ -19,7 +20,6 @@ import {
 } from '../oci/types.ts';
 import type { Repository } from '../registry/repository.ts';
 import type { SharedContext } from './context.ts';
-import { explain } from './error.ts';
 import type { TargetRegistry } from './registries.ts';
 import type { TargetRepository } from './target-repository.ts';
 

@@ -2,6 +2,7 @@
 
 import pLimit from 'p-limit';
 import { untilAborted } from '../common/async.ts';
+import { PushError } from '../common/error.ts';
 import { MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_KEPT_BYTES, readConfig, readDocument } from '../oci/documents.ts';
 import { isImageEntry, mergeEntries, type PartOfIndex, uniqueEntries } from '../oci/merge.ts';
 import { formatPlatform, parsePlatform, platformKey } from '../oci/platforms.ts';
@@ -10,7 +11,6 @@ import { type Descriptor, type Digest, isDigest, isImageConfigType, type Manifes
 import { configPlatform } from '../oci/walk.ts';
 import type { Repository } from '../registry/repository.ts';
 import type { SharedContext } from './context.ts';
-import { PushError } from './error.ts';
 import type { MergePart, MergeRequest } from './options.ts';
 
 /** A repository that parts are read from. */

@@ -1,5 +1,6 @@
 /** A merge: images in registries become one index, which is put everywhere by its digest before any tag moves to it. */
 
+import { explain } from '../common/error.ts';
 import type { ManifestTree } from '../oci/image-tree.ts';
 import { isImageEntry, mergedTree } from '../oci/merge.ts';
 import { formatPlatform } from '../oci/platforms.ts';
@@ -11,7 +12,6 @@ import { blobsInRegistry } from '../source/registry/blobs.ts';
 import type { FoundImage } from '../source/source.ts';
 import { commit, throwFirstFailure } from './commit.ts';
 import { activeRepositories, contextOf, type PushContext, type SharedContext } from './context.ts';
-import { explain } from './error.ts';
 import { type MergeParts, notServed, readParts, whenServed } from './merge-parts.ts';
 import type { MergeRequest } from './options.ts';
 import { type PushResult, resultOf } from './result.ts';

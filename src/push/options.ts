@@ -15,6 +15,7 @@ import {
   checked,
   choiceOf,
   durationOf,
+  expectImage,
   InputError,
   type InputName,
   linesOf,
@@ -148,7 +149,10 @@ export function parseRequest(raw: RawInputs, surroundings: Surroundings): PushRe
     const problem = pushByDigest ? 'push-by-digest' : 'several images all or nothing';
     throw new InputError('fallback', `the engine's own push can't push ${problem}`, 'write fallback: none');
   }
-  const notices = pushByDigest ? ignoredTags(listOf(text('tags'))) : [];
+  const notices = [
+    ...(pushByDigest ? ignoredTags(listOf(text('tags'))) : []),
+    ...(fallback === 'engine' && images.some(({ image }) => IS_SOURCE.test(image)) ? [NO_FALLBACK] : []),
+  ];
   const destinations = eachOnce(images.flatMap((image) => image.destinations));
   return { kind: 'push', images, pushByDigest, ...optionsOf(raw, destinations, notices, surroundings) };
 }
@@ -219,7 +223,7 @@ function imagesOf(images: readonly string[], tags: readonly string[], byDigest: 
   const [image, ...others] = [...new Set(images)];
   if (image === undefined) throw new InputError('image', 'it is missing', IMAGE_EXAMPLE);
   for (const one of [image, ...others]) {
-    if (one.startsWith('docker://')) reference('image', one.slice('docker://'.length));
+    expectImage(one);
     if (tags.length === 0 && (IS_SOURCE.test(one) || IS_ID.test(one)))
       throw others.length === 0 ? nameless(one) : namelessOfSeveral(one);
   }
@@ -236,6 +240,9 @@ function imagesOf(images: readonly string[], tags: readonly string[], byDigest: 
   const [name, texts] = tags.length === 0 ? (['image', [image]] as const) : (['tags', tags] as const);
   return [{ image, destinations: eachOnce(texts.map((text) => destination(name, text, byDigest))) }];
 }
+
+/** What `fallback: engine` is for an image that no engine has. */
+const NO_FALLBACK = 'fallback: engine has no effect: the image is not one of an engine, which could push it';
 
 const nameless = (image: string): InputError =>
   new InputError('tags', `they are missing, and ${image} has no name to push to`, TAGS_EXAMPLE);
@@ -306,7 +313,9 @@ function mergeOf(
   return { destinations, parts };
 }
 
-function mergePart(text: string): MergePart {
+function mergePart(written: string): MergePart {
+  // As an image in a registry is written for `image`.
+  const text = written.replace(/^docker:\/\//, '');
   if (!text.includes('*')) return { text, reference: withDefaultTag(reference('merge', text)) };
   const prefix = /^[^*]+:([^*:/@]+)\*$/.exec(text)?.[1];
   if (prefix === undefined)

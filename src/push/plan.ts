@@ -194,12 +194,15 @@ async function reportBlob(
 ): Promise<void> {
   const { size } = blob;
   let isThere = false;
+  let from: string | undefined;
   for (const { digest } of await candidatesOf(context, blob)) {
+    from ??= context.known.repositories(target.host, digest).at(0);
     // Only HEAD: a mount would change the registry.
     const heads = target.active.map(({ repository, signal }) => repository.headBlob(digest, signal));
     isThere ||= (await Promise.all(heads)).every(({ state }) => state === 'present');
   }
   const bytes = size === undefined ? '' : ` (${size} bytes)`;
-  const text = `${context.names.nameOf(blob)}: ${isThere ? 'exists' : `would be uploaded${bytes}`} at ${target.host}`;
+  const wouldBe = from === undefined ? `would be uploaded${bytes}` : `would be mounted from ${from}`;
+  const text = `${context.names.nameOf(blob)}: ${isThere ? 'exists' : wouldBe} at ${target.host}`;
   context.report({ type: 'info', text });
 }

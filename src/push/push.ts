@@ -3,8 +3,10 @@
 import { isCompressedLayerType } from '../cache/known-layers.ts';
 import type { RecordedLayer } from '../cache/layer-cache.ts';
 import type { SavePlan } from '../cache/save.ts';
+import { CancelledError } from '../common/error.ts';
 import { formatReference } from '../oci/reference.ts';
 import type { Digest } from '../oci/types.ts';
+import { registrySource } from '../source/registry/registry.ts';
 import type { FoundImage } from '../source/source.ts';
 import { commit, type TransferredImage, throwFirstFailure } from './commit.ts';
 import {
@@ -15,7 +17,6 @@ import {
   type PushContext,
   type SharedContext,
 } from './context.ts';
-import { CancelledError } from './error.ts';
 import type { Report } from './events.ts';
 import { mayFallBack, pushByEngine } from './fallback.ts';
 import { blobsOf, type ImageBlob } from './image-blobs.ts';
@@ -59,9 +60,12 @@ export async function push(
 /**
  * Inputs without effect, and repositories under another name than the one written: registries know no upper-case ones.
  */
-function reportNotices({ kind, destinations, notices, annotations }: PushRequest | MergeRequest, report: Report): void {
-  const lowered = destinations.filter((reference) => reference.lowered).map(formatReference);
-  const forIndex = Object.keys(kind === 'push' ? annotations.index : {}).map((key) => `index:${key}`);
+function reportNotices(request: PushRequest | MergeRequest, report: Report): void {
+  const { destinations, notices, annotations } = request;
+  const images = request.kind === 'push' ? request.images : [];
+  const sources = images.flatMap(({ image }) => registrySource(image) ?? []);
+  const lowered = [...destinations, ...sources].filter((reference) => reference.lowered).map(formatReference);
+  const forIndex = Object.keys(request.kind === 'push' ? annotations.index : {}).map((key) => `index:${key}`);
   const unused =
     forIndex.length > 0 ? [`annotations: only a merge composes an index; not used: ${forIndex.join(', ')}`] : [];
   for (const text of [...lowered.map((name) => `The repository is lower-cased: ${name}`), ...notices, ...unused])

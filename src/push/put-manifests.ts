@@ -3,11 +3,11 @@
  * images all of them, or none.
  */
 
+import { explain, PushError, stepAndMessage } from '../common/error.ts';
 import { formatReference, type Reference } from '../oci/reference.ts';
 import { type Digest, type Index, isIndexType } from '../oci/types.ts';
 import { BlobUnknownError, type ConfirmedManifest } from '../registry/manifests.ts';
 import type { SharedContext } from './context.ts';
-import { explain, PushError, stepAndMessage } from './error.ts';
 import type { Report } from './events.ts';
 import { type Document, type Documents, listReferrers, type Referrer } from './image-manifests.ts';
 import type { TagBefore } from './resolve.ts';

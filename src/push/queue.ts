@@ -1,10 +1,18 @@
-/** The blobs of one transfer that are on their way: each to all registries at once, and what became of it. */
+/**
+ * The blobs of one transfer that are on their way: made while they are sent, each sent to all registries at once, and
+ * what became of it.
+ */
 
 import type { BlobIdentity, ReadableBlob, StreamingBlob } from '../blob/blob.ts';
+import type { Input } from '../blob/blocks.ts';
 import { COMPRESSIONS, layerMediaType } from '../blob/compress/compression.ts';
+import type { CompressorPool } from '../blob/compress/pool.ts';
+import type { Spool } from '../blob/spool.ts';
+import { compressLayer, spoolBlob } from '../blob/streaming.ts';
+import type { LayerCache } from '../cache/layer-cache.ts';
 import type { Descriptor, Digest } from '../oci/types.ts';
 import { activeRegistries, type PushContext } from './context.ts';
-import type { ImageBlob, UploadAgain } from './image-blobs.ts';
+import { type ImageBlob, UNNAMED, type UploadAgain } from './image-blobs.ts';
 import type { BlobUpload, TargetRegistry } from './registries.ts';
 
 /** A compressed layer whose file the cache may keep. */
@@ -24,9 +32,6 @@ export interface QueuedBlob {
   /** The blob in the making, whose file is let go when every registry has it. */
   readonly made?: StreamingBlob;
 }
-
-/** Stands for the digest of a legacy `layer.tar` until it was hashed. */
-export const UNNAMED: Digest = `sha256:${'0'.repeat(64)}`;
 
 export class UploadQueue {
   readonly #context: PushContext;
@@ -206,5 +211,60 @@ export class UploadQueue {
       await made.release().catch(() => {});
       throw error;
     }
+  }
+}
+
+/** Makes blobs while they are sent: compressed layers, and blobs that pass through a file. */
+export class LayerBuilder {
+  readonly #context: PushContext;
+  readonly #spool: Spool;
+  readonly #pool: CompressorPool;
+  readonly #cache: LayerCache | undefined;
+  #read = 0;
+  #written = 0;
+
+  private constructor(context: PushContext, spool: Spool, pool: CompressorPool, cache: LayerCache | undefined) {
+    this.#context = context;
+    this.#spool = spool;
+    this.#pool = pool;
+    this.#cache = cache;
+  }
+
+  /** Opens what the first blob needs: the spool, the compressor, the cache. */
+  static async open(context: PushContext): Promise<LayerBuilder> {
+    const cache = context.request.dryRun ? undefined : await context.cache?.get();
+    return new LayerBuilder(context, await context.spool.get(), await context.pool.get(), cache);
+  }
+
+  /** Compresses a plain layer, where the cache may keep it if it has a name. */
+  compress(input: Input, diffId: Digest | undefined): StreamingBlob {
+    const path = diffId && this.#cache?.layerPath(diffId);
+    return compressLayer(input, {
+      ...this.#options(),
+      pool: this.#pool,
+      ...(diffId ? { diffId } : {}),
+      ...(path ? { path } : {}),
+    });
+  }
+
+  /** Sends a blob as it is, through a file of the spool. */
+  passThrough(input: Input, digest: Digest | undefined): StreamingBlob {
+    return spoolBlob(input, { ...this.#options(), ...(digest ? { digest } : {}) });
+  }
+
+  #options() {
+    return { spool: this.#spool, signal: this.#context.signal, onProgress: this.#progress() };
+  }
+
+  #progress(): (read: number, written: number) => void {
+    let lastRead = 0;
+    let lastWritten = 0;
+    return (read, written) => {
+      this.#read += read - lastRead;
+      this.#written += written - lastWritten;
+      lastRead = read;
+      lastWritten = written;
+      this.#context.report({ type: 'made', read: this.#read, written: this.#written });
+    };
   }
 }

@@ -1,6 +1,7 @@
 /** Finds an image, and what can be known of it without its export, so that an image that is there is never exported. */
 
-import { readDiffIds } from '../oci/documents.ts';
+import { explain, PushError } from '../common/error.ts';
+import { MAX_DOCUMENT_BYTES, readDiffIds } from '../oci/documents.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
 import { selectPlatforms } from '../oci/platforms.ts';
 import type { Reference } from '../oci/reference.ts';
@@ -12,10 +13,9 @@ import { type FindOptions, findImage } from '../source/find/find.ts';
 import { registrySource } from '../source/registry/registry.ts';
 import type { FoundImage } from '../source/source.ts';
 import { openEngineStore } from '../source/store/open.ts';
-import { activeRepositories, type PushContext } from './context.ts';
-import { explain, PushError } from './error.ts';
+import { activeRepositories, openRegistry, type PushContext } from './context.ts';
+import type { Report } from './events.ts';
 import { blobsOf, type ImageBlob, uncompressedLayer } from './image-blobs.ts';
-import { openRegistry } from './registry-hosts.ts';
 import type { TargetRepository } from './target-repository.ts';
 
 /** Finds the image, and asks the registries what its tags name now. Throws ImageError. */
@@ -41,6 +41,7 @@ export async function resolve(context: PushContext): Promise<FoundImage> {
     signal,
     debug: (text) => report({ type: 'debug', text }),
     notice: (text) => report({ type: 'info', text }),
+    warning: (text) => report({ type: 'warning', text }),
     openRepository,
     withConfigs: request.forceCompression,
     withReferrers: !remote || !isRetag(context, remote),
@@ -129,16 +130,31 @@ export function selected(context: Pick<PushContext, 'request' | 'report'>, tree:
     });
   }
   const selection = selectPlatforms(tree, context.request.platforms);
-  for (const text of selection.warnings) context.report({ type: 'warning', text });
+  for (const text of selection.warnings) warnOnce(context.report, text);
   const { forceCompression, compression } = context.request;
   if (!forceCompression || selection.tree.kind !== 'manifests') return selection.tree;
   const again = recompressed(selection.tree, compression);
   if (again.leftOut.length > 0) {
     const names = again.leftOut.map(({ digest }) => digest).join(', ');
     const text = `force-compression changes digests: signatures and attestations of the old ones are left out (${names})`;
-    context.report({ type: 'warning', text });
+    warnOnce(context.report, text);
+  }
+  if (again.unpaired.length > 0) {
+    const names = again.unpaired.map(({ digest }) => digest).join(', ');
+    const text = `force-compression: layers of ${names} stay as they are: no config of at most ${MAX_DOCUMENT_BYTES} bytes pairs a diffID (rootfs.diff_ids) with each of them`;
+    warnOnce(context.report, text);
   }
   return again.tree;
+}
+
+const warned = new WeakMap<Report, Set<string>>();
+
+/** A tree may be selected twice, before its source is opened and then: what is left out is reported once. */
+function warnOnce(report: Report, text: string): void {
+  const texts = warned.get(report) ?? new Set();
+  warned.set(report, texts);
+  if (!texts.has(text)) report({ type: 'warning', text });
+  texts.add(text);
 }
 
 /**

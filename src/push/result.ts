@@ -1,9 +1,9 @@
 import type { SavePlan } from '../cache/save.ts';
+import { explainLine } from '../common/error.ts';
 import { formatReference, withTarget } from '../oci/reference.ts';
 import type { Digest } from '../oci/types.ts';
 import type { FoundImage } from '../source/source.ts';
 import type { PushContext, SharedContext } from './context.ts';
-import { explainLine } from './error.ts';
 import type { BlobRecord, Seconds } from './events.ts';
 import type { BlobDescription } from './image-blobs.ts';
 import type { TargetRegistry } from './registries.ts';

@@ -5,14 +5,21 @@
 
 import type { StreamedBlob } from '../blob/blob.ts';
 import { SpoolShortError } from '../blob/spool-file.ts';
+import { explain, PushError } from '../common/error.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
 import type { Descriptor, Digest } from '../oci/types.ts';
 import type { FoundImage, Source, StoreSource, StreamSource } from '../source/source.ts';
 import type { PushContext } from './context.ts';
-import { explain, PushError } from './error.ts';
 import type { Report } from './events.ts';
-import { blobsOf, documentsInMemory, type ImageBlob, NOTHING_AGAIN, type UploadAgain } from './image-blobs.ts';
-import { blobOfEntry, isRecompressible } from './layer-builder.ts';
+import {
+  blobOfEntry,
+  blobsOf,
+  documentsInMemory,
+  type ImageBlob,
+  isRecompressible,
+  NOTHING_AGAIN,
+  type UploadAgain,
+} from './image-blobs.ts';
 import type { KeptLayer } from './queue.ts';
 import { knownBlobs, knownTree, selected } from './resolve.ts';
 import { Transfer } from './transfer.ts';

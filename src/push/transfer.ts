@@ -8,16 +8,16 @@ import pLimit from 'p-limit';
 import type { StoredBlob, StreamedBlob, StreamingBlob } from '../blob/blob.ts';
 import { layerMediaType } from '../blob/compress/compression.ts';
 import { cachedBlob, memoryBlob, readyBlob } from '../blob/ready.ts';
+import { takeUntil } from '../common/async.ts';
+import { PushError } from '../common/error.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
 import { type Digest, isImageConfigType } from '../oci/types.ts';
-import { decompress, isCompressed } from '../source/compression.ts';
+import { decompress, decompressAny, isCompressed } from '../source/compression.ts';
 import type { StoreSource, StreamSource } from '../source/source.ts';
 import { activeRegistries, type PushContext } from './context.ts';
-import { PushError } from './error.ts';
-import { blobsOf, type ImageBlob, type UploadAgain } from './image-blobs.ts';
-import { entriesUntil, isRecompressible, LayerBuilder, unnamedLayer } from './layer-builder.ts';
+import { blobsOf, type ImageBlob, isRecompressible, UNNAMED, type UploadAgain, unnamedLayer } from './image-blobs.ts';
 import { type BlobPlace, Plan } from './plan.ts';
-import { type QueuedBlob, UNNAMED, UploadQueue } from './queue.ts';
+import { LayerBuilder, type QueuedBlob, UploadQueue } from './queue.ts';
 import { SMALL_BLOB, UploadSlots } from './slots.ts';
 
 export class Transfer {
@@ -27,6 +27,8 @@ export class Transfer {
   readonly #held: QueuedBlob[] = [];
   /** Layers of a stream that are sent once their digest is known. */
   readonly #naming: Promise<void>[] = [];
+  /** Cached layers whose files are being opened. */
+  readonly #opening: Promise<void>[] = [];
   /** Settles when the last call of `locate` has: no layer without a name is sent before. */
   #locating: Promise<unknown> = Promise.resolve();
   readonly #making = pLimit(MAKERS);
@@ -133,8 +135,12 @@ export class Transfer {
     } else {
       const { descriptor, path } = place;
       this.#queue.note({ diffId: blob.key, descriptor, path });
-      const body = await cachedBlob(path, descriptor.digest);
-      void this.#add({ blob, body, mediaType: descriptor.mediaType, fromCache: true });
+      const adding = cachedBlob(path, descriptor.digest).then((body) => {
+        void this.#add({ blob, body, mediaType: descriptor.mediaType, fromCache: true });
+      });
+      // It counts as taken from here on: who waits for the end must wait for its beginning too.
+      this.#opening.push(adding.catch(() => {}));
+      await adding;
     }
   }
 
@@ -233,7 +239,7 @@ export class Transfer {
   ): Promise<void> {
     // Before there is an entry: one that breaks must find a listener.
     const builder = await this.#openBuilder();
-    for await (const entry of entriesUntil(source.blobs(), this.#queue.abandoned)) {
+    for await (const entry of takeUntil(source.blobs(), this.#queue.abandoned)) {
       activeRegistries(this.#context);
       if (options.isComplete()) break;
       const blob = options.blobOf(entry);
@@ -306,7 +312,7 @@ export class Transfer {
   /** Waits until every upload has ended, well or not. Throws when no registry is left. */
   async finished(): Promise<void> {
     this.#expectNoSmall();
-    await Promise.all(this.#naming);
+    await Promise.all([...this.#naming, ...this.#opening]);
     await this.#queue.finished();
   }
 
@@ -341,7 +347,11 @@ function assertAsDescribed({ format, size }: StoredBlob, blob: ImageBlob): void 
  */
 const MAKERS = 2;
 
-/** The bytes of a layer that its diffID is the digest of. */
-function plainBytes(input: Readable, { format }: Pick<StoredBlob, 'format'>): Readable {
+/**
+ * The bytes of a layer that its diffID is the digest of. The format of one that another host has is only what its media
+ * type says.
+ */
+function plainBytes(input: Readable, { format, isRemote = false }: Pick<StoredBlob, 'format' | 'isRemote'>): Readable {
+  if (isRemote) return Readable.from(decompressAny(input), { objectMode: false });
   return isCompressed(format) ? Readable.from(decompress(input, format), { objectMode: false }) : input;
 }

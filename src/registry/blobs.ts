@@ -134,6 +134,8 @@ interface Opened {
   readonly response: RegistryResponse;
   /** The offset in the blob of the first byte of the body. */
   readonly offset: number;
+  /** The offset in the blob after the last byte of the body, where the answer says it. */
+  readonly end: number | undefined;
   readonly size: number | undefined;
 }
 
@@ -180,7 +182,9 @@ class Reading {
       const error = yield* this.#answer(opened);
       if (error === undefined) return;
       if (this.#position > before) patience.progress();
-      await patience.failed(error);
+      // A host may answer with less than the range that was asked for (RFC 9110, section 15.3.7): the rest comes next.
+      const isPart = this.#position > before && this.#position === opened.end;
+      if (!isPart) await patience.failed(error);
       const next = await this.open();
       if (next === undefined) throw protocolError(opened.response, 'the blob is gone', STEP);
       opened = next;
@@ -224,18 +228,19 @@ class Reading {
       const named = response.headers['content-range'] ?? 'absent';
       throw protocolError(response, `bytes from ${this.#position} were asked for, its Content-Range is ${named}`, STEP);
     }
-    return this.#opened(response, this.#position, byteCount(match[3]));
+    return this.#opened(response, this.#position, { size: byteCount(match[3]), end: Number(match[2]) + 1 });
   }
 
   /** The host knows no ranges, or has sent all that was asked for anyway. */
   #complete(response: RegistryResponse): Opened {
-    return this.#opened(response, 0, byteCount(response.headers['content-length']));
+    const size = byteCount(response.headers['content-length']);
+    return this.#opened(response, 0, { size, end: size });
   }
 
-  #opened(response: RegistryResponse, offset: number, size: number | undefined): Opened {
+  #opened(response: RegistryResponse, offset: number, { size, end }: Pick<Opened, 'size' | 'end'>): Opened {
     this.#end ??= size;
     if (this.#end !== undefined && size !== undefined) this.#end = Math.min(this.#end, size);
-    return { response, offset, size };
+    return { response, offset, size, end };
   }
 }
 

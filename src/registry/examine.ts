@@ -9,15 +9,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { now } from '../common/async.ts';
 import type { Credentials } from './auth/credentials.ts';
 import type { Fate } from './body-limit.ts';
-import { Backoff } from './host/backoff.ts';
 import type { TransportEvent } from './host/sender.ts';
+import { Backoff } from './host/throttle.ts';
 import { Transport } from './host/transport.ts';
-import { type Certificate, certificateOf } from './http/certificate.ts';
-import { CookieJar } from './http/cookies.ts';
 import { errorOf, RegistryError, type ResponseHeaders } from './http/error.ts';
 import { askedWait } from './http/error-body.ts';
-import { trustOf } from './http/trust.ts';
-import { resolveLocation } from './upload/session.ts';
+import { type Certificate, certificateOf, trustOf } from './http/trust.ts';
+import { CookieJar, resolveLocation } from './upload/session.ts';
 
 interface ExaminationOptions {
   /** `host[:port]` of an image reference. */

@@ -1,5 +1,6 @@
 /** Manifests and indexes of a repository. distribution-spec, sections "Pulling manifests" and "Pushing Manifests". */
-import { type Descriptor, type Digest, digestOf, isDigest, MediaType } from '../oci/types.ts';
+import { schema1Error } from '../oci/documents.ts';
+import { type Descriptor, type Digest, digestOf, isDigest, isSchema1Type, MediaType } from '../oci/types.ts';
 import { otherBytes } from './blobs.ts';
 import {
   answerOrTrouble,
@@ -74,7 +75,7 @@ function described(response: RegistryResponse): Descriptor | undefined {
 
 /**
  * A manifest whose bytes hash to the digest that was asked for, or else to the one that the registry names; undefined
- * for 404.
+ * for 404. Throws RegistryError, and ImageError for a manifest of schema 1.
  */
 export async function fetchManifest(
   place: Place,
@@ -95,12 +96,17 @@ export async function fetchManifest(
     }
     const bytes = await response.bytes(LARGEST_MANIFEST);
     const digest = digestOf(bytes);
+    const mediaType = mediaTypeOf(response, bytes);
+    // Its digest is that of its payload, without the signatures that these bytes have in them.
+    if (isSchema1Type(mediaType)) throw schema1Error(`the manifest ${place.name}${separated(reference)}`, 1);
     const named = isDigest(reference) ? reference : response.headers['docker-content-digest'];
     if (isDigest(named) && named !== digest) throw otherBytes(response, named, bytes, step);
     if (isDigest(named)) noteRegistry(place.context);
-    return { bytes, descriptor: { mediaType: mediaTypeOf(response, bytes), digest, size: bytes.length } };
+    return { bytes, descriptor: { mediaType, digest, size: bytes.length } };
   });
 }
+
+const separated = (reference: string): string => (isDigest(reference) ? `@${reference}` : `:${reference}`);
 
 /** The Content-Type without parameters, or what the manifest says of itself. */
 function mediaTypeOf(response: RegistryResponse, bytes: Buffer): string {

@@ -1,11 +1,10 @@
 /** One registry host for one push: its connections, its back-off, its capabilities, its open uploads. */
 import type { Credentials } from './auth/credentials.ts';
-import { Backoff, type Clock, DEFAULT_MAX_WAIT_MS } from './host/backoff.ts';
 import { HostCapabilities } from './host/capabilities.ts';
 import type { HostContext, RegistryEvent } from './host/context.ts';
 import { type Profile, profileFor } from './host/profiles.ts';
-import { BodyScheduler } from './host/scheduler.ts';
 import type { TransportEvent } from './host/sender.ts';
+import { Backoff, BodyScheduler, type Clock, DEFAULT_MAX_WAIT_MS } from './host/throttle.ts';
 import { Transport } from './host/transport.ts';
 import type { Timeouts } from './http/deadline.ts';
 import { Repository } from './repository.ts';
@@ -23,6 +22,8 @@ export interface RegistryOptions {
   readonly credentials?: Credentials | undefined;
   /** Sources of credentials that could not be used: named when the registry refuses a request. */
   readonly credentialProblems?: readonly string[] | undefined;
+  /** The registry that the inputs `username` and `password` are for, where it is another one: for remedies. */
+  readonly inputsAreFor?: string | undefined;
   /** Connections at the same time, beside one for short requests. Default: 5. */
   readonly concurrency?: number | undefined;
   /** For HTTPS_PROXY, HTTP_PROXY, NO_PROXY and certs.d. */
@@ -66,6 +67,7 @@ export class Registry {
       concurrency,
       credentials,
       credentialProblems,
+      inputsAreFor,
       env,
       chunkSize,
       maxRetries,
@@ -84,6 +86,7 @@ export class Registry {
       concurrency,
       credentials,
       credentialProblems,
+      inputsAreFor,
       env,
       backoff,
       timeouts,

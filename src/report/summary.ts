@@ -2,12 +2,13 @@
  * The job summary: the pinned reference to copy, what happened to each layer, what was saved, and where the time went.
  */
 
-import { oneLine, printable } from '../common/printable.ts';
+import { cut, oneLine, printable } from '../common/printable.ts';
 import type { Metadata, NamedBlob, PushResult } from '../push/result.ts';
 import { formatBytes, formatSeconds, plural } from './format.ts';
 
 /** More rows than this are no overview; the rest is in the `metadata` output. A summary may have 1 MiB. */
 const MAX_ROWS = 60;
+const MAX_TAGS = 200;
 
 /** Enough of a Dockerfile step to recognise it. Characters. */
 const STEP_CHARACTERS = 90;
@@ -32,9 +33,13 @@ function headline({ image, failures }: PushResult): string {
 }
 
 function tagTable({ tags }: Metadata): string {
-  const rows = tags.map(({ reference, digest, error }) => [code(reference), code(digest ?? error ?? 'not pushed')]);
-  return table(['tag', 'digest'], rows);
+  const shown = tags.slice(0, MAX_TAGS);
+  const rows = shown.map(({ reference, digest, error }) => [code(reference), code(digest ?? error ?? 'not pushed')]);
+  return table(['tag', 'digest'], rows) + andMore(tags.length - shown.length, 'tag');
 }
+
+const andMore = (count: number, what: string): string =>
+  count > 0 ? `\n\n… and ${plural(count, `more ${what}`)}` : '';
 
 const OUTCOMES = { uploaded: 'uploaded', exists: 'existed', mounted: 'mounted' } as const;
 
@@ -50,21 +55,15 @@ function blobTable(blobs: readonly NamedBlob[]): string {
     whatHappened(blob),
     blob.what === 'uploaded' ? unbroken(formatSeconds(blob.seconds)) : '',
     ...(withRegistry ? [code(blob.registry)] : []),
-    ...(withStep ? [code(shortened(blob.createdBy ?? ''))] : []),
+    ...(withStep ? [code(cut(blob.createdBy ?? '', STEP_CHARACTERS))] : []),
   ]);
   const more = [...(withRegistry ? ['registry'] : []), ...(withStep ? ['made by'] : [])];
   const rest = blobs.length - shown.length;
-  return (
-    table(['layer', 'size', 'what happened', 'time', ...more], rows, ' r r') +
-    (rest > 0 ? `\n\n… and ${plural(rest, 'more blob')}` : '')
-  );
+  return table(['layer', 'size', 'what happened', 'time', ...more], rows, ' r r') + andMore(rest, 'blob');
 }
 
 /** A narrow column must not part a number and its unit. */
 const unbroken = (quantity: string): string => quantity.replaceAll(' ', '&nbsp;');
-
-const shortened = (step: string): string =>
-  step.length > STEP_CHARACTERS ? `${step.slice(0, STEP_CHARACTERS - 1)}…` : step;
 
 function whatHappened({ what, fromCache, retries }: NamedBlob): string {
   const text = `${OUTCOMES[what]}${fromCache ? ' from the cache' : ''}`;

@@ -1,9 +1,9 @@
 /** Choosing one image of several in an archive or layout: by what was asked for, never the first one that comes. */
 
 import { posix } from 'node:path';
+import { ImageError } from '../common/error.ts';
 import { leadsOut } from '../common/platform.ts';
 import { MAX_ENTRIES, parseJson, readDocument } from '../oci/documents.ts';
-import { ImageError } from '../oci/error.ts';
 import { sameReference } from '../oci/reference.ts';
 import {
   type Descriptor,

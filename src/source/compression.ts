@@ -8,7 +8,7 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip, createZstdDecompress, type Gunzip, type ZstdDecompress } from 'node:zlib';
 import type { BlobFormat } from '../blob/blob.ts';
-import { ImageError, messageOf } from '../oci/error.ts';
+import { ImageError, messageOf } from '../common/error.ts';
 
 /** Bytes that tell every format: one tar header. */
 export const HEAD_BYTES = 512;
@@ -57,6 +57,19 @@ export function looksLikeJson(head: Buffer): boolean {
 export function decompress(input: Readable, format: Compression): AsyncGenerator<Buffer> {
   if (format === 'gzip') return decoded(input, createGunzip(DECODER_OPTIONS));
   return format === 'zstd' ? unzstd(input) : throughTool(input, format);
+}
+
+/** The decompressed bytes of content in a format that its first bytes tell; those of a plain tar as they are. */
+export async function* decompressAny(input: Readable): AsyncGenerator<Buffer> {
+  const bytes = new Bytes(input);
+  try {
+    const head = await bytes.next(HEAD_BYTES);
+    const format = blobFormat(head);
+    const all = Readable.from(bytes.all(head), { objectMode: false });
+    yield* isCompressed(format) ? decompress(all, format) : (all as AsyncIterable<Buffer>);
+  } finally {
+    input.destroy();
+  }
 }
 
 /** Large chunks: each costs a turn of the event loop. Bytes. */
@@ -154,6 +167,13 @@ class Bytes {
     const bytes = await this.next(length);
     if (bytes.length < length) throw endsIn(where);
     return bytes;
+  }
+
+  /** These bytes, and after them all that are left. */
+  async *all(first: Buffer): AsyncGenerator<Buffer> {
+    yield first;
+    if (this.#rest.length > 0) yield this.#rest;
+    while (await this.#hasMore()) yield this.#rest;
   }
 
   async #hasMore(): Promise<boolean> {

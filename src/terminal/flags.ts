@@ -195,7 +195,7 @@ export function parseFlags(args: readonly string[]): Command {
   const [word, ...rest] = positionals;
   const completion = show === undefined && word === 'completion' ? shellOf(rest) : undefined;
   const doctor = show === undefined && word === 'doctor';
-  if (doctor && rest.length !== 1) throw new UsageError('doctor takes one REGISTRY/REPOSITORY');
+  if (doctor) checkRepository(rest);
   const names = doctor ? rest : positionals;
   if (show === undefined && completion === undefined) checkNames(names, values);
   return {
@@ -213,6 +213,18 @@ function shellOf(names: readonly string[]): Shell {
   const shell = SHELLS.find((name) => name === names[0]);
   if (shell === undefined || names.length > 1) throw new UsageError(`completion takes one of ${SHELLS.join(', ')}`);
   return shell;
+}
+
+/** A host alone would be an image of Docker Hub that has its name. */
+const HOST_ALONE = /^(localhost|[^/]*\.[^/]*|\[[^/]*\])(:\d+)?\/?$|^[^/]*:\d+\/?$/;
+
+function checkRepository(names: readonly string[]): void {
+  const [name = ''] = names;
+  if (names.length !== 1) throw new UsageError('doctor takes one REGISTRY/REPOSITORY');
+  if (HOST_ALONE.test(name))
+    throw new UsageError(
+      `doctor takes REGISTRY/REPOSITORY, and ${name} is a registry alone: add the repository that you push to, as in ${name.replace(/\/$/, '')}/team/app`,
+    );
 }
 
 function checkNames(positionals: readonly string[], values: Values): void {
@@ -252,6 +264,22 @@ function parsed(args: readonly string[]): { values: Values; positionals: readonl
   try {
     return parseArgs({ args: [...args], options: OPTIONS, allowPositionals: true });
   } catch (cause) {
-    throw new UsageError((cause as Error).message, { cause });
+    const { message } = cause as Error;
+    const unknown = /^Unknown option '--?([^']+)'/.exec(message)?.[1];
+    if (unknown === undefined) throw new UsageError(message, { cause });
+    const flag = `${unknown.length > 1 ? '--' : '-'}${unknown}`;
+    const hint = HINTS.get(unknown);
+    throw new UsageError(`there is no flag ${flag}${hint === undefined ? '' : `: ${hint}`}`, { cause });
   }
 }
+
+/** What people write for a flag that has another name: that of the input, or another tool's. */
+const HINTS: ReadonlyMap<string, string> = new Map([
+  ...['tags', 'tag', 't'].map((name) => [name, 'write --to for each tag'] as const),
+  ...['password', 'p'].map(
+    (name) => [name, 'others would see it in the list of processes; write --password-stdin'] as const,
+  ),
+  ['u', 'write --username'],
+  ['cache', 'layers are cached unless you write --no-cache'],
+  ['platform', 'write --platforms'],
+]);

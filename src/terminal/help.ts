@@ -69,7 +69,7 @@ function wrapped(text: string, columns: number): string[] {
 /** The completion of a shell as a script. */
 export const completionOf = (shell: Shell): string => (shell === 'bash' ? bash() : zsh());
 
-const options = FLAGS.map(({ name }) => `--${name}`).join(' ');
+const options = FLAGS.map(({ name }) => `--${name}`).join('\\n');
 
 /** Flags with values: a list of them, files, or anything else. */
 const withChoices = FLAGS.filter((flag): flag is Flag & { choices: readonly string[] } => flag.choices !== undefined);
@@ -78,19 +78,29 @@ const withValues = FLAGS.filter(
   ({ value, choices }) => value !== undefined && value !== 'FILE' && choices === undefined,
 );
 
+// `=` parts words for bash: `--engine=do` comes as three of them. Names of files may have spaces.
 const bash = (): string => `# bash completion of chunked-push
 _chunked_push() {
+  local IFS=$'\\n'
   local current=\${COMP_WORDS[COMP_CWORD]} previous=\${COMP_WORDS[COMP_CWORD - 1]}
+  if [[ $current == = ]]; then
+    current=
+  elif [[ $previous == = ]]; then
+    previous=\${COMP_WORDS[COMP_CWORD - 2]}
+  fi
   case $previous in
-${withChoices.map(({ name, choices }) => `    --${name}) COMPREPLY=($(compgen -W '${choices.join(' ')}' -- "$current")); return ;;`).join('\n')}
-    ${withFiles.map(({ name }) => `--${name}`).join('|')}) COMPREPLY=($(compgen -f -- "$current")); return ;;
+${withChoices.map(({ name, choices }) => `    --${name}) COMPREPLY=($(compgen -W $'${choices.join('\\n')}' -- "$current")); return ;;`).join('\n')}
+    ${withFiles.map(({ name }) => `--${name}`).join('|')})
+      compopt -o filenames 2>/dev/null
+      COMPREPLY=($(compgen -f -- "$current"))
+      return ;;
     ${withValues.map(({ name }) => `--${name}`).join('|')}) return ;;
-    completion) COMPREPLY=($(compgen -W '${SHELLS.join(' ')}' -- "$current")); return ;;
+    completion) COMPREPLY=($(compgen -W $'${SHELLS.join('\\n')}' -- "$current")); return ;;
   esac
   if [[ $current == -* ]]; then
-    COMPREPLY=($(compgen -W '${options}' -- "$current"))
+    COMPREPLY=($(compgen -W $'${options}' -- "$current"))
   elif [[ $COMP_CWORD -eq 1 ]]; then
-    COMPREPLY=($(compgen -W '${COMMANDS.join(' ')}' -- "$current"))
+    COMPREPLY=($(compgen -W $'${COMMANDS.join('\\n')}' -- "$current"))
   fi
 }
 complete -F _chunked_push chunked-push
@@ -114,5 +124,5 @@ if [[ $funcstack[1] == _chunked_push ]]; then _chunked_push "$@"; else compdef _
 function zshFlag({ name, help, value, choices, multiple }: Flag): string {
   const text = help.replaceAll("'", "'\\''").replace(/[[\]:]/g, (character) => `\\${character}`);
   const action = choices !== undefined ? `(${choices.join(' ')})` : value === 'FILE' ? '_files' : ' ';
-  return `'${multiple ? '*' : ''}--${name}[${text}]${value === undefined ? '' : `:${value}:${action}`}'`;
+  return `'${multiple ? '*' : ''}--${name}${value === undefined ? '' : '='}[${text}]${value === undefined ? '' : `:${value}:${action}`}'`;
 }

@@ -1,20 +1,20 @@
 /** One run of the command: flags, push, output, exit code. */
 
 import manifest from '../../package.json' with { type: 'json' };
+import { CancelledError, explainLine } from '../common/error.ts';
 import { cacheFolder, endingSignals } from '../common/platform.ts';
 import { plainLines, printableJson } from '../common/printable.ts';
 import { examine } from '../push/doctor.ts';
-import { CancelledError, explainLine } from '../push/error.ts';
 import type { PushEvent, Report } from '../push/events.ts';
 import { InputError } from '../push/input-values.ts';
 import { type MergeRequest, type PushRequest, parseRequest } from '../push/options.ts';
 import { push } from '../push/push.ts';
 import type { PushResult } from '../push/result.ts';
-import { diagnosisLines } from '../report/doctor.ts';
-import { EventLines } from '../report/lines.ts';
+import { diagnosisLines, EventLines } from '../report/lines.ts';
 import { Bars, paint } from './bars.ts';
 import { type Command, parseFlags, UsageError } from './flags.ts';
 import { completionOf, USAGE } from './help.ts';
+import { openWorkFolder } from './work-folder.ts';
 
 const EXIT = { done: 0, failed: 1, usage: 2, cancelled: 130 } as const;
 
@@ -29,12 +29,20 @@ export async function runTerminal(args: readonly string[], process: NodeJS.Proce
     if (text !== undefined) return print(text, process);
     // Standard output is for the result alone; @actions/io writes there about folders in PATH that it may not enter.
     console.log = command.verbose ? console.error : () => {};
-    const password = command.passwordFromStdin ? await readPassword(process.stdin) : '';
-    const request = parseRequest(
-      { ...command.inputs, password },
-      { env: process.env, workDir: cacheFolder(process.env), remoteCache: false },
-    );
-    return await (command.doctor ? examineAndReport : pushAndReport)(request, command, process);
+    const password = await passwordOf(command, process);
+    const raw = { ...command.inputs, password };
+    const surroundings = { env: process.env, workDir: cacheFolder(process.env), remoteCache: false };
+    const request = parseRequest(raw, surroundings);
+    if (command.doctor) return await examineAndReport(request, command, process);
+    if (request.dryRun) return await pushAndReport(request, command, process);
+    const folder = await openWorkFolder(process.env);
+    try {
+      if (folder.reason !== undefined)
+        process.stderr.write(`${paint('notice', process.stderr)} ${plainLines(folder.reason)}\n`);
+      return await pushAndReport({ ...request, workDir: folder.path }, command, process);
+    } finally {
+      await folder.close();
+    }
   } catch (error) {
     return complain(error, process);
   }
@@ -109,10 +117,11 @@ function writeResult(result: PushResult, { json }: Command, { stdout, stderr }: 
 function openDisplay(
   request: PushRequest | MergeRequest,
   { verbose }: Command,
-  { stderr }: NodeJS.Process,
+  { stderr, env }: NodeJS.Process,
 ): { report: Report; close(): void } {
   const showHost = new Set(request.destinations.map(({ registry }) => registry)).size > 1;
-  if (stderr.isTTY) {
+  // A terminal that is dumb can't move its cursor: Emacs's shell, some CI systems.
+  if (stderr.isTTY && env.TERM !== 'dumb') {
     const bars = new Bars(stderr, { showHost, verbose });
     return { report: (event) => bars.show(event), close: () => bars.close() };
   }
@@ -135,11 +144,22 @@ function complain(error: unknown, process: NodeJS.Process): number {
   return error instanceof CancelledError ? EXIT.cancelled : EXIT.failed;
 }
 
+/** A password and a user name belong together. */
+async function passwordOf({ inputs, passwordFromStdin }: Command, { stdin }: NodeJS.Process): Promise<string> {
+  const hasName = inputs.username !== undefined;
+  if (passwordFromStdin && !hasName) throw new UsageError('--password-stdin needs --username NAME');
+  if (hasName && !passwordFromStdin)
+    throw new UsageError('--username needs --password-stdin: the password is read from standard input');
+  return passwordFromStdin ? await readPassword(stdin) : '';
+}
+
 /** One line, as `docker login --password-stdin` takes it: the line's end is not part of the password. */
 async function readPassword(stdin: NodeJS.ReadStream): Promise<string> {
   const chunks: Buffer[] = [];
   for await (const chunk of stdin) chunks.push(Buffer.from(chunk));
-  return Buffer.concat(chunks)
+  const password = Buffer.concat(chunks)
     .toString('utf8')
     .replace(/\r?\n$/, '');
+  if (password === '') throw new UsageError('--password-stdin: standard input holds no password');
+  return password;
 }

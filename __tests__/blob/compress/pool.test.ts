@@ -4,7 +4,7 @@ import { gunzipSync } from 'node:zlib';
 import { expect, it } from 'vitest';
 import { layerMediaType } from '../../../src/blob/compress/compression.ts';
 import { CompressorPool } from '../../../src/blob/compress/pool.ts';
-import { LayerError } from '../../../src/oci/error.ts';
+import { LayerError } from '../../../src/common/error.ts';
 import { bytesOf, newPool } from '../layers.ts';
 
 it('levels are checked against what the compression has', () => {

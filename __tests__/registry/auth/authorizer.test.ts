@@ -1,18 +1,11 @@
-import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { errorOf, RegistryError } from '../../../src/registry/http/error.ts';
-import { connect, never, serve } from '../helpers/loopback.ts';
+import { connect, never, serve, timeByHand } from '../helpers/loopback.ts';
 import { tokenRegistry } from '../helpers/token-registry.ts';
 
 const PUSH = ['repository:team/app:pull,push'];
 const USER = { source: 'the inputs username and password', username: 'bob', password: 'hunter22' };
 const BASIC = `Basic ${Buffer.from('bob:hunter22').toString('base64')}`;
-
-/** Stops the clocks of the client and of the token server for this test, and gives what makes so many ms pass on both. */
-const timeByHand = () => {
-  vi.useFakeTimers({ toFake: ['Date', 'hrtime'] });
-  onTestFinished(() => void vi.useRealTimers());
-  return (ms: number) => void vi.advanceTimersByTime(ms);
-};
 
 const head = (scopes: readonly string[] = PUSH) => ({ method: 'HEAD', scopes, signal: never() });
 
@@ -283,6 +276,15 @@ describe('other schemes', () => {
     const error = await errorOf(await transport.send({ ...head(), url: url('/v2/x') }), { method: 'HEAD' });
     expect(error.remedy).toBe(
       `no credentials for ${registry.host} were found: set username and password, or run docker/login-action before`,
+    );
+  });
+
+  it('says what to do where the inputs are for another registry', async () => {
+    const registry = await challenged('Basic', 'another');
+    const { transport, url } = connect(registry.host, { inputsAreFor: 'a.example' });
+    const error = await errorOf(await transport.send({ ...head(), url: url('/v2/x') }), { method: 'HEAD' });
+    expect(error.remedy).toBe(
+      `no credentials for ${registry.host} were found: run docker/login-action for it before (username and password are for a.example)`,
     );
   });
 

@@ -80,6 +80,18 @@ export function useFakeTimers(): void {
   });
 }
 
+/** Stops the clocks of the client and of servers in this process for this test; returns what makes so many ms pass on both. */
+export function timeByHand(): (ms: number) => void {
+  vi.useFakeTimers({ toFake: ['Date', 'hrtime'] });
+  onTestFinished(() => void vi.useRealTimers());
+  return (ms) => void vi.advanceTimersByTime(ms);
+}
+
+/** Lets this process handle what has come to its sockets by now. */
+export async function turns(count = 10): Promise<void> {
+  for (let n = 0; n < count; n += 1) await new Promise((resolve) => setImmediate(resolve));
+}
+
 /** Waits without a timer: `expect.poll` lets the time of fake timers pass. */
 export async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await new Promise((resolve) => setImmediate(resolve));

@@ -5,11 +5,16 @@
  */
 
 import { connect, createServer, type Socket } from 'node:net';
-import { onTestFinished } from 'vitest';
+import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
+import { expect, onTestFinished } from 'vitest';
+import type { Registry } from '../../support/registry/server.ts';
 import { listen } from './loopback.ts';
 
-/** Longer than either side needs to answer to all that it has. */
-const QUIET_MS = 200;
+/** Longer than either side, in this process, needs to answer to all that it has. */
+const QUIET_MS = 100;
+
+/** What came while a busy machine kept this process from running is handled in these turns of the event loop. */
+const TURNS = 10;
 
 interface Link {
   readonly client: Socket;
@@ -26,41 +31,64 @@ export interface Rounds {
   count: number;
   /** Connections that were opened so far. */
   connections: number;
+  /** Resolves when nothing is under way: the client has all answers, and has sent nothing since. */
+  idle(): Promise<void>;
 }
 
 export interface RoundsOptions {
-  /** Longer than the client needs to send all that it can send without another answer, ms. Default: 200. */
-  readonly clientQuiet?: number;
+  /** Resolves when the client can send no more without another answer. Default: after 100 ms. */
+  readonly clientQuiet?: () => Promise<void>;
+  /** Resolves when the server has answered to all that it got. Default: after 100 ms. */
+  readonly serverQuiet?: () => Promise<void>;
 }
 
-/** A relay to `127.0.0.1:port`; it ends with the test. */
-export async function inRounds(target: string, { clientQuiet = QUIET_MS }: RoundsOptions = {}): Promise<Rounds> {
-  const links = new Set<Link>();
-  let timer: NodeJS.Timeout | undefined;
-  let isUp = true;
-  const touch = (): void => {
-    clearTimeout(timer);
-    timer = setTimeout(turn, isUp ? clientQuiet : QUIET_MS);
-  };
-  const rounds = { host: '', count: 0, connections: 0 };
+const pause = (): Promise<void> => sleep(QUIET_MS);
 
-  /** One side has gone quiet: deliver to the other. */
-  function turn(): void {
-    if (isUp) {
-      const isWorth = [...links].some(({ up, isNew }) => isNew || up.length > 0);
-      if (!isWorth) return;
-      for (const link of links) {
-        if (!link.isNew) for (const piece of link.up.splice(0)) link.server.write(piece);
+/** A relay to `127.0.0.1:port`; it ends with the test. */
+export async function inRounds(
+  target: string,
+  { clientQuiet = pause, serverQuiet = pause }: RoundsOptions = {},
+): Promise<Rounds> {
+  const links = new Set<Link>();
+  let events = 0;
+  let [isOver, isIdle] = [false, true];
+  let wake = Promise.withResolvers<void>();
+  const touch = (): void => {
+    events += 1;
+    isIdle = false;
+    wake.resolve();
+  };
+
+  /** Waits until a side has nothing more to send: nothing came while it went quiet. */
+  async function settled(quiet: () => Promise<void>): Promise<void> {
+    for (let seen = -1; seen !== events && !isOver; ) {
+      seen = events;
+      await quiet();
+      for (let turns = 0; turns < TURNS; turns += 1) await turn();
+    }
+  }
+
+  async function relay(): Promise<void> {
+    while (!isOver) {
+      await settled(clientQuiet);
+      // Nothing wakes this up any more then.
+      if (isOver) return;
+      if (![...links].some(({ up, isNew }) => isNew || up.length > 0)) {
+        wake = Promise.withResolvers();
+        isIdle = true;
+        await wake.promise;
+        continue;
       }
-    } else {
+      for (const link of links) {
+        if (!link.isNew) for (const bytes of link.up.splice(0)) link.server.write(bytes);
+      }
+      await settled(serverQuiet);
       rounds.count += 1;
       for (const link of links) {
         link.isNew = false;
-        for (const piece of link.down.splice(0)) link.client.write(piece);
+        for (const bytes of link.down.splice(0)) link.client.write(bytes);
       }
     }
-    isUp = !isUp;
-    touch();
   }
 
   const server = createServer((client) => {
@@ -72,24 +100,52 @@ export async function inRounds(target: string, { clientQuiet = QUIET_MS }: Round
       client.destroy();
       link.server.destroy();
     };
-    client.on('data', (piece) => {
-      link.up.push(piece);
+    client.on('data', (bytes) => {
+      link.up.push(bytes);
       touch();
     });
-    link.server.on('data', (piece) => {
-      link.down.push(piece);
+    link.server.on('data', (bytes) => {
+      link.down.push(bytes);
       touch();
     });
     for (const socket of [client, link.server]) socket.on('error', end).on('close', end);
     touch();
   });
-  onTestFinished(() => {
-    clearTimeout(timer);
+  onTestFinished(async () => {
+    isOver = true;
+    wake.resolve();
     for (const { client, server: other } of links) {
       client.destroy();
       other.destroy();
     }
+    await relaying;
   });
-  rounds.host = await listen(server);
+  const rounds = {
+    host: await listen(server),
+    count: 0,
+    connections: 0,
+    idle: () => expect.poll(() => isIdle).toBe(true),
+  };
+  const relaying = relay();
   return rounds;
 }
+
+/**
+ * For `serverQuiet`: when the test registry has answered to every request whose body has come, however long that takes. A body that
+ * stands still is the client's to send.
+ */
+export const answeredBy =
+  ({ requests }: Registry) =>
+  async (): Promise<void> => {
+    let bytesBefore = -1;
+    // TLS handshakes are no requests.
+    for (let still = QUIET_MS - 40; still < QUIET_MS; still += 20) {
+      await sleep(20);
+      const open = requests.filter(({ endedAt }) => endedAt === undefined);
+      if (open.length === 0) continue;
+      const bytes = open.reduce((sum, request) => sum + request.bytes, 0);
+      const isComplete = open.some((request) => request.bytes >= Number(request.headers['content-length'] ?? 0));
+      if (isComplete || bytes !== bytesBefore) still = 0;
+      bytesBefore = bytes;
+    }
+  };

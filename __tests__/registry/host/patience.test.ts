@@ -1,10 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { Backoff } from '../../../src/registry/host/backoff.ts';
 import { HostCapabilities } from '../../../src/registry/host/capabilities.ts';
 import type { HostContext, RegistryEvent, Task } from '../../../src/registry/host/context.ts';
 import { Patience } from '../../../src/registry/host/patience.ts';
 import { profileFor } from '../../../src/registry/host/profiles.ts';
-import { BodyScheduler } from '../../../src/registry/host/scheduler.ts';
+import { Backoff, BodyScheduler } from '../../../src/registry/host/throttle.ts';
 import { RegistryError, type RegistryErrorInit, UploadError } from '../../../src/registry/http/error.ts';
 
 const url = new URL('https://registry.example/v2/a/b');

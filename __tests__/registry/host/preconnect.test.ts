@@ -1,16 +1,33 @@
 import { readFileSync } from 'node:fs';
-import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { describe, expect, it } from 'vitest';
-import { connect, listen, never, serve, serveRaw } from '../helpers/loopback.ts';
+import { describe, expect, it, vi } from 'vitest';
+import {
+  connect,
+  listen,
+  never,
+  serve,
+  serveRaw,
+  timeByHand,
+  turns,
+  until,
+  useFakeTimers,
+} from '../helpers/loopback.ts';
 import { inRounds } from '../helpers/rounds.ts';
 import { tokenRegistry } from '../helpers/token-registry.ts';
 
 const fixture = (name: string): string => readFileSync(new URL(`../../fixtures/tls/${name}`, import.meta.url), 'utf8');
 
-const https = (listener: RequestListener): Promise<string> =>
-  listen(createHttpsServer({ key: fixture('server.key'), cert: fixture('server.pem') }, listener));
+/** An HTTPS server that answers 200 to everything; counts its TLS connections. */
+async function https(): Promise<{ host: string; handshakes: number }> {
+  const tls = { key: fixture('server.key'), cert: fixture('server.pem') };
+  const server = createHttpsServer(tls, (_, response) => void response.end());
+  const served = { host: await listen(server), handshakes: 0 };
+  server.on('secureConnection', () => {
+    served.handshakes += 1;
+  });
+  return served;
+}
 
 const SCOPES = ['repository:team/app:pull,push', 'repository:team/base:pull'];
 
@@ -40,19 +57,21 @@ describe('round trips', () => {
   });
 
   it('of TLS handshakes are paid once, for all connections together', async () => {
-    const rounds = await inRounds(await https((_, response) => void response.end()));
+    const server = await https();
+    const rounds = await inRounds(server.host);
     const connected = connect(rounds.host, { ca: fixture('ca.pem'), concurrency: 5 });
     // The scheme of a loopback host is asked for by a request of its own.
     await all(connected, 1);
     connected.transport.connect(SCOPES);
-    await sleep(1500);
+    await expect.poll(() => server.handshakes).toBeGreaterThanOrEqual(5);
+    await rounds.idle();
     const before = rounds.count;
     expect(await all(connected, 5)).toEqual(Array(5).fill(200));
     expect(rounds.count - before).toBe(1);
   });
 
   it('of a loopback host that certificates were named for: TLS handshakes tell the scheme, and all requests go at once', async () => {
-    const rounds = await inRounds(await https((_, response) => void response.end()));
+    const rounds = await inRounds((await https()).host);
     const connected = connect(rounds.host, { ca: fixture('ca.pem'), concurrency: 5 });
     connected.transport.connect(SCOPES);
     // TCP and TLS, and one round for the requests; no request is tried in plain HTTP.
@@ -110,11 +129,12 @@ describe('connections', () => {
     const waiting: ServerResponse[] = [];
     const server = await serve((_, response) => void waiting.push(response));
     const connected = connect(server.host, { insecure: true, concurrency: 1, timeouts: { connect: 200 } });
+    useFakeTimers();
     const sent = all(connected, 3);
-    await expect.poll(() => waiting.length).toBe(2);
-    await sleep(400);
+    await until(() => waiting.length === 2);
+    vi.advanceTimersByTime(400);
     for (let answered = 0; answered < 3; ) {
-      await expect.poll(() => waiting.length).toBeGreaterThan(0);
+      await until(() => waiting.length > 0);
       for (const response of waiting.splice(0)) {
         response.end();
         answered += 1;
@@ -131,16 +151,19 @@ describe('connections', () => {
     ],
     ['is reset', (socket: { resetAndDestroy(): void }) => socket.resetAndDestroy()],
   ] as const)('that %s before it is used is no failure', async (_, end) => {
-    let opened = 0;
+    let [opened, closed] = [0, 0];
     const host = await serveRaw((socket) => {
       const isEarly = ++opened <= 4;
-      if (isEarly) return void (end as (on: typeof socket) => void)(socket);
+      socket.on('close', () => {
+        closed += 1;
+      });
+      if (isEarly) return void (end as (on: typeof socket) => void)(socket.resume());
       socket.on('data', () => socket.write('HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n'));
     });
     const connected = connect(host, { insecure: true, concurrency: 3 });
     connected.transport.connect([]);
-    await expect.poll(() => opened).toBe(4);
-    await sleep(50);
+    await expect.poll(() => [opened, closed]).toEqual([4, 4]);
+    await turns();
     expect(await all(connected, 3)).toEqual([200, 200, 200]);
   });
 
@@ -168,11 +191,12 @@ describe('connections', () => {
 
 describe('one token', () => {
   it('of a life of 2 seconds is renewed for all requests together', async () => {
+    const pass = timeByHand();
     const registry = await tokenRegistry({ lifetime: 2 });
     const connected = connect(registry.host, { insecure: true, credentials: USER });
     connected.transport.connect(SCOPES);
     expect(new Set(await all(connected, 10))).toEqual(new Set([200]));
-    await sleep(1700);
+    pass(1700);
     expect(new Set(await all(connected, 10))).toEqual(new Set([200]));
     expect(registry.asked).toHaveLength(2);
     expect(registry.refusals).toBe(1);

@@ -1,12 +1,11 @@
 import { readFileSync } from 'node:fs';
 import type { RequestListener } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import { Backoff } from '../../../src/registry/host/backoff.ts';
-import { CookieJar } from '../../../src/registry/http/cookies.ts';
+import { Backoff } from '../../../src/registry/host/throttle.ts';
 import { errorOf } from '../../../src/registry/http/error.ts';
-import { bodyOf, caught, connect, listen, never, read, serve, serveRaw } from '../helpers/loopback.ts';
+import { CookieJar } from '../../../src/registry/upload/session.ts';
+import { bodyOf, caught, connect, listen, never, read, serve, serveRaw, turns } from '../helpers/loopback.ts';
 
 const fixture = (name: string): string => readFileSync(new URL(`../../fixtures/tls/${name}`, import.meta.url), 'utf8');
 const CA = fixture('ca.pem');
@@ -24,7 +23,7 @@ describe('connections', () => {
     const { transport, url } = connect(server.host);
     for (let n = 0; n < 5; n++) {
       await (await transport.send({ method: 'GET', url: url('/a'), signal: never() })).text();
-      await sleep(5);
+      await turns();
     }
     expect(ports.size).toBe(1);
   });

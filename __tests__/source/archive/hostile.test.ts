@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ImageError } from '../../../src/oci/error.ts';
+import { ImageError } from '../../../src/common/error.ts';
 import { type Digest, digestOf } from '../../../src/oci/types.ts';
 import { walk } from '../../../src/oci/walk.ts';
 import { findImage } from '../../../src/source/find/find.ts';

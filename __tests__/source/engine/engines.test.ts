@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { ImageError } from '../../../src/oci/error.ts';
+import { ImageError } from '../../../src/common/error.ts';
 import type { ImageTree } from '../../../src/oci/image-tree.ts';
 import { type Digest, digestOf } from '../../../src/oci/types.ts';
 import { walk } from '../../../src/oci/walk.ts';

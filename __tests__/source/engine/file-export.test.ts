@@ -1,11 +1,8 @@
 /** How an engine's image is read where there are no FIFOs, tried here with the same tools. */
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { fillStream } from '../../../src/blob/blocks.ts';
-import { ImageError } from '../../../src/oci/error.ts';
-import type { Exporter } from '../../../src/source/archive/stream.ts';
+import { describe, expect, it } from 'vitest';
+import { ImageError } from '../../../src/common/error.ts';
 import { startFileExport } from '../../../src/source/engine/file-export.ts';
 import { inspectImage, isFound } from '../../../src/source/engine/inspect.ts';
 import { saveStream } from '../../../src/source/engine/save.ts';
@@ -13,39 +10,17 @@ import type { StreamSource } from '../../../src/source/source.ts';
 import { buildImage } from '../../support/images.ts';
 import { describeWith, sharedDocker } from '../../support/real/suite.ts';
 import { hashOf } from '../fixtures.ts';
+import { bytesOf, failureOf, never, ownTemporaryFolder } from './exports.ts';
 
-let work: string;
-let before: string | undefined;
-
-beforeEach(() => {
-  work = mkdtempSync(join(tmpdir(), 'chunked-push-file-export-'));
-  before = process.env.TMPDIR;
-  process.env.TMPDIR = work;
-});
-
-afterEach(() => {
-  if (before === undefined) delete process.env.TMPDIR;
-  else process.env.TMPDIR = before;
-  expect(readdirSync(work).filter((name) => name.startsWith('chunked-push-save-'))).toEqual([]);
-  rmSync(work, { recursive: true, force: true });
-});
-
-const never = new AbortController().signal;
-const bytesOf = ({ input }: Exporter) => fillStream((into) => input.fill(into));
+const folder = ownTemporaryFolder();
 
 describe('an export through a file', () => {
   /** A tool that gets `--output FILE` as its last arguments. */
   const tool = (script: string) => {
-    const path = join(work, 'tool');
+    const path = join(folder.path, 'tool');
     writeFileSync(path, `#!/bin/sh\nwhile [ $# -gt 1 ]; do shift; done\n${script}\n`, { mode: 0o755 });
     return startFileExport('docker save', [path, 'save', 'image'], process.env);
   };
-
-  const failureOf = (promise: Promise<unknown>) =>
-    promise.then(
-      () => undefined,
-      (error: unknown) => error,
-    );
 
   it('reads every byte after the tool has ended', async () => {
     const exporter = await tool('head -c 1000000 /dev/zero >"$1"; sleep 0.2; head -c 2000000 /dev/zero >>"$1"');
@@ -66,7 +41,7 @@ describe('an export through a file', () => {
   });
 
   it('reports a tool that is not there', async () => {
-    const exporter = await startFileExport('docker save', [join(work, 'nothing')], process.env);
+    const exporter = await startFileExport('docker save', [join(folder.path, 'nothing')], process.env);
     expect(await failureOf(exporter.finished)).toMatchObject({
       message: expect.stringContaining('could not be started'),
     });
@@ -75,8 +50,12 @@ describe('an export through a file', () => {
 
   it('ends the tool when it is stopped, and leaves nothing', async () => {
     const exporter = await tool(`echo $$ >"${'$'}{1%/*}/../pid"; : >"$1"; exec sleep 1000`);
-    await expect.poll(() => existsSync(join(work, 'pid'))).toBe(true);
+    const pid = () =>
+      existsSync(join(folder.path, 'pid')) ? Number(readFileSync(join(folder.path, 'pid'), 'utf8')) : 0;
+    await expect.poll(pid).toBeGreaterThan(0);
+    expect(existsSync(`/proc/${pid()}`)).toBe(true);
     await exporter.stop();
+    expect(existsSync(`/proc/${pid()}`)).toBe(false);
     expect(await failureOf(exporter.finished)).toMatchObject({ message: 'docker save was stopped' });
     await exporter.stop();
   });

@@ -1,37 +1,18 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { fillStream } from '../../../src/blob/blocks.ts';
-import { ImageError } from '../../../src/oci/error.ts';
+import { buffer } from 'node:stream/consumers';
+import { describe, expect, it } from 'vitest';
+import { ImageError } from '../../../src/common/error.ts';
 import type { Exporter } from '../../../src/source/archive/stream.ts';
 import { startExport } from '../../../src/source/engine/save.ts';
 import { run } from '../../support/real/processes.ts';
 import { hashOf } from '../fixtures.ts';
+import { bytesOf, failureOf, never, ownTemporaryFolder } from './exports.ts';
 
-let work: string;
-let before: string | undefined;
-beforeEach(() => {
-  work = mkdtempSync(join(tmpdir(), 'chunked-push-fifo-'));
-  before = process.env.TMPDIR;
-  process.env.TMPDIR = work;
-});
-afterEach(() => {
-  if (before === undefined) delete process.env.TMPDIR;
-  else process.env.TMPDIR = before;
-  expect(readdirSync(work).filter((name) => name.startsWith('chunked-push-save-'))).toEqual([]);
-  rmSync(work, { recursive: true, force: true });
-});
+const folder = ownTemporaryFolder();
 
-const never = new AbortController().signal;
 const shell = (script: string) => startExport('docker save', ['sh', '-c', script], process.env, never);
-const bytesOf = ({ input }: Exporter) => fillStream((into) => input.fill(into));
 const readSome = ({ input }: Exporter, bytes: number) => input.fill(new Uint8Array(bytes)).catch(() => {});
-const failureOf = (promise: Promise<unknown>) =>
-  promise.then(
-    () => undefined,
-    (error: unknown) => error,
-  );
 const alive = (pid: number) => existsSync(`/proc/${pid}`);
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -89,7 +70,7 @@ describe('an export through a FIFO', () => {
   });
 
   it('fails for a tool that does not exist, and the stream with it', async () => {
-    const exporter = await startExport('docker save', [join(work, 'nothing')], process.env, never);
+    const exporter = await startExport('docker save', [join(folder.path, 'nothing')], process.env, never);
     void readSome(exporter, 2000);
     expect(await failureOf(exporter.finished)).toMatchObject({
       message: expect.stringMatching(/exit code 127: .*not found/),
@@ -111,17 +92,27 @@ describe('an export through a FIFO', () => {
 
   it('ends the tool itself, whenever it is stopped', async () => {
     for (const wait of [0, 5, 20, 100]) {
-      const pidFile = join(work, `pid-${wait}`);
+      const pidFile = join(folder.path, `pid-${wait}`);
       const exporter = await shell(`echo $$ > '${pidFile}'; exec sleep 60`);
       await pause(wait);
       await exporter.stop();
-      if (existsSync(pidFile)) expect(alive(Number(readFileSync(pidFile, 'utf8')))).toBe(false);
+      // It may have been stopped before it could write anything.
+      const pid = existsSync(pidFile) ? readFileSync(pidFile, 'utf8') : '';
+      if (pid !== '') expect(alive(Number(pid))).toBe(false);
       expect(await failureOf(exporter.finished)).toMatchObject({ message: 'docker save was stopped' });
     }
   });
 
+  it('ends the tool itself once it is at work', async () => {
+    const exporter = await shell('echo $$; exec sleep 60 >&-');
+    const pid = Number((await buffer(bytesOf(exporter))).toString());
+    expect(alive(pid)).toBe(true);
+    await exporter.stop();
+    expect(alive(pid)).toBe(false);
+  });
+
   it('asks a tool to end before it makes it', async () => {
-    const said = join(work, 'said');
+    const said = join(folder.path, 'said');
     const exporter = await shell(`trap 'echo "$$ ends" >>"${said}"; exit' TERM; echo up; while :; do sleep 0.05; done`);
     await readSome(exporter, 1);
     await exporter.stop();
@@ -132,7 +123,7 @@ describe('an export through a FIFO', () => {
     const writing = await shell('cat /dev/zero');
     await readSome(writing, 1);
     await writing.stop();
-    const said = join(work, 'stubborn');
+    const said = join(folder.path, 'stubborn');
     const stubborn = await shell(`trap 'echo $$ >>"${said}"' TERM; echo up; while :; do sleep 0.05; done`);
     await readSome(stubborn, 1);
     await stubborn.stop();

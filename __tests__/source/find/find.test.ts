@@ -15,7 +15,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ImageError } from '../../../src/oci/error.ts';
+import { ImageError } from '../../../src/common/error.ts';
 import type { ImageTree } from '../../../src/oci/image-tree.ts';
 import { type Descriptor, type Digest, digestOf, MediaType } from '../../../src/oci/types.ts';
 import { walk } from '../../../src/oci/walk.ts';

@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { selectPlatforms } from '../../../src/oci/platforms.ts';
 import { type Descriptor, type Digest, digestOf, MediaType } from '../../../src/oci/types.ts';
 import { isUncompressedLayer, walk } from '../../../src/oci/walk.ts';
+import { blobsOf } from '../../../src/push/image-blobs.ts';
 import { findImage } from '../../../src/source/find/find.ts';
 import type { RemoteRepository } from '../../../src/source/registry/blobs.ts';
 import type { StoreSource } from '../../../src/source/source.ts';
@@ -205,6 +206,58 @@ describe('an image in a registry', () => {
     expect((await buffer(stored.read())).toString()).toBe('layer');
     expect(remote.ranges).toHaveLength(1);
   });
+
+  // BuildKit's cache-to type=registry,image-manifest=false.
+  it('has the blobs that an index names beside manifests, and never asks for them as manifests', async () => {
+    const remote = new Remote();
+    const layer = remote.blob(Buffer.from('layer'), MediaType.ociLayerGzip);
+    const config = remote.blob(Buffer.from('{"layers":[]}'), 'application/vnd.buildkit.cacheconfig.v0');
+    const image = remote.image('amd64');
+    const index = remote.manifest(MediaType.ociIndex, { manifests: [layer, image, config] }, '1');
+    const store = await open(remote);
+    expect(store.tree).toMatchObject({ root: index, absent: [] });
+    expect(walk(store.tree as never).blobs).toEqual(expect.arrayContaining([layer, config]));
+    expect((await buffer((await store.open(layer.digest))!.read())).toString()).toBe('layer');
+    expect(remote.asked).not.toContain(layer.digest);
+    expect(selectPlatforms(store.tree, [])).toEqual({ tree: store.tree, warnings: [] });
+    expect(blobsOf(store.tree).map(({ key }) => key)).toEqual(expect.arrayContaining([layer.digest, config.digest]));
+  });
+
+  it('brings what only the API lists and what only a tag does', async () => {
+    const remote = new Remote();
+    const image = remote.image('amd64', '1');
+    const [listed, tagged] = [remote.signature(image, 'API'), remote.signature(image, 'tag')];
+    const onTagged = remote.signature(tagged, 'of the tagged one');
+    remote.api = new Map([[image.digest, [listed]]]);
+    remote.manifest(MediaType.ociIndex, { manifests: [tagged] }, image.digest.replace(':', '-'));
+    remote.manifest(MediaType.ociIndex, { manifests: [onTagged] }, tagged.digest.replace(':', '-'));
+    const put = digests(await open(remote));
+    expect(new Set(put)).toEqual(new Set([image, listed, tagged, onTagged].map(({ digest }) => digest)));
+  });
+
+  it.each(['API', 'tags'])(
+    'comes without what refers to it where the %s can not be read, with a warning',
+    async (way) => {
+      const remote = new Remote();
+      const image = remote.image('amd64', '1');
+      const broken = async () => {
+        throw new Error('500 Internal Server Error');
+      };
+      if (way === 'API') remote.referrers = broken;
+      else {
+        const get = remote.getManifest.bind(remote);
+        remote.getManifest = async (reference: string) => (reference.startsWith('sha256-') ? broken() : get(reference));
+      }
+      const warnings: string[] = [];
+      const options = { engine: 'auto' as const, signal, openRepository: async () => remote };
+      const name = 'docker://registry.example/team/app:1';
+      const found = await findImage({ ...options, image: name, warning: (text) => warnings.push(text) });
+      expect(found.root).toBe(image.digest);
+      expect(warnings).toEqual([
+        expect.stringMatching(/^What refers to registry\.example\/team\/app:1 .*500 Internal/),
+      ]);
+    },
+  );
 
   it('says what is wrong', async () => {
     const remote = new Remote();

@@ -4,7 +4,7 @@
 
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
-import { LayerError } from '../../oci/error.ts';
+import { LayerError } from '../../common/error.ts';
 import { COMPRESSIONS, type Compression, grownBytes } from './compression.ts';
 
 /** What a worker thread is started with. */

@@ -34,6 +34,8 @@ interface AuthorizerOptions {
   readonly credentials: Credentials | undefined;
   /** Sources of credentials that could not be used. */
   readonly problems?: readonly string[] | undefined;
+  /** The registry that the inputs `username` and `password` are for, where it is another one: for remedies. */
+  readonly inputsAreFor?: string | undefined;
   readonly secrets: Secrets;
   /** Requests to the token server; they end with the transport, not with the request that wanted the token. */
   readonly exchange: TokenExchange;
@@ -128,16 +130,20 @@ export class Authorizer {
 
   /** What to do about a 401 or 403: which credentials were used, and how to set others. */
   remedy(status: number): string {
-    const { credentials, host, problems = [] } = this.#options;
+    const { credentials, host, problems = [], inputsAreFor } = this.#options;
     const broken = problems.length === 0 ? '' : ` (not used: ${problems.join('; ')})`;
     if (status === 401 && this.#unknown.length > 0) {
       return `${host} asks for ${this.#unknown.join(', ')}: only Basic and Bearer can be answered`;
     }
     if (credentials === undefined) {
-      return `no credentials for ${host} were found: set username and password, or run docker/login-action before${broken}`;
+      const how =
+        inputsAreFor === undefined
+          ? 'set username and password, or run docker/login-action before'
+          : `run docker/login-action for it before (username and password are for ${inputsAreFor})`;
+      return `no credentials for ${host} were found: ${how}${broken}`;
     }
     const who = credentials.username === undefined ? 'the token' : `the user ${credentials.username}`;
-    return `${who} from ${credentials.source} was used: check that it is right and may push to this repository${broken}`;
+    return `${who} from ${credentials.source} was used: check that it is right and may ${inputsAreFor === undefined ? 'push to' : 'use'} this repository${broken}`;
   }
 
   /** The method is part of it: a registry that wants `delete` for a DELETE must not get it asked for each PATCH. */

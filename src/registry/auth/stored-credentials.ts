@@ -8,8 +8,7 @@ import { dirname, join } from 'node:path';
 import { readRegularSync } from '../../common/open-regular.ts';
 import { dockerConfigFile, MAX_CONFIG_FILE_BYTES, podmanAuthFiles } from '../../common/platform.ts';
 import { apiHost, canonicalHost, DOCKER_HUB, DOCKER_HUB_KEY } from '../../oci/reference.ts';
-import { basicString, type Credentials, CredentialsError, fromPair } from './credentials.ts';
-import { askHelper } from './helper.ts';
+import { askHelper, basicString, type Credentials, CredentialsError, fromPair } from './credentials.ts';
 
 interface CredentialsQuery {
   /** `host[:port]` of an image reference. */

@@ -3,11 +3,10 @@
 import { randomBytes } from 'node:crypto';
 import { errorOf, isTransientStatus, RegistryError } from '../http/error.ts';
 import type { RegistryResponse } from '../http/response.ts';
-import type { Backoff } from './backoff.ts';
 import type { HostCapabilities } from './capabilities.ts';
 import { Patience } from './patience.ts';
-import type { BodyScheduler } from './scheduler.ts';
 import type { RegistryRequest } from './sender.ts';
+import type { Backoff, BodyScheduler } from './throttle.ts';
 import type { Transport } from './transport.ts';
 
 export interface HostContext {

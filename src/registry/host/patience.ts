@@ -4,8 +4,8 @@
  */
 import { RegistryError, UploadError } from '../http/error.ts';
 import { askedWait } from '../http/error-body.ts';
-import type { Trouble } from './backoff.ts';
 import type { HostContext, Task } from './context.ts';
+import type { Trouble } from './throttle.ts';
 
 /**
  * A limit by 403 that does not say how long it holds is GitHub's secondary one: "wait for at least one minute", longer

@@ -6,7 +6,6 @@ import { now } from '../../common/async.ts';
 import type { Authorization } from '../auth/authorizer.ts';
 import type { Credentials, Secrets } from '../auth/credentials.ts';
 import type { Connections, Lease } from '../http/connections.ts';
-import type { CookieJar } from '../http/cookies.ts';
 import { defaultTimeouts, type Timeouts } from '../http/deadline.ts';
 import { RegistryError, type RegistryErrorInit } from '../http/error.ts';
 import { type Answer, bodySize, exchange, type RequestBody } from '../http/exchange.ts';
@@ -14,9 +13,9 @@ import { type Attempt, CLIENT_CERTIFICATE_REMEDY } from '../http/network-error.t
 import { RegistryResponse, warningTexts } from '../http/response.ts';
 
 import { safeUrl, sameOrigin, sameSite, unsafeTarget } from '../http/url-policy.ts';
-import type { Backoff } from './backoff.ts';
 import { lostPort, notRegistry, readOnly } from './context.ts';
 import type { RegistryOrigin } from './origin.ts';
+import type { Backoff } from './throttle.ts';
 
 const USER_AGENT = 'chunked-push';
 
@@ -181,6 +180,8 @@ export interface TransportOptions {
   readonly credentials?: Credentials | undefined;
   /** Sources of credentials that could not be used: named when the registry refuses a request. */
   readonly credentialProblems?: readonly string[] | undefined;
+  /** The registry that the inputs `username` and `password` are for, where it is another one: for remedies. */
+  readonly inputsAreFor?: string | undefined;
   /** Connections at the same time, beside one for short requests. Default: 5. */
   readonly concurrency?: number | undefined;
   /** For HTTPS_PROXY, HTTP_PROXY, NO_PROXY (in either case), and the place of certs.d. Default: none. */
@@ -190,6 +191,14 @@ export interface TransportOptions {
   /** In place of the usual time-outs (ms), for every request, those for tokens too. */
   readonly timeouts?: Partial<Timeouts> | undefined;
   onEvent(event: TransportEvent): void;
+}
+
+/** The cookies of one upload session: see CookieJar in upload/session.ts. */
+interface Cookies {
+  /** Takes the values of `Set-Cookie` of an answer to `url`. */
+  store(url: URL, setCookies: readonly string[]): void;
+  /** The `Cookie` header for a request to `url`; undefined when there is none to send. */
+  header(url: URL): string | undefined;
 }
 
 export interface RegistryRequest {
@@ -202,8 +211,8 @@ export interface RegistryRequest {
   readonly scopes?: readonly string[] | undefined;
   readonly timeouts?: Partial<Timeouts> | undefined;
   readonly signal: AbortSignal;
-  /** The cookies of an upload session: sent and stored, for the registry's own origin. */
-  readonly cookies?: CookieJar | undefined;
+  /** Sent and stored, for the registry's own origin. */
+  readonly cookies?: Cookies | undefined;
   /** Default: true. A request whose body holds credentials is not to be sent anywhere else. */
   readonly followRedirects?: boolean | undefined;
   /** A request to a token server: what it says of the credentials is shown where it belongs to the registry. */

@@ -12,7 +12,6 @@ import { Proxies } from '../http/proxies.ts';
 import type { RegistryResponse } from '../http/response.ts';
 import { trustOf } from '../http/trust.ts';
 import { sameOrigin } from '../http/url-policy.ts';
-import { Backoff } from './backoff.ts';
 import { RegistryOrigin } from './origin.ts';
 import {
   type RegistryRequest,
@@ -22,6 +21,7 @@ import {
   type TransportOptions,
   unsafeRedirect,
 } from './sender.ts';
+import { Backoff } from './throttle.ts';
 
 /** GET and HEAD of blobs lead to a storage or CDN in one or two steps; more is a circle. */
 const MOST_REDIRECTS = 5;
@@ -48,6 +48,7 @@ export class Transport {
       host: options.host,
       credentials: options.credentials,
       problems: options.credentialProblems,
+      inputsAreFor: options.inputsAreFor,
       secrets: this.#secrets,
       exchange: (request) =>
         this.#follow(

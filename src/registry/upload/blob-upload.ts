@@ -1,4 +1,4 @@
-/** Everything that the states of one blob's upload share, and the small moves that several of them make. */
+/** The states of one blob's upload, everything that they share, and the small moves that several of them make. */
 import type { BlobIdentity, ByteRange, Reach, ReadableBlob, SessionNote } from '../../blob/blob.ts';
 import { untilAborted } from '../../common/async.ts';
 import { GROWING_CHUNK_SIZE, type HostCapabilities } from '../host/capabilities.ts';
@@ -278,3 +278,41 @@ const CUT_OFF = new Error('cut off');
 
 /** Whether we ended this request ourselves: that is no failed try. */
 export const wasCutOff = (error: RegistryError): boolean => error.cause === CUT_OFF;
+
+// The states: see upload.ts.
+
+/** It is not known what the registry holds. `counted`: the failure needs no wait. */
+export interface QueryingStatus {
+  readonly at: 'queryStatus';
+  readonly error: RegistryError;
+  readonly counted?: boolean;
+}
+
+/** The session is given up. `counted`: its failure was already counted and waited for. */
+export interface Restarting {
+  readonly at: 'restart';
+  readonly error: RegistryError;
+  readonly counted: boolean;
+}
+
+/**
+ * It is not known whether the blob is there. `idempotent`: the closing request had no body, so it may be sent again as
+ * it is.
+ */
+export interface ConfirmingCommit {
+  readonly at: 'confirmCommit';
+  readonly error: RegistryError;
+  readonly idempotent: boolean;
+}
+
+export type State =
+  /** What is known of the blob, and does the registry have it? */
+  | { readonly at: 'checkExists' }
+  /** A session has to be opened. */
+  | { readonly at: 'openSession' }
+  /** The session's offset is known, the next bytes go. */
+  | { readonly at: 'send' }
+  | QueryingStatus
+  | Restarting
+  | ConfirmingCommit
+  | { readonly at: 'done'; readonly what: BlobOutcome['what'] };

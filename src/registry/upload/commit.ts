@@ -1,10 +1,9 @@
 /** The closing PUT: empty, or with the last chunk, or with the complete blob; and the question whether it worked. */
 import type { BlobIdentity, ByteRange } from '../../blob/blob.ts';
 import { isTransientStatus, RegistryError } from '../http/error.ts';
-import { type BlobUpload, wasCutOff } from './blob-upload.ts';
+import { type BlobUpload, type ConfirmingCommit, type State, wasCutOff } from './blob-upload.ts';
 import { type Answer, judgeClose, storedOf } from './classify.ts';
 import { looksLikeLimit, noteBreak, sendAgain, shrink, suspectLimit } from './resume.ts';
-import type { ConfirmingCommit, State } from './upload.ts';
 
 /** Bytes can be damaged on their way, or an offset misunderstood; a second time it is the blob, or the registry. */
 const MOST_CORRUPT = 2;

@@ -6,10 +6,9 @@ import type { Digest } from '../../oci/types.ts';
 import { answerOrTrouble, noRegistry, type Place, retrying, type Task, unknownPlace } from '../host/context.ts';
 import { Patience } from '../host/patience.ts';
 import type { RegistryRequest } from '../host/sender.ts';
-import { CookieJar } from '../http/cookies.ts';
 import { errorOf, RegistryError } from '../http/error.ts';
 import type { RegistryResponse } from '../http/response.ts';
-import { resolveLocation, Session } from './session.ts';
+import { CookieJar, resolveLocation, Session } from './session.ts';
 
 interface Mount {
   readonly digest: Digest;

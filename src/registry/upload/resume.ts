@@ -5,9 +5,8 @@
  */
 import type { ByteRange } from '../../blob/blob.ts';
 import { isTransientStatus, RegistryError } from '../http/error.ts';
-import { type BlobUpload, wasCutOff } from './blob-upload.ts';
+import { type BlobUpload, type QueryingStatus, type State, wasCutOff } from './blob-upload.ts';
 import { type Answer, storedOf } from './classify.ts';
-import type { QueryingStatus, State } from './upload.ts';
 
 /** Gitea: a broken PATCH leaves 500 for ever. A second equal one on a session is no passing trouble any more. */
 const MOST_INTERNAL_ERRORS = 2;

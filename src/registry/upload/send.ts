@@ -1,7 +1,7 @@
 /** One request with the next bytes, and where its answer leads. */
 import type { BlobIdentity, ByteRange } from '../../blob/blob.ts';
 import { RegistryError, UploadError } from '../http/error.ts';
-import { type BlobUpload, wasCutOff } from './blob-upload.ts';
+import { type BlobUpload, type State, wasCutOff } from './blob-upload.ts';
 import { type Answer, judgePatch } from './classify.ts';
 import { commit } from './commit.ts';
 import {
@@ -14,7 +14,6 @@ import {
   shrink,
   suspectLimit,
 } from './resume.ts';
-import type { State } from './upload.ts';
 
 /** Sends what comes next. */
 export async function send(upload: BlobUpload): Promise<State> {

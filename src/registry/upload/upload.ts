@@ -16,47 +16,11 @@
  */
 import type { BlobIdentity } from '../../blob/blob.ts';
 import { RegistryError } from '../http/error.ts';
-import type { BlobOutcome, BlobUpload } from './blob-upload.ts';
+import type { BlobOutcome, BlobUpload, Restarting, State } from './blob-upload.ts';
 import { storedOf } from './classify.ts';
 import { confirmCommit } from './commit.ts';
 import { queryStatus } from './resume.ts';
 import { send } from './send.ts';
-
-/** It is not known what the registry holds. `counted`: the failure needs no wait. */
-export interface QueryingStatus {
-  readonly at: 'queryStatus';
-  readonly error: RegistryError;
-  readonly counted?: boolean;
-}
-
-/** The session is given up. `counted`: its failure was already counted and waited for. */
-interface Restarting {
-  readonly at: 'restart';
-  readonly error: RegistryError;
-  readonly counted: boolean;
-}
-
-/**
- * It is not known whether the blob is there. `idempotent`: the closing request had no body, so it may be sent again as
- * it is.
- */
-export interface ConfirmingCommit {
-  readonly at: 'confirmCommit';
-  readonly error: RegistryError;
-  readonly idempotent: boolean;
-}
-
-export type State =
-  /** What is known of the blob, and does the registry have it? */
-  | { readonly at: 'checkExists' }
-  /** A session has to be opened. */
-  | { readonly at: 'openSession' }
-  /** The session's offset is known, the next bytes go. */
-  | { readonly at: 'send' }
-  | QueryingStatus
-  | Restarting
-  | ConfirmingCommit
-  | { readonly at: 'done'; readonly what: BlobOutcome['what'] };
 
 /** Takes one step from a state that is not the last one. */
 function step(upload: BlobUpload, state: Exclude<State, { at: 'done' }>): Promise<State> {

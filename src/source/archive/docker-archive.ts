@@ -5,8 +5,8 @@
 
 import { createHash } from 'node:crypto';
 import type { BlobFormat } from '../../blob/blob.ts';
+import { asImageError, ImageError } from '../../common/error.ts';
 import { readDiffIds } from '../../oci/documents.ts';
-import { asImageError, ImageError } from '../../oci/error.ts';
 import type { ImageTree } from '../../oci/image-tree.ts';
 import { composeManifest } from '../../oci/rewrite.ts';
 import { type Descriptor, type Digest, digestOf, isForeignLayer, MediaType } from '../../oci/types.ts';

@@ -2,7 +2,7 @@
 
 import { extract, type Header } from 'tar-stream';
 import { type FillStream, fillStream, recycleBlock, takeBlock } from '../../blob/blocks.ts';
-import { ImageError } from '../../oci/error.ts';
+import { ImageError } from '../../common/error.ts';
 import {
   type BlockReader,
   type PaxRecords,

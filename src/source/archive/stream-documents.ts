@@ -1,7 +1,7 @@
 /** The documents of a streamed archive as far as they have come, and the image that they make. */
 
+import { ImageError } from '../../common/error.ts';
 import { MAX_DOCUMENT_BYTES, MAX_KEPT_BYTES, readDocument } from '../../oci/documents.ts';
-import { ImageError } from '../../oci/error.ts';
 import { buildTree, type ImageTree, type ManifestTree } from '../../oci/image-tree.ts';
 import { chainIdsOf, type Descriptor, type Digest, digestOf } from '../../oci/types.ts';
 import { walk } from '../../oci/walk.ts';

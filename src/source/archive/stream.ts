@@ -2,8 +2,8 @@
 
 import { Readable } from 'node:stream';
 import type { StreamedBlob } from '../../blob/blob.ts';
+import { asImageError, ImageError } from '../../common/error.ts';
 import { isJson, MAX_DOCUMENT_BYTES, MAX_ENTRIES, verifyDocument } from '../../oci/documents.ts';
-import { asImageError, ImageError } from '../../oci/error.ts';
 import type { ImageTree } from '../../oci/image-tree.ts';
 import type { Digest } from '../../oci/types.ts';
 import { cleanName, cleanTarget, roleOf } from '../choose.ts';

@@ -4,8 +4,8 @@
  */
 
 import { untilAborted } from '../../common/async.ts';
+import { ImageError } from '../../common/error.ts';
 import { findProgram, pathsOf } from '../../common/platform.ts';
-import { ImageError } from '../../oci/error.ts';
 
 export type EngineName = 'docker' | 'podman';
 

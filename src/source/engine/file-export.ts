@@ -6,7 +6,7 @@ import { spawn } from 'node:child_process';
 import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ImageError } from '../../oci/error.ts';
+import { ImageError } from '../../common/error.ts';
 import type { ByteInput } from '../archive/entry.ts';
 import type { Exporter } from '../archive/stream.ts';
 import { firstErrorLine, kill, MAX_STDERR, Tail } from './command.ts';

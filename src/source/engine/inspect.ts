@@ -1,7 +1,7 @@
 /** Asking an engine for an image by name or ID. */
 
+import { ImageError, messageOf } from '../../common/error.ts';
 import { findProgram } from '../../common/platform.ts';
-import { ImageError, messageOf } from '../../oci/error.ts';
 import { type Digest, isDigest } from '../../oci/types.ts';
 import { type CommandOptions, type EngineName, firstErrorLine, type NoImage, refusalOf, run } from './command.ts';
 import { askDocker, type ImagePaths, INFO_PATH, imagePaths, socketOf } from './docker-api.ts';

@@ -2,9 +2,10 @@
  * Manifest lists in Podman's storage (`podman manifest create`, `podman build --manifest`). Every other command of
  * Podman takes the image of this machine's platform for the list: only `podman manifest` reports what a list names.
  */
+
+import { ImageError } from '../../common/error.ts';
 import { findProgram } from '../../common/platform.ts';
 import { readDocument } from '../../oci/documents.ts';
-import { ImageError } from '../../oci/error.ts';
 import { sameReference } from '../../oci/reference.ts';
 import { type Descriptor, type Digest, digestOf, type Index, isDigest, MediaType } from '../../oci/types.ts';
 import { type Answer, type CommandOptions, type EngineName, firstErrorLine, run } from './command.ts';

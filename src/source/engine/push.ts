@@ -3,7 +3,7 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ImageError } from '../../oci/error.ts';
+import { ImageError } from '../../common/error.ts';
 import { type Digest, isDigest } from '../../oci/types.ts';
 import type { EnginePush } from '../source.ts';
 import { type CommandOptions, firstErrorLine, run } from './command.ts';

@@ -1,7 +1,7 @@
 /** An image in a container engine: its documents and layers out of the engine's own store, or out of its `save`. */
 
 import type { StreamedBlob } from '../../blob/blob.ts';
-import { ImageError, messageOf } from '../../oci/error.ts';
+import { ImageError, messageOf } from '../../common/error.ts';
 import { buildTree, type ImageTree, type ManifestTree } from '../../oci/image-tree.ts';
 import { composeManifest } from '../../oci/rewrite.ts';
 import { type Descriptor, type Digest, digestOf, MediaType } from '../../oci/types.ts';

@@ -1,8 +1,8 @@
 /** Finding the image that the user named: in a container engine, in an archive, in a layout. */
 
 import { stat } from 'node:fs/promises';
+import { ImageError } from '../../common/error.ts';
 import { colonAfterPath } from '../../common/platform.ts';
-import { ImageError } from '../../oci/error.ts';
 import type { ImageTree } from '../../oci/image-tree.ts';
 import { parseReference, type Reference, splitReference } from '../../oci/reference.ts';
 import { digestOf } from '../../oci/types.ts';
@@ -34,6 +34,8 @@ export interface FindOptions {
   readonly debug?: (line: string) => void;
   /** A line for the log: how an engine's store is read. */
   readonly notice?: (line: string) => void;
+  /** A line for the log that a user must see: what of the image could not be found. */
+  readonly warning?: (line: string) => void;
   /** Opens engines' own stores; without it layers leave an engine by its `save` only. */
   readonly storeOpener?: StoreOpener;
   /** Reads the configs of an image in a registry too: they tell the diffIDs of its layers. */
@@ -56,20 +58,30 @@ export async function findImage(options: FindOptions): Promise<FoundImage> {
   if (options.openRepository && remote) {
     return findInRegistry(image, await options.openRepository(remote), options);
   }
-  const transport = /^(docker-daemon|containers-storage|dir|docker):/.exec(image)?.[1];
-  // `dir:latest` is an image called dir; absolute paths are skopeo's.
-  if (transport && /^[a-z-]+:\//.test(image)) {
-    throw new ImageError('Resolve', `${JSON.stringify(image)}: ${transport}: is not a source of images here`, {
-      remedy:
-        'give the name of an image in docker or podman, docker-archive:FILE, oci-archive:FILE, oci:DIR or docker://REFERENCE',
-    });
-  }
+  expectSource(image);
   if (image === '' || image.startsWith('-') || /[\s\p{Cc}]/u.test(image)) {
     throw new ImageError('Resolve', `${JSON.stringify(image)} is not the name or ID of an image`, {
       remedy: 'give it as docker images shows it, like registry.example.com/team/app:1.2',
     });
   }
   return findInEngine(options);
+}
+
+/** Throws ImageError for skopeo's transports that are no sources here, and for URLs: no image has such a name. */
+export function expectSource(image: string): void {
+  const scheme = /^[a-z][a-z0-9+.-]*:\/\//i.exec(image)?.[0];
+  const transport = /^(?:docker-daemon|containers-storage|sif|tarball|ostree|atomic):/.exec(image)?.[0];
+  // `dir:latest` is an image called dir; absolute paths are skopeo's.
+  const folder = /^(?:dir|docker):(?=\/)/.exec(image)?.[0];
+  const wrong = scheme ?? transport ?? folder;
+  if (wrong === undefined) return;
+  const name = image.slice(wrong.length);
+  const isNamed = transport === 'docker-daemon:' || transport === 'containers-storage:';
+  throw new ImageError('Resolve', `${JSON.stringify(image)}: ${wrong} is not a source of images here`, {
+    remedy: isNamed
+      ? `write for example image: ${name || 'registry.example.com/team/app:1.2'}, the image's name in docker or podman`
+      : 'give the name of an image in docker or podman, docker-archive:FILE, oci-archive:FILE, oci:DIR or docker://REFERENCE',
+  });
 }
 
 async function findInEngine(options: FindOptions): Promise<FoundImage> {
@@ -148,7 +160,9 @@ async function splitPath(transport: Transport, rest: string): Promise<{ path: st
     );
   const colon = colonAfterPath(rest);
   if (rest === '' || colon === 0)
-    throw new ImageError('Resolve', `${transport}: names no ${transport === 'oci' ? 'folder' : 'file'}`);
+    throw new ImageError('Resolve', `${transport}: names no ${transport === 'oci' ? 'folder' : 'file'}`, {
+      remedy: `write it as ${transport}:${transport === 'oci' ? 'DIR' : 'FILE'}`,
+    });
   if (colon < 0 || (await exists(rest))) return { path: rest, ref: undefined };
   return { path: rest.slice(0, colon), ref: rest.slice(colon + 1) || undefined };
 }

@@ -1,5 +1,6 @@
 /** An OCI image layout, a folder or a tar file of one: image-spec image-layout.md. Images and artifacts alike. */
 
+import { ImageError } from '../../common/error.ts';
 import {
   MAX_DEPTH,
   MAX_DOCUMENT_BYTES,
@@ -9,7 +10,6 @@ import {
   serialise,
   verifyDocument,
 } from '../../oci/documents.ts';
-import { ImageError } from '../../oci/error.ts';
 import { buildTree, type ManifestTree, withReferrers } from '../../oci/image-tree.ts';
 import { formatPlatform } from '../../oci/platforms.ts';
 import {
@@ -17,6 +17,7 @@ import {
   type Digest,
   digestOf,
   type Index,
+  isDocumentType,
   isImageConfigType,
   isManifestType,
   MediaType,
@@ -155,7 +156,8 @@ class DocumentReader {
     if (!bytes) return;
     this.keep(descriptor.digest, bytes);
     const document = readDocument(bytes, `the manifest ${descriptor.digest}`, descriptor.mediaType);
-    if (document.kind === 'index') for (const child of document.index.manifests) await this.read(child, depth + 1);
+    const children = document.kind === 'index' ? document.index.manifests : [];
+    for (const child of children) if (isDocumentType(child.mediaType)) await this.read(child, depth + 1);
     if (document.kind === 'manifest') await this.#config(document.manifest.config);
   }
 

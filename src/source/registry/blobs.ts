@@ -2,7 +2,7 @@
 
 import { Readable } from 'node:stream';
 import type { BlobFormat, StoredBlob } from '../../blob/blob.ts';
-import { ImageError } from '../../oci/error.ts';
+import { ImageError } from '../../common/error.ts';
 import type { ManifestTree } from '../../oci/image-tree.ts';
 import type { Descriptor, Digest } from '../../oci/types.ts';
 import { walk } from '../../oci/walk.ts';
@@ -72,7 +72,8 @@ class RemoteStore implements StoreSource {
     const { size, mediaType } = blob;
     const format = formatOf(mediaType);
     if (size === 0) return { size, format, seekable: true, bytes: Buffer.alloc(0), read: () => Readable.from([]) };
-    const ranges = new Ranges(size, (start) => this.#read(digest, start, size));
+    const what = `the blob ${digest} of ${this.description}`;
+    const ranges = new Ranges(what, size, (start) => this.#read(digest, start, size));
     this.#opened.push(ranges);
     const seekable = await ranges.open();
     return { size, format, seekable, isRemote: true, read: (start, end) => ranges.read(start, end) };
@@ -111,13 +112,15 @@ function openAnswer(position: number, stream: Readable): OpenAnswer {
  * follows the other the same answer goes on. Only what is read again needs another request.
  */
 class Ranges {
+  readonly #what: string;
   readonly #size: number;
   readonly #request: (start: number) => Promise<{ stream: Readable; ranges: boolean }>;
   /** What no reader has taken. */
   #waiting: OpenAnswer | undefined;
   #isClosed = false;
 
-  constructor(size: number, request: (start: number) => Promise<{ stream: Readable; ranges: boolean }>) {
+  constructor(what: string, size: number, request: (start: number) => Promise<{ stream: Readable; ranges: boolean }>) {
+    this.#what = what;
     this.#size = size;
     this.#request = request;
   }
@@ -157,8 +160,14 @@ class Ranges {
 
   async #next({ chunks, position }: OpenAnswer): Promise<Buffer> {
     const { done, value } = await chunks.next();
-    if (done) throw new ImageError('Export', `the blob ends at byte ${position}, not at ${this.#size}`);
-    return value;
+    if (!done) return value;
+    throw new ImageError(
+      'Export',
+      `${this.#what} ends at byte ${position}, and its manifest says ${this.#size} bytes`,
+      {
+        remedy: 'the image is damaged there: push it there again',
+      },
+    );
   }
 
   async #answerAt(start: number): Promise<OpenAnswer> {

@@ -3,11 +3,11 @@
  * to move.
  */
 
+import { ImageError, messageOf } from '../../common/error.ts';
 import { MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_KEPT_BYTES, MAX_MANIFESTS, readDocument } from '../../oci/documents.ts';
-import { ImageError } from '../../oci/error.ts';
 import { buildTree, type ManifestTree, withReferrers } from '../../oci/image-tree.ts';
 import { formatReference, parseReference, type Reference, withDefaultTag } from '../../oci/reference.ts';
-import { type Descriptor, type Digest, digestOf, isImageConfigType } from '../../oci/types.ts';
+import { type Descriptor, type Digest, digestOf, isDocumentType, isImageConfigType } from '../../oci/types.ts';
 import { walk } from '../../oci/walk.ts';
 import type { FoundImage } from '../source.ts';
 import { blobsInRegistry, type RemoteRepository } from './blobs.ts';
@@ -26,6 +26,8 @@ interface RemoteOptions {
   readonly withConfigs?: boolean;
   /** Looks for what refers to the image; default true. */
   readonly withReferrers?: boolean;
+  /** A line for the log that a user must see. */
+  readonly warning?: (line: string) => void;
 }
 
 /**
@@ -51,6 +53,10 @@ export async function findInRegistry(
   if (!built) throw new ImageError('Resolve', `${text} is neither an image nor an index`);
   if (withConfigs) await reader.readConfigs(built.missing);
   const tree: ManifestTree = { ...withReferrers(built.tree, await reader.referrers()), isVerbatim: true };
+  if (reader.unlisted !== undefined) {
+    const what = `What refers to ${text} (signatures, bills of materials) may be left out: ${messageOf(reader.unlisted)}`;
+    options.warning?.(what);
+  }
   const { manifests, indexes } = walk(tree);
   const only = indexes.length === 0 ? manifests.find((one) => one.descriptor.digest === root.digest) : undefined;
   return {
@@ -82,6 +88,10 @@ class RemoteReader {
   /** The lists of referrers that were asked for. */
   readonly #lists = new Map<Digest, Promise<void>>();
   #hasApi: boolean | undefined;
+  /** Whether a list of referrers was found under a tag. */
+  #hasTags = false;
+  /** Why a list of referrers could not be read, the first of such failures. */
+  unlisted: unknown;
   #bytes = 0;
 
   constructor(remote: RemoteRepository, { signal, withReferrers: asksLists = true }: RemoteOptions) {
@@ -123,6 +133,8 @@ class RemoteReader {
   async readConfigs(missing: readonly Descriptor[]): Promise<void> {
     const configs = missing.filter(({ mediaType, size }) => isImageConfigType(mediaType) && size <= MAX_DOCUMENT_BYTES);
     await inParallel(configs, async ({ digest, size }) => {
+      // There is no range of no bytes: distribution answers 416.
+      if (size === 0) return this.#keep(digest, Buffer.alloc(0));
       const found = await this.#remote.readBlob(digest, { end: size, signal: this.#signal });
       const chunks: Buffer[] = [];
       for await (const chunk of found?.stream ?? []) chunks.push(chunk as Buffer);
@@ -137,7 +149,8 @@ class RemoteReader {
 
   async #readAll(descriptors: readonly Descriptor[], depth: number): Promise<void> {
     await inParallel(descriptors, async ({ digest, mediaType }) => {
-      if (!this.documents.has(digest)) await this.read(digest, depth, mediaType);
+      // Another entry is a blob: docker-registry answers 500 when it is asked for one as a manifest.
+      if (isDocumentType(mediaType) && !this.documents.has(digest)) await this.read(digest, depth, mediaType);
     });
   }
 
@@ -155,15 +168,34 @@ class RemoteReader {
   }
 
   /**
-   * By the API, or by the tag in its place; both at once, which saves a round trip, until it is known which one counts.
+   * By the API and by the tag in its place: both at once, which saves a round trip, until it is known that there is an
+   * API; and both where tags are seen beside it: a registry that has got the API may not list in it what clients had
+   * listed by tags before.
    */
   async #listed(subject: Digest): Promise<readonly Descriptor[]> {
-    if (this.#hasApi === false) return this.#fromTag(subject);
-    const tagged = this.#hasApi === undefined ? this.#fromTag(subject) : undefined;
-    tagged?.catch(() => {});
-    const listed = await this.#remote.referrers(subject, this.#signal);
-    this.#hasApi = listed !== undefined;
-    return listed ?? tagged ?? this.#fromTag(subject);
+    const isTagAsked = this.#hasApi !== true || this.#hasTags;
+    const tagged = isTagAsked ? this.#fromTag(subject).catch((error: unknown) => this.#noteUnlisted(error)) : [];
+    const listed = await this.#fromApi(subject).catch((error: unknown) => this.#noteUnlisted(error));
+    return [...listed, ...(await tagged)];
+  }
+
+  async #fromApi(subject: Digest): Promise<readonly Descriptor[]> {
+    if (this.#hasApi === false) return [];
+    try {
+      const listed = await this.#remote.referrers(subject, this.#signal);
+      this.#hasApi = listed !== undefined;
+      return listed ?? [];
+    } catch (error) {
+      this.#hasApi = false;
+      throw error;
+    }
+  }
+
+  /** A list that can't be read is reported at the end: the image goes without it. Throws the signal's reason. */
+  #noteUnlisted(error: unknown): readonly Descriptor[] {
+    this.#signal.throwIfAborted();
+    this.unlisted ??= error;
+    return [];
   }
 
   /** distribution-spec, "Referrers Tag Schema": an index under the subject's digest with `-` for `:`. */
@@ -172,6 +204,7 @@ class RemoteReader {
     if (!found) return [];
     const what = `the list of referrers of ${subject}`;
     const document = readDocument(found.bytes, what, found.descriptor.mediaType);
+    this.#hasTags ||= document.kind === 'index';
     return document.kind === 'index' ? document.index.manifests : [];
   }
 

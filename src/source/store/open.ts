@@ -5,15 +5,15 @@
 
 import type { Readable } from 'node:stream';
 import { blockStream } from '../../blob/blocks.ts';
+import { messageOf } from '../../common/error.ts';
 import { readRegularSync } from '../../common/open-regular.ts';
 import type { Digest } from '../../oci/types.ts';
 import { type DockerInfo, isContainerdStore } from '../engine/inspect.ts';
 import type { StoreSource } from '../source.ts';
-import { openContentStore } from './content.ts';
 import { LocalFiles, type StoreFiles } from './files/files.ts';
 import { StoreError } from './files/folder.ts';
 import { startHelper } from './helper/client.ts';
-import { openOverlay2, openPodmanStore } from './unpacked.ts';
+import { openContentStore, openOverlay2, openPodmanStore } from './images.ts';
 
 interface StoreOptions {
   /** `auto`: the store where it can be read; `store`: that or an error. `save` does not open one. */
@@ -37,7 +37,7 @@ export async function openEngineStore(facts: EngineFacts, options: StoreOptions)
     return await openIn(filesOf(location, options), facts, location, options);
   } catch (cause) {
     if (options.signal.aborted) throw options.signal.reason;
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const reason = messageOf(cause);
     if (options.export === 'store') throw refusal(reason, cause);
     options.debug(`The engine's own store is not read: ${reason}`);
     return undefined;

@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { rootCertificates } from 'node:tls';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { parse } from 'yaml';
-import { readRequest } from '../../src/action/inputs.ts';
-import { explainLine } from '../../src/push/error.ts';
+import { readRequest } from '../../src/action/run.ts';
+import { explainLine } from '../../src/common/error.ts';
 import { InputError } from '../../src/push/input-values.ts';
 import { type PushRequest, parseRequest } from '../../src/push/options.ts';
 

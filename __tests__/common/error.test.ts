@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { explainLine, PushError } from '../../src/push/error.ts';
+import { explainLine, PushError } from '../../src/common/error.ts';
 
 describe('explainLine', () => {
   it('says step, message and remedy', () => {

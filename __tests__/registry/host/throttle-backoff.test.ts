@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { Backoff } from '../../../src/registry/host/backoff.ts';
+import { Backoff } from '../../../src/registry/host/throttle.ts';
 import { isTransientStatus, RegistryError, type RegistryErrorInit } from '../../../src/registry/http/error.ts';
 import { never } from '../helpers/loopback.ts';
 

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { privateLayersNotice } from '../../src/action/outputs.ts';
+import { privateLayersNotice } from '../../src/action/runner.ts';
 
 let folder: string;
 beforeAll(() => {

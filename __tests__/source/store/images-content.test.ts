@@ -6,8 +6,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { ManifestTree } from '../../../src/oci/image-tree.ts';
 import { type Digest, digestOf, type Index, type Manifest } from '../../../src/oci/types.ts';
 import type { StoreSource } from '../../../src/source/source.ts';
-import { openContentStore } from '../../../src/source/store/content.ts';
 import { LocalFiles } from '../../../src/source/store/files/files.ts';
+import { openContentStore } from '../../../src/source/store/images.ts';
 import { run } from '../../support/real/processes.ts';
 import { digestOfStream, layersOf } from './reading.ts';
 

@@ -1,6 +1,6 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { expect, it, onTestFinished, vi } from 'vitest';
-import { BodyScheduler } from '../../../src/registry/host/scheduler.ts';
+import { BodyScheduler } from '../../../src/registry/host/throttle.ts';
 import { MIB } from '../upload/client.ts';
 
 /** Takes turns by name, and notes in which order they began. */

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { expect, it, onTestFinished } from 'vitest';
-import { inspectBlob, inspectLayer } from '../../src/cache/inspect-layer.ts';
+import { inspectBlob, inspectLayer } from '../../src/cache/known-layers.ts';
 import { digestOf } from '../../src/oci/types.ts';
 
 async function file(bytes: Buffer): Promise<string> {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { CookieJar } from '../../../src/registry/http/cookies.ts';
+import { CookieJar } from '../../../src/registry/upload/session.ts';
 
 const at = (path: string, scheme = 'https'): URL => new URL(`${scheme}://r.test${path}`);
 
