@@ -61,6 +61,11 @@ describe('an import of src', () => {
     const lintOne = () => spawnSync('biome', ['lint', '--colors=off', one], { cwd: folder, encoding: 'utf8' }).stderr;
     writeFileSync(other, "import { a } from './one.ts';\n\nexport const b = (): unknown => a;\n");
     expect(lintOne()).toContain('noImportCycles');
+    writeFileSync(
+      other,
+      "import type { a } from './one.ts';\n\nexport const b = (): typeof a | undefined => undefined;\n",
+    );
+    expect(lintOne()).toContain('noImportCycles');
     writeFileSync(other, 'export const b = (): unknown => 1;\n');
     expect(lintOne()).not.toContain('noImportCycles');
   });

@@ -61,6 +61,18 @@ describeWith(['docker-registry'], 'username and password', () => {
     expect(run.errors[0]).toContain(`no credentials for ${other.host} were found`);
   });
 
+  it('that are missing or good: a dry run says what the registry takes, and what is in the way', async () => {
+    const inputs = { image, tags: `${registry.host}/team/dry:1`, 'dry-run': 'true' };
+    const without = await runAction({ inputs });
+    expect(without).toMatchObject({ exitCode: 1, errors: [expect.stringContaining('401 Unauthorized')] });
+    expect(without.log).toMatch(/^ {2}credentials {3}basic: none were found; no push$/m);
+    expect(without.log).toMatch(/^ {2}inputs {8}username: a user who may push, password: a secret$/m);
+    const full = await runAction({ inputs: { ...inputs, username, password } });
+    expect(full).toMatchObject({ exitCode: 0, errors: [] });
+    expect(full.log).toMatch(/^ {2}largest body {2}at least 1\.1 GB/m);
+    expect(registry.openUploads()).toEqual([]);
+  });
+
   it('leave the other registry its own login', async () => {
     const other = await curious();
     const runner = freshRunner();

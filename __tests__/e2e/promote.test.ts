@@ -87,6 +87,24 @@ describeWith(['docker-registry', 'skopeo'], 'an image in a registry', () => {
     }
   });
 
+  // distribution takes no URLs unless validation.manifests.urls allows them: it answers 500, over and over.
+  it('is refused at once where the registry takes no foreign layers, and what to do is said', async () => {
+    const layout = new LayoutFolder(join(folder, 'foreign'));
+    const foreign = {
+      ...layout.blob(Buffer.from('elsewhere'), MediaType.dockerForeignLayer),
+      urls: ['https://a.example/x'],
+    };
+    const layer = layout.blob(gzipSync(Buffer.alloc(1024)), MediaType.dockerLayerGzip);
+    const config = layout.blob(Buffer.from('{"rootfs":{"type":"layers","diff_ids":[]}}'), MediaType.dockerConfig);
+    layout.close(['v1', layout.document(MediaType.dockerManifest, { config, layers: [foreign, layer] })]);
+    const result = await push(`oci:${layout.path}:v1`, `${there.host}/team/foreign:1`);
+    expect(result.exitCode).toBe(1);
+    expect(result.errors[0]).toContain(`${there.host}/team/foreign refuses foreign layers`);
+    expect(result.errors[0]).toContain(foreign.digest);
+    expect(result.errors[0]).toContain('validation.manifests.urls.allow');
+    expect(result.log).not.toContain('gave up after');
+  });
+
   it('goes to another repository by mounts, with its attestations and what refers to it', async () => {
     const result = await promote(`${here.host}/production/app:1`);
     expect(result.errors).toEqual([]);

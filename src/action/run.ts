@@ -34,11 +34,10 @@ async function step(): Promise<void> {
   const cancel = cancelSignal();
   const request = readRequest();
   const log = openLog({ showHost: new Set(request.destinations.map(({ registry }) => registry)).size > 1 });
+  const examining = () => (request.dryRun && !cancel.aborted ? examineAll(request, log, cancel) : undefined);
   const result = await push(request, log.report, cancel)
-    .then(async (pushed) => {
-      if (request.dryRun) await examineAll(request, log, cancel);
-      return pushed;
-    })
+    // Of a dry run that fails too: it says what is in the way.
+    .finally(examining)
     .finally(() => log.close());
   writeOutputs(result);
   const notice = privateLayersNotice(process.env, { ...result, usesCredentials: log.hasSecrets });

@@ -1,6 +1,7 @@
 /**
- * Failures as values: which step failed (`step`), what was tried and what came back (the message, with its `cause`), and
- * what the user can do (`remedy`, where there is something). Errors of requests and of credentials have the same fields.
+ * Failures as values: which step failed (`step`), what was tried and what came back (the message, with its `cause`),
+ * and what the user can do (`remedy`, where there is something). Errors of requests and of credentials have the same
+ * fields.
  */
 
 class StepError<Step extends string = string> extends Error {

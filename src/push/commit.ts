@@ -4,7 +4,8 @@
  */
 
 import { explain, PushError, stepAndMessage } from '../common/error.ts';
-import type { Descriptor, Digest } from '../oci/types.ts';
+import { type Descriptor, type Digest, isForeignLayer } from '../oci/types.ts';
+import { walk } from '../oci/walk.ts';
 import type { FoundImage } from '../source/source.ts';
 import { activeRepositories, type PushContext, type SharedContext } from './context.ts';
 import { blobsOf } from './image-blobs.ts';
@@ -109,6 +110,7 @@ async function putWithHealing(
   let denied = await putManifests(commits, shared);
   const sent = new Set<Digest>();
   for (let round = 1; round <= ROUNDS && denied.size > 0; round += 1) {
+    failForeignDenied(denied, images);
     failTwiceDenied(denied, sent);
     if (![...denied.keys()].some(({ isActive }) => isActive)) return commits;
     const names = [...denied.values()].flat().join(', ');
@@ -207,6 +209,20 @@ function keptOfBoth(first: readonly KeptLayer[], again: readonly KeptLayer[]): K
       diffId === layer.diffId && descriptor.digest === layer.descriptor.digest;
     return layer.path ? layer : (first.find(same) ?? layer);
   });
+}
+
+/** Foreign layers are never sent: a repository that wants them does not take the image. */
+function failForeignDenied(denied: Denied, images: readonly TransferredImage[]): void {
+  const trees = images.flatMap(({ transferred: { tree } }) => (tree.kind === 'manifests' ? [tree] : []));
+  const layers = trees.flatMap((tree) => walk(tree).manifests.flatMap(({ manifest }) => manifest.layers));
+  const foreign = new Set(layers.filter(isForeignLayer).map(({ digest }) => digest));
+  for (const [target, digests] of denied) {
+    const wanted = digests.filter((digest) => foreign.has(digest));
+    if (wanted.length === 0) continue;
+    const what = `${target.name} refuses foreign layers, whose bytes stay at their URLs: ${wanted.join(', ')}`;
+    const remedy = 'allow the URLs in the registry (distribution: validation.manifests.urls.allow)';
+    target.fail(new PushError('Manifest', what, { remedy }));
+  }
 }
 
 function failTwiceDenied(denied: Denied, sent: ReadonlySet<Digest>): void {

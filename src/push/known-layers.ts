@@ -18,9 +18,10 @@ import {
   isManifestType,
   type Manifest,
 } from '../oci/types.ts';
+import type { FetchedManifest } from '../registry/manifests.ts';
 import type { Repository } from '../registry/repository.ts';
-import type { SharedContext } from './context.ts';
-import type { TargetRegistry } from './registries.ts';
+import type { Report } from './events.ts';
+import type { RequestOptions } from './options.ts';
 import type { TargetRepository } from './target-repository.ts';
 
 export class KnownLayers {
@@ -99,20 +100,40 @@ interface KnownConfig {
   readonly diffIds: readonly Digest[];
 }
 
+/** What images are read with: the part of the push's context. */
+interface Reading {
+  readonly request: Pick<RequestOptions, 'cacheFrom' | 'concurrency'>;
+  readonly report: Report;
+  readonly signal: AbortSignal;
+  readonly known: KnownLayers;
+  /** Each is asked for once in a push; undefined for what is not there. */
+  readonly documents: {
+    manifest(repository: Repository, reference: string, signal: AbortSignal): Promise<FetchedManifest | undefined>;
+    blob(repository: Repository, digest: Digest, signal: AbortSignal): Promise<Buffer | undefined>;
+  };
+}
+
+/** A registry that the image goes to. */
+interface Target {
+  readonly host: string;
+  readonly registry: { repository(name: string): Repository };
+  readonly repositories: readonly TargetRepository[];
+}
+
 /**
  * Reads known layers out of images pushed earlier, whose config and manifest pair diffIDs with blobs position by
  * position. What can't be read says nothing.
  */
 export class EarlierImages {
-  readonly #shared: SharedContext;
-  readonly #registries: readonly TargetRegistry[];
+  readonly #shared: Reading;
+  readonly #registries: readonly Target[];
   #reading: Promise<EarlierLayers>[] | undefined;
   #read: Promise<void> | undefined;
   #hasAsked = false;
   /** Of the image that is pushed: an earlier image with this config need not be asked for its diffIDs. */
   config: KnownConfig | undefined;
 
-  constructor(shared: SharedContext, registries: readonly TargetRegistry[]) {
+  constructor(shared: Reading, registries: readonly Target[]) {
     this.#shared = shared;
     this.#registries = registries;
   }

@@ -4,10 +4,10 @@
  */
 import { Readable } from 'node:stream';
 import { type Digest, digestOf } from '../oci/types.ts';
-import { ask, fetchAndRead, isPage, noRegistry, type Place, tellsAbsence } from './host/context.ts';
+import { ask, fetchAndRead, noRegistry, type Place, tellsAbsence } from './host/context.ts';
 import { Patience } from './host/patience.ts';
 import { defaultTimeouts } from './http/deadline.ts';
-import { errorOf, RegistryError } from './http/error.ts';
+import { errorOf, isPage, RegistryError } from './http/error.ts';
 import type { RegistryResponse } from './http/response.ts';
 
 export type BlobState =

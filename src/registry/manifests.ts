@@ -6,14 +6,13 @@ import {
   answerOrTrouble,
   ask,
   fetchAndRead,
-  isPage,
   noRegistry,
   noteRegistry,
   type Place,
   transientError,
 } from './host/context.ts';
 import { Patience } from './host/patience.ts';
-import { errorOf, RegistryError } from './http/error.ts';
+import { errorOf, isPage, RegistryError } from './http/error.ts';
 import { type RegistryCode, registryCodes } from './http/error-body.ts';
 import type { RegistryResponse } from './http/response.ts';
 import { sameOrigin } from './http/url-policy.ts';
@@ -181,6 +180,9 @@ async function attempt(place: Place, put: ManifestPut): Promise<RegistryResponse
     }),
   );
   if (answer instanceof RegistryError || (answer.status >= 200 && answer.status < 300)) return answer;
+  // distribution answers 500 where beside the blobs it refuses the URLs of foreign layers, each time anew.
+  const denied = answer.status === 500 ? await refusal(answer, step) : undefined;
+  if (denied instanceof BlobUnknownError && denied.digests.length > 0) return denied;
   return (await transientError(answer, step)) ?? refusal(answer, step);
 }
 

@@ -5,7 +5,8 @@ import { untilAborted } from '../common/async.ts';
 import { MAX_DOCUMENT_BYTES, readDocument } from '../oci/documents.ts';
 import { type Descriptor, type Digest, MediaType } from '../oci/types.ts';
 import { type BlobRange, type BlobState, type BlobStream, fetchBlob, headBlob, readBlob } from './blobs.ts';
-import { fetchAndRead, type HostContext, type Place, type Task } from './host/context.ts';
+import { fetchAndRead, type HostContext, type Place } from './host/context.ts';
+import type { Task } from './host/patience.ts';
 import { errorOf } from './http/error.ts';
 import {
   type ConfirmedManifest,

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { HostCapabilities } from '../../../src/registry/host/capabilities.ts';
-import type { HostContext, RegistryEvent, Task } from '../../../src/registry/host/context.ts';
-import { Patience } from '../../../src/registry/host/patience.ts';
+import type { HostContext, RegistryEvent } from '../../../src/registry/host/context.ts';
+import { Patience, type Task } from '../../../src/registry/host/patience.ts';
 import { profileFor } from '../../../src/registry/host/profiles.ts';
 import { Backoff, BodyScheduler } from '../../../src/registry/host/throttle.ts';
 import { RegistryError, type RegistryErrorInit, UploadError } from '../../../src/registry/http/error.ts';

@@ -1,10 +1,7 @@
-/**
- * What was found out about a host: how large, how equal and how long its requests may be. Where a refused size or a
- * time limit is noted.
- */
+/** What was found out about a host: how large, how equal and how long its requests may be. */
+
 import { DEFAULT_CHUNK_SIZE } from '../../blob/blob.ts';
-import { UploadError } from '../http/error.ts';
-import type { RegistryEvent } from './context.ts';
+import { type ResponseHeaders, UploadError } from '../http/error.ts';
 import type { Profile } from './profiles.ts';
 
 /**
@@ -45,17 +42,26 @@ const SMALLEST_IN_TIME = 2 ** 20;
 /** A session's chunks grow again when they are this much smaller than what the host takes. */
 const MUCH_SMALLER = 4;
 
+/**
+ * The largest request body (bytes) that a host announced, or was found to take. `by`: its refusal of larger ones shows
+ * it, or that those break or take too long. Once for each value that holds.
+ */
+export interface LimitEvent {
+  readonly type: 'limit';
+  readonly host: string;
+  readonly bytes: number;
+  readonly announced: boolean;
+  readonly by?: 'size' | 'time';
+}
+
 interface HostOptions {
   /** As in the image reference, for messages. */
   readonly host: string;
   readonly profile: Profile;
   /** The user's largest request body, bytes. */
   readonly chunkSize: number | 'auto';
-  readonly onEvent: (event: RegistryEvent) => void;
+  readonly onEvent: (event: LimitEvent) => void;
 }
-
-/** The headers of a response, names in lower case. */
-type Headers = Readonly<Record<string, string>>;
 
 export class HostCapabilities {
   readonly host: string;
@@ -66,22 +72,17 @@ export class HostCapabilities {
   noChunks: string | undefined;
   /** Whether it has taken a chunk. */
   takesChunks = false;
-  /**
-   * Whether a session was seen to go on after a chunk that broke (distribution 3), so that cutting one off costs
-   * little.
-   */
+  /** Whether a session was seen to go on after a chunk that broke (distribution 3): cutting one off costs little. */
   keepsSessions = false;
   /** Whether a session with chunks of different sizes could not be closed (storages that want equal parts). */
   needsEqual = false;
-  /**
-   * Whether connections broke under bodies: each chunk then gets a new one, for middleboxes that count the bytes of
-   * each.
-   */
+  /** Whether connections broke under bodies: each chunk gets a new one, for middleboxes that count their bytes. */
   freshConnections = false;
   readonly #chunkSize: number | 'auto';
-  readonly #onEvent: (event: RegistryEvent) => void;
+  readonly #onEvent: (event: LimitEvent) => void;
   #announcedMax: number | undefined;
-  #announcedMin: number | undefined;
+  /** What was announced, bytes; 0 for nothing. */
+  #minimum = 0;
   #foundLimit: number | undefined;
   /**
    * Half of a size under which connections broke: a limit when a smaller body is taken next, nothing when a larger one
@@ -121,7 +122,7 @@ export class HostCapabilities {
    * chunk.
    */
   get announcesChunks(): boolean {
-    return this.#announcedMin !== undefined && this.#announcedMax !== undefined;
+    return this.#minimum > 0 && this.#announcedMax !== undefined;
   }
 
   /** Whether all chunks of a session but the last must have one size. */
@@ -195,9 +196,9 @@ export class HostCapabilities {
   }
 
   /** Notes OCI-Chunk-Max-Length and OCI-Chunk-Min-Length. distribution-spec, "Pushing a blob in chunks". */
-  announce(headers: Headers): void {
+  announce(headers: ResponseHeaders): void {
     const max = length(headers['oci-chunk-max-length']);
-    this.#announcedMin = length(headers['oci-chunk-min-length']) ?? this.#announcedMin;
+    this.#minimum = length(headers['oci-chunk-min-length']) ?? this.#minimum;
     if (max === undefined || max === this.#announcedMax) return;
     this.#announcedMax = max;
     this.#onEvent({ type: 'limit', host: this.host, bytes: max, announced: true });
@@ -301,10 +302,6 @@ export class HostCapabilities {
   #smaller(bytes: number): number | undefined {
     const half = Math.ceil(bytes / 2);
     return half < SMALLEST_LIMIT || half < this.#minimum ? undefined : half;
-  }
-
-  get #minimum(): number {
-    return this.#announcedMin ?? 0;
   }
 
   #absurdMinimum(limit: number): UploadError {

@@ -1,27 +1,19 @@
 /** What every request of a push to one host shares, and the loop that repeats a request until it is answered. */
 
 import { randomBytes } from 'node:crypto';
-import { errorOf, isTransientStatus, RegistryError } from '../http/error.ts';
+import { errorOf, isPage, isTransientStatus, notRegistry, RegistryError, unknownOwner } from '../http/error.ts';
 import type { RegistryResponse } from '../http/response.ts';
-import type { HostCapabilities } from './capabilities.ts';
-import { Patience } from './patience.ts';
+import type { HostCapabilities, LimitEvent } from './capabilities.ts';
+import { Patience, type PatientHost, type RetryEvent, type Task } from './patience.ts';
 import type { RegistryRequest } from './sender.ts';
-import type { Backoff, BodyScheduler } from './throttle.ts';
+import type { BodyScheduler, WaitEvent } from './throttle.ts';
 import type { Transport } from './transport.ts';
 
-export interface HostContext {
+export interface HostContext extends PatientHost {
   readonly transport: Pick<Transport, 'origin' | 'send'>;
-  readonly backoff: Backoff;
   readonly host: HostCapabilities;
   /** The order of the bodies of all uploads. */
   readonly bodies: BodyScheduler;
-  /** Failed tries in a row of one request, without progress, before the push fails: `max-retries`. */
-  readonly maxRetries: number;
-  /**
-   * How long the host may be away, or ask to be left alone, without progress, before the push fails: `max-wait`.
-   * Milliseconds.
-   */
-  readonly maxWait: number;
   readonly onEvent: (event: RegistryEvent) => void;
 }
 
@@ -33,14 +25,6 @@ export interface Place {
   readonly scopes: readonly string[];
   /** The URL of `/v2/<name>/<path>`. */
   url(path: string): URL;
-}
-
-/** What is being done, for events and errors, and what ends it. */
-export interface Task {
-  readonly label: string;
-  readonly signal: AbortSignal;
-  /** What to do when it fails, where the error itself does not say. */
-  readonly remedy?: string | (() => string | undefined) | undefined;
 }
 
 /** Answers that say nothing of a host's health: its limits, and what gateways answer in its absence. */
@@ -137,70 +121,15 @@ export async function fetchAndRead<T>(
  * What the registry room reports while it works. Texts hold no secrets; only `secret` does, so that it can be masked.
  */
 export type RegistryEvent =
-  /** A request failed and will be tried again in `waitMs`. `attempt` counts failures in a row, from 1. */
-  | {
-      readonly type: 'retry';
-      readonly host: string;
-      readonly label: string;
-      readonly reason: string;
-      readonly attempt: number;
-      readonly waitMs: number;
-      /** Part of a wait that the log has (`waiting`). */
-      readonly waiting?: boolean;
-    }
-  /** The host is away, or asks for fewer requests: it is waited for, `maxWaitMs` at most. Once, until `resumed`. */
-  | {
-      readonly type: 'waiting';
-      readonly host: string;
-      readonly reason: string;
-      readonly limited: boolean;
-      readonly maxWaitMs: number;
-    }
-  /** The host answers again. */
-  | { readonly type: 'resumed'; readonly host: string; readonly waitedMs: number }
-  /**
-   * The largest request body (bytes) that this host was found to take, or announced. `by`: what showed it, its refusal
-   * of larger ones, or that larger ones break or take too long. Once for each value that holds.
-   */
-  | {
-      readonly type: 'limit';
-      readonly host: string;
-      readonly bytes: number;
-      readonly announced: boolean;
-      readonly by?: 'size' | 'time';
-    }
+  | RetryEvent
+  | WaitEvent
+  | LimitEvent
   /** A value that must never be shown. */
   | { readonly type: 'secret'; readonly value: string }
   | { readonly type: 'warning'; readonly text: string }
   | { readonly type: 'debug'; readonly text: string };
 
 // What to do about answers that do not say it themselves.
-
-/**
- * About a failure at another port of the registry's own host: its Location or redirect has lost the port (nginx: `Host
- * $host`).
- */
-export function lostPort(registry: URL, url: URL): string | undefined {
-  if (url.hostname !== registry.hostname || url.port === registry.port) return undefined;
-  return (
-    `the registry at ${registry.host} names ${url.host} as the place to go on: the proxy in front of it must pass on the host ` +
-    'with its port (nginx: proxy_set_header Host $http_host), or the registry needs its outer address (distribution: http.host)'
-  );
-}
-
-/**
- * About a 405 to what begins or ends a push. distribution in read-only mode or as a pull-through cache adds the code
- * UNSUPPORTED.
- */
-export function readOnly(host: string, method: string, url: URL): string | undefined {
-  if (method !== 'POST' && !(method === 'PUT' && url.pathname.includes('/manifests/'))) return undefined;
-  return `${host} takes no pushes: it is read-only for now, or a pull-through cache or mirror: push to the registry behind it`;
-}
-
-/** What to do about a host whose answers are none of a registry. */
-export const notRegistry = (host: string): string =>
-  `${host} does not answer as a container registry: check the host and port in the reference (ghcr.io, not github.com; ` +
-  'registry.gitlab.com, not gitlab.com), and the path that a proxy in front of it passes on (/v2/)';
 
 /**
  * About a 404 without a code to the opening of an upload: is it no registry, or does it know no such owner (Gitea,
@@ -220,14 +149,6 @@ export async function unknownPlace(place: Place, signal: AbortSignal): Promise<s
   if (!isRegistry) return notRegistry(host.host);
   return unknownOwner(host.host, place.name);
 }
-
-/** What to do about a registry that has no place for a repository. */
-export const unknownOwner = (host: string, repository: string): string =>
-  `${host} knows no ${repository}: create the user, organisation or project ${repository.split('/')[0]} there first, or check the name`;
-
-/** Whether an answer is a page for people. */
-export const isPage = ({ headers }: Pick<RegistryResponse, 'headers'>): boolean =>
-  /^\s*(text\/html|application\/xhtml)/i.test(headers['content-type'] ?? '');
 
 /** The error of an answer that no registry would send. */
 export function noRegistry(response: RegistryResponse, place: Place, step: string, reason: string): RegistryError {

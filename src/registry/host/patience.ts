@@ -4,8 +4,7 @@
  */
 import { RegistryError, UploadError } from '../http/error.ts';
 import { askedWait } from '../http/error-body.ts';
-import type { HostContext, Task } from './context.ts';
-import type { Trouble } from './throttle.ts';
+import type { Backoff, Trouble, WaitEvent } from './throttle.ts';
 
 /**
  * A limit by 403 that does not say how long it holds is GitHub's secondary one: "wait for at least one minute", longer
@@ -31,8 +30,42 @@ const SPREAD_OF_TRIES_MS = 30_000;
 /** Not less between two of them, however many there are. */
 const LEAST_DELAY_MS = 500;
 
+/** A request failed and will be tried again in `waitMs`. `attempt` counts failures in a row, from 1. */
+export interface RetryEvent {
+  readonly type: 'retry';
+  readonly host: string;
+  readonly label: string;
+  readonly reason: string;
+  readonly attempt: number;
+  readonly waitMs: number;
+  /** Part of a wait that the log has (`waiting`). */
+  readonly waiting?: boolean;
+}
+
+/** A host, and how much is borne with there. */
+export interface PatientHost {
+  readonly host: { readonly host: string };
+  readonly backoff: Backoff;
+  /** Failed tries in a row of one request, without progress, before the push fails: `max-retries`. */
+  readonly maxRetries: number;
+  /**
+   * How long the host may be away, or ask to be left alone, without progress, before the push fails: `max-wait`.
+   * Milliseconds.
+   */
+  readonly maxWait: number;
+  readonly onEvent: (event: RetryEvent | WaitEvent) => void;
+}
+
+/** What is being done, for events and errors, and what ends it. */
+export interface Task {
+  readonly label: string;
+  readonly signal: AbortSignal;
+  /** What to do when it fails, where the error itself does not say. */
+  readonly remedy?: string | (() => string | undefined) | undefined;
+}
+
 export class Patience {
-  readonly #context: HostContext;
+  readonly #host: PatientHost;
   readonly #task: Task;
   /** Failures in a row that count as tries: since the last progress. */
   #tries = 0;
@@ -44,8 +77,8 @@ export class Patience {
   /** Failures that were followed by another try, in all. */
   retries = 0;
 
-  constructor(context: HostContext, task: Task) {
-    this.#context = context;
+  constructor(host: PatientHost, task: Task) {
+    this.#host = host;
     this.#task = task;
   }
 
@@ -72,7 +105,7 @@ export class Patience {
    * `max-wait` is used up; rejects with the task's signal.
    */
   async failed(error: RegistryError): Promise<void> {
-    const { backoff, onEvent, host } = this.#context;
+    const { backoff, onEvent, host } = this.#host;
     this.#task.signal.throwIfAborted();
     const trouble = backoff.troubleOf(error);
     this.#since ??= backoff.clock.now();
@@ -96,7 +129,7 @@ export class Patience {
 
   /** Milliseconds of `max-wait` that are left. */
   get #left(): number {
-    const { backoff, maxWait } = this.#context;
+    const { backoff, maxWait } = this.#host;
     return Math.max(0, maxWait - (backoff.clock.now() - (this.#since ?? backoff.clock.now())));
   }
 
@@ -110,19 +143,19 @@ export class Patience {
       case 'failed':
         return this.#nextTry(error, (try_, tries) => this.#spread(try_, tries));
       case 'unknown':
-        return this.#nextTry(error, (try_) => this.#context.backoff.delay(try_ - 1));
+        return this.#nextTry(error, (try_) => this.#host.backoff.delay(try_ - 1));
     }
   }
 
   #whileAway(error: RegistryError): number {
     // With a max-wait of next to nothing a broken connection still gets its tries.
-    if (this.#left === 0 && this.#failures > this.#context.maxRetries) throw this.#tooLong(error);
-    const delay = this.#context.backoff.delay(this.#failures - 1);
+    if (this.#left === 0 && this.#failures > this.#host.maxRetries) throw this.#tooLong(error);
+    const delay = this.#host.backoff.delay(this.#failures - 1);
     return this.#left === 0 ? delay : Math.min(delay, this.#left);
   }
 
   #whileLimited(error: RegistryError): number {
-    const { backoff } = this.#context;
+    const { backoff } = this.#host;
     const asked = askedWait(error.headers);
     const left = this.#left;
     if (asked !== undefined && asked > left) throw this.#tooLong(error, `; it asks to wait ${seconds(asked)}`);
@@ -140,11 +173,11 @@ export class Patience {
       status === 403
         ? SECONDARY_LIMIT_MS * 2 ** this.#limits
         : Math.min(FIRST_LIMIT_MS * LIMIT_GROWTH ** this.#limits, LONGEST_LIMIT_MS);
-    return Math.round(ms * (1 + this.#context.backoff.clock.random() / 4));
+    return Math.round(ms * (1 + this.#host.backoff.clock.random() / 4));
   }
 
   #nextTry(error: RegistryError, delay: (try_: number, tries: number) => number): number {
-    const { maxRetries } = this.#context;
+    const { maxRetries } = this.#host;
     if (this.#tries > maxRetries) {
       const tries = this.#tries === 1 ? '1 failed try' : `${this.#tries} failed tries without progress`;
       throw gaveUp(this.#task, `${tries} (max-retries: ${maxRetries})`, error);
@@ -155,11 +188,11 @@ export class Patience {
   /** Each pause twice as long as the one before it, all of them together about half a minute. */
   #spread(try_: number, tries: number): number {
     const share = 2 ** (try_ - 1) / (2 ** tries - 1);
-    return Math.max(LEAST_DELAY_MS, this.#context.backoff.jittered((SPREAD_OF_TRIES_MS * share * 4) / 3));
+    return Math.max(LEAST_DELAY_MS, this.#host.backoff.jittered((SPREAD_OF_TRIES_MS * share * 4) / 3));
   }
 
   #tooLong(error: RegistryError, why = ''): UploadError {
-    const { maxWait, backoff } = this.#context;
+    const { maxWait, backoff } = this.#host;
     const waited = backoff.clock.now() - (this.#since ?? 0);
     return gaveUp(this.#task, `${seconds(waited)} without progress (max-wait: ${seconds(maxWait)}${why})`, error);
   }

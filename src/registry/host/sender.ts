@@ -7,13 +7,12 @@ import type { Authorization } from '../auth/authorizer.ts';
 import type { Credentials, Secrets } from '../auth/credentials.ts';
 import type { Connections, Lease } from '../http/connections.ts';
 import { defaultTimeouts, type Timeouts } from '../http/deadline.ts';
-import { RegistryError, type RegistryErrorInit } from '../http/error.ts';
+import { lostPort, notRegistry, RegistryError, type RegistryErrorInit, readOnly } from '../http/error.ts';
 import { type Answer, bodySize, exchange, type RequestBody } from '../http/exchange.ts';
 import { type Attempt, CLIENT_CERTIFICATE_REMEDY } from '../http/network-error.ts';
 import { RegistryResponse, warningTexts } from '../http/response.ts';
 
 import { safeUrl, sameOrigin, sameSite, unsafeTarget } from '../http/url-policy.ts';
-import { lostPort, notRegistry, readOnly } from './context.ts';
 import type { RegistryOrigin } from './origin.ts';
 import type { Backoff } from './throttle.ts';
 

@@ -6,7 +6,6 @@ import { setTimeout as sleepFor } from 'node:timers/promises';
 import { now } from '../../common/async.ts';
 import type { RegistryError } from '../http/error.ts';
 import { askedWait } from '../http/error-body.ts';
-import type { RegistryEvent } from './context.ts';
 
 /** Longer than a blip of a load balancer, short enough not to be felt. */
 const FIRST_DELAY_MS = 500;
@@ -63,6 +62,18 @@ const AWAY_KINDS: ReadonlySet<string> = new Set(['refused', 'reset', 'timeout', 
 const AWAY_STATUS: ReadonlySet<number> = new Set([
   408, 425, 502, 503, 504, 520, 521, 522, 523, 524, 525, 526, 527, 530,
 ]);
+
+export type WaitEvent =
+  /** The host is away, or asks for fewer requests: it is waited for, `maxWaitMs` at most. Once, until `resumed`. */
+  | {
+      readonly type: 'waiting';
+      readonly host: string;
+      readonly reason: string;
+      readonly limited: boolean;
+      readonly maxWaitMs: number;
+    }
+  /** The host answers again. */
+  | { readonly type: 'resumed'; readonly host: string; readonly waitedMs: number };
 
 interface BackoffOptions {
   readonly clock?: Clock | undefined;
@@ -160,7 +171,7 @@ export class Backoff {
    * moment to say it: at a limit, and when a host is away for more than one request. Once, until the host answers
    * again.
    */
-  waiting(error: RegistryError, trouble: Trouble, host: string, patience: number): RegistryEvent | undefined {
+  waiting(error: RegistryError, trouble: Trouble, host: string, patience: number): WaitEvent | undefined {
     this.#troubles += 1;
     const lasts = trouble === 'limited' || (trouble === 'away' && this.#troubles > 1);
     if (!lasts || this.#waitingSince !== undefined) return undefined;
@@ -174,7 +185,7 @@ export class Backoff {
   }
 
   /** Notes a good answer of the registry. Returns the event for the log where it ends a wait that was logged. */
-  resumed(host: string): RegistryEvent | undefined {
+  resumed(host: string): WaitEvent | undefined {
     this.#troubles = 0;
     if (this.#waitingSince === undefined) return undefined;
     const waitedMs = this.clock.now() - this.#waitingSince;
@@ -185,8 +196,9 @@ export class Backoff {
 
 // How many bodies are on their way to a host at once. On a fast link (a registry in the same network, perhaps behind a
 // proxy that takes each body to its end before the registry gets it) the processors are what is scarce: five bodies at
-// once make all of them slow, and in the end the largest blob is left alone with most of its chunks, each of which waits
-// for the one before it. On a slow link bodies only wait for the wire, and several connections fill it better than two.
+// once make all of them slow, and in the end the largest blob is left alone with most of its chunks, each of which
+// waits for the one before it. On a slow link bodies only wait for the wire, and several connections fill it better
+// than two.
 
 /** The largest blob, and one beside it that goes while the registry is busy with the first. */
 const AT_ONCE = 2;

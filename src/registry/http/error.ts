@@ -193,3 +193,39 @@ export class UploadError extends Error {
     this.remedy = options.remedy;
   }
 }
+
+// What to do about answers that do not say it themselves.
+
+/**
+ * About a failure at another port of the registry's own host: its Location or redirect has lost the port (nginx: `Host
+ * $host`).
+ */
+export function lostPort(registry: URL, url: URL): string | undefined {
+  if (url.hostname !== registry.hostname || url.port === registry.port) return undefined;
+  return (
+    `the registry at ${registry.host} names ${url.host} as the place to go on: the proxy in front of it must pass on the host ` +
+    'with its port (nginx: proxy_set_header Host $http_host), or the registry needs its outer address (distribution: http.host)'
+  );
+}
+
+/**
+ * About a 405 to what begins or ends a push. distribution in read-only mode or as a pull-through cache adds the code
+ * UNSUPPORTED.
+ */
+export function readOnly(host: string, method: string, url: URL): string | undefined {
+  if (method !== 'POST' && !(method === 'PUT' && url.pathname.includes('/manifests/'))) return undefined;
+  return `${host} takes no pushes: it is read-only for now, or a pull-through cache or mirror: push to the registry behind it`;
+}
+
+/** What to do about a host whose answers are none of a registry. */
+export const notRegistry = (host: string): string =>
+  `${host} does not answer as a container registry: check the host and port in the reference (ghcr.io, not github.com; ` +
+  'registry.gitlab.com, not gitlab.com), and the path that a proxy in front of it passes on (/v2/)';
+
+/** What to do about a registry that has no place for a repository. */
+export const unknownOwner = (host: string, repository: string): string =>
+  `${host} knows no ${repository}: create the user, organisation or project ${repository.split('/')[0]} there first, or check the name`;
+
+/** Whether an answer is a page for people. */
+export const isPage = ({ headers }: { readonly headers: ResponseHeaders }): boolean =>
+  /^\s*(text\/html|application\/xhtml)/i.test(headers['content-type'] ?? '');

@@ -2,8 +2,8 @@
 import type { BlobIdentity, ByteRange, Reach, ReadableBlob, SessionNote } from '../../blob/blob.ts';
 import { untilAborted } from '../../common/async.ts';
 import { GROWING_CHUNK_SIZE, type HostCapabilities } from '../host/capabilities.ts';
-import { answerOrTrouble, type HostContext, type Task } from '../host/context.ts';
-import { gaveUp, Patience } from '../host/patience.ts';
+import { answerOrTrouble, type HostContext } from '../host/context.ts';
+import { gaveUp, Patience, type Task } from '../host/patience.ts';
 import { RegistryError, type UploadError } from '../http/error.ts';
 import { SlowRequest, UploadLimits, UploadMetrics } from './metrics.ts';
 import type { Session } from './session.ts';

@@ -3,8 +3,8 @@
  * distribution-spec, sections "Pushing blobs" and "Mounting a blob from another repository".
  */
 import type { Digest } from '../../oci/types.ts';
-import { answerOrTrouble, noRegistry, type Place, retrying, type Task, unknownPlace } from '../host/context.ts';
-import { Patience } from '../host/patience.ts';
+import { answerOrTrouble, noRegistry, type Place, retrying, unknownPlace } from '../host/context.ts';
+import { Patience, type Task } from '../host/patience.ts';
 import type { RegistryRequest } from '../host/sender.ts';
 import { errorOf, RegistryError } from '../http/error.ts';
 import type { RegistryResponse } from '../http/response.ts';

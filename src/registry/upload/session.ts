@@ -1,5 +1,6 @@
 /**
- * One open upload at the registry: where it goes on, how far it has come, its cookies. distribution-spec, section "Pushing blobs".
+ * One open upload at the registry: where it goes on, how far it has come, its cookies. distribution-spec, section
+ * "Pushing blobs".
  */
 import type { ByteRange, ReadableBlob } from '../../blob/blob.ts';
 import type { Digest } from '../../oci/types.ts';

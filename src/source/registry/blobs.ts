@@ -87,7 +87,9 @@ class RemoteStore implements StoreSource {
   async #read(digest: Digest, start: number, end: number): Promise<{ stream: Readable; ranges: boolean }> {
     const found = await this.#repositoryOf(digest)?.readBlob(digest, { start, end, signal: this.#signal });
     if (found) return found;
-    throw new ImageError('Export', `${this.description} has the image's manifest, and not its blob ${digest}`);
+    throw new ImageError('Export', `${this.description} has the image's manifest, and not its blob ${digest}`, {
+      remedy: 'that registry has lost it: push the image there again',
+    });
   }
 }
 
