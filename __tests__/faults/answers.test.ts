@@ -133,7 +133,7 @@ describe.each(['plain', 'serverless', 'distribution3', 'ecr'] satisfies ProfileN
 
     afterAll(() => server?.close());
 
-    it(`${SEEDS} seeds`, { timeout: 120_000 }, async () => {
+    it(`${SEEDS} seeds`, async () => {
       const seeds = Array.from({ length: SEEDS }, (_, index) => index + 1);
       const ends: Record<string, number> = { pushed: 0, failed: 0, deceived: 0 };
       const failures: string[] = [];

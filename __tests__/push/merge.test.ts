@@ -344,7 +344,7 @@ describe('the parts of a merge', () => {
     const digests = (await Promise.all(merges)).map(({ digest }) => digest);
     expect(new Set(digests).size).toBe(1);
     expect(registry.tags('team/app')).toHaveLength(14);
-  }, 60_000);
+  });
 });
 
 describe('merge-cleanup', () => {

@@ -27,7 +27,7 @@ async function stage(registry: Registry): Promise<Descriptor> {
 const steps = ({ requests }: Registry, from: number) => requests.slice(from).map(({ step }) => step);
 
 describe.each(PROFILE_NAMES)('an image in a registry like %s', (profile) => {
-  it('goes to another tag and another repository of it without a byte of a blob', { timeout: 60_000 }, async () => {
+  it('goes to another tag and another repository of it without a byte of a blob', async () => {
     skipWaits();
     const registry = await registryForTest({ profile });
     const index = await stage(registry);
