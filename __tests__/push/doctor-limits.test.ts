@@ -219,6 +219,15 @@ describe('a server that', () => {
     expect(diagnosis).toMatchObject({ mayPush: false, inputs: {}, problem: expect.stringMatching(problem) });
   });
 
+  it('leads to the login of another host', async () => {
+    const login = await serve((_, response) => {
+      response.writeHead(200, { 'content-type': 'text/html' }).end('<title>Sign in</title>');
+    });
+    const host = await serve((_, response) => void response.writeHead(302, { location: `http://${login}/` }).end());
+    const { problem } = await diagnose(host);
+    expect(problem).toMatch(/was redirected with status 302 to .* does not answer as a container registry/);
+  });
+
   it('lets push and answers no questions is examined nevertheless', async () => {
     const registry = await registryForTest();
     const host = await readingProxy(registry.host, {
