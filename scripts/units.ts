@@ -17,7 +17,14 @@ const UNITS = [
 const LINUX_ONLY = ['common/open-regular', 'registry/auth/credentials-helper'];
 
 /** What makes programs by `#!/bin/sh`, FIFOs or links, which Windows does not have or does not let everybody make. */
-const POSIX_ONLY = ['blob/streaming', 'registry/auth/stored-credentials', 'source/archive/hostile', 'source/find/find'];
+const POSIX_ONLY = [
+  'blob/streaming',
+  'registry/auth/stored-credentials',
+  'source/archive/hostile',
+  'source/find/find',
+  'source/find/find-engines',
+  'source/find/find-layouts',
+];
 
 const EXCLUDED: Readonly<Partial<Record<NodeJS.Platform, readonly string[]>>> = {
   darwin: LINUX_ONLY,

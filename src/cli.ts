@@ -11,8 +11,7 @@ if (major < OLDEST_NODE[0] || (major === OLDEST_NODE[0] && minor < OLDEST_NODE[1
   );
   process.exit(2);
 }
-const { runTerminal } = await import('./terminal/run.ts');
-const { flushed, watchOutput } = await import('./terminal/output.ts');
+const { flushed, runTerminal, watchOutput } = await import('./terminal/run.ts');
 const output = watchOutput(process);
 const code = await runTerminal(process.argv.slice(2), process);
 process.exit(await flushed(output, code));

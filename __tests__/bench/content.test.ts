@@ -6,7 +6,7 @@ import { describeWith } from '../support/real/suite.ts';
 
 // Its files are those of the machine: programs, libraries, Python's modules among them.
 describeWith(['python3'], 'the content of the benchmark', () => {
-  it('makes a layer of exactly so many bytes, the same for the same seed', { timeout: 120_000 }, () => {
+  it('makes a layer of exactly so many bytes, the same for the same seed', () => {
     const files = layerFiles('a', 3_000_000);
     expect(files.reduce((sum, { bytes }) => sum + bytes, 0)).toBe(3_000_000);
     const names = (seed: string) => layerFiles(seed, 3_000_000).map(({ name, bytes }) => `${name} ${bytes}`);

@@ -40,14 +40,14 @@ describeWith(
 
     beforeAll(async () => {
       bench = await makeBench(mkdtempSync(join(tmpdir(), 'chunked-push-troubles-')));
-    }, 60_000);
+    });
 
     afterAll(async () => {
       await bench?.podman.stop();
       rmSync(bench.folder, { recursive: true });
     });
 
-    it.concurrent.each(Object.entries(TROUBLES))('%s', { timeout: 120_000 }, async (_, provoke) => {
+    it.concurrent.each(Object.entries(TROUBLES))('%s', async (_, provoke) => {
       const line = await provoke(bench);
       const found = sections.filter(({ pattern }) => pattern.test(line)).map(({ heading }) => heading);
       expect(found, line).not.toEqual([]);

@@ -39,7 +39,7 @@ describeWith(
         }),
       );
       await runAction({ inputs: { image: `oci:${lie.path}`, tags: `${registry.host}/trust/app:latest` } });
-    }, 60_000);
+    });
 
     afterAll(async () => {
       await registry?.stop();

@@ -218,5 +218,5 @@ describe('a cache service that fails', () => {
       await Promise.all([registry.close(), cache.close()]);
     });
     await Promise.all(jobs);
-  }, 90_000);
+  });
 });

@@ -86,7 +86,7 @@ describeWith(['docker', 'docker-registry'], 'a push that is cancelled', () => {
     folder = mkdtempSync(join(tmpdir(), 'chunked-push-cancel-'));
     await writeDockerArchive(join(folder, 'image.tar'), IMAGE, RECIPE);
     engine = await ENGINES[0]!.start(IMAGE, RECIPE);
-  }, 120_000);
+  });
 
   beforeEach(() => {
     runner = freshRunner();

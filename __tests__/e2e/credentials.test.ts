@@ -109,7 +109,7 @@ for (const kind of ENGINES) {
       beforeAll(async () => {
         registry = await startDockerRegistry({ auth: true });
         engine = await kind.start(IMAGE, RECIPE);
-      }, 120_000);
+      });
 
       afterAll(async () => {
         await Promise.all([registry?.stop(), engine?.stop()]);

@@ -20,7 +20,7 @@ for (const kind of ENGINES) {
     beforeAll(async () => {
       registry = await startDockerRegistry();
       engine = await kind.start(IMAGE, smallRecipe('engines'));
-    }, 120_000);
+    });
 
     afterAll(async () => {
       await registry?.stop();

@@ -23,7 +23,7 @@ for (const kind of ENGINES) {
     beforeAll(async () => {
       registry = await startDockerRegistry();
       engine = await kind.start(IMAGE, RECIPE);
-    }, 120_000);
+    });
 
     afterAll(async () => {
       await Promise.all([registry?.stop(), engine?.stop()]);
@@ -82,7 +82,7 @@ describeWith(['docker', 'docker-registry'], 'fallback: engine is not for', () =>
     folder = mkdtempSync(join(tmpdir(), 'chunked-push-fallback-'));
     engine = await ENGINES[0]!.start('e2e.example/fallback/other:1', RECIPE);
     locked = await startDockerRegistry({ auth: true });
-  }, 120_000);
+  });
 
   afterAll(async () => {
     await Promise.all([locked?.stop(), engine?.stop()]);

@@ -132,7 +132,7 @@ describeWith(
       reference = `${registry.host}/force/app:1`;
       engine = await ENGINES[1]!.start(IMAGE, RECIPE);
       result = await runAction({ inputs: { image: IMAGE, tags: reference, ...INPUTS }, env: engine.env });
-    }, 120_000);
+    });
     afterAll(async () => {
       await registry?.stop();
     });

@@ -94,7 +94,7 @@ describe('eight jobs at once', () => {
     );
     expect(registry.openSessions()).toBe(0);
     await Promise.all([registry.close(), cache.close()]);
-  }, 90_000);
+  });
 });
 
 describeWith(['docker-registry', 'skopeo'], 'eight jobs at once on docker-registry', () => {
@@ -111,7 +111,7 @@ describeWith(['docker-registry', 'skopeo'], 'eight jobs at once on docker-regist
     }
     expect(registry.openUploads()).toEqual([]);
     await registry.stop();
-  }, 90_000);
+  });
 });
 
 /** Bytes of a layer that came compressed, from which on the cache is asked who has it; random bytes do not shrink. */
@@ -143,34 +143,30 @@ describeWith(['docker-registry', 'skopeo'], 'a job that shares layers with an ea
     // Small layers that came compressed are sent sooner than the cache's service answers.
     { layers: 'plain', mounted: 2 },
     { layers: 'compressed', mounted: 1 },
-  ] as const)(
-    'mounts $layers layers out of the repository that has them',
-    async ({ layers, mounted }) => {
-      const [registry, cache] = await Promise.all([startDockerRegistry(), startCacheServer()]);
-      try {
-        const jobOf = async (name: string, own: number) => {
-          const runner = freshRunner();
-          const inputs = { image: await imageOf(name, own, layers), tags: `${registry.host}/team/${name}:v1` };
-          const main = await runAction({ inputs, env: cache.env, runner });
-          const post = await runAction({ entry: 'post', state: main.state, env: cache.env, runner });
-          runner.remove();
-          expectGood([{ main, post }]);
-          return main;
-        };
-        const first = await jobOf('api', 0);
-        const second = await jobOf('app', 1);
-        const fates = metadataOf(second).blobs.filter(({ what }) => what === 'mounted');
-        expect(fates).toHaveLength(mounted);
-        expect(Math.max(...fates.map(({ size }) => size))).toBeGreaterThan(WORTH_A_MOUNT);
-        const had = metadataOf(first).blobs.map(({ digest }) => digest);
-        for (const { digest } of fates) expect(had).toContain(digest);
-        expect(metadataOf(second).bytesSent).toBeLessThan(mounted === 2 ? 200_000 : 500_000);
-        expect((await pullBack(`${registry.host}/team/app:v1`)).digest).toBe(second.outputs.digest);
-        expect(registry.openUploads()).toEqual([]);
-      } finally {
-        await Promise.all([registry.stop(), cache.close()]);
-      }
-    },
-    90_000,
-  );
+  ] as const)('mounts $layers layers out of the repository that has them', async ({ layers, mounted }) => {
+    const [registry, cache] = await Promise.all([startDockerRegistry(), startCacheServer()]);
+    try {
+      const jobOf = async (name: string, own: number) => {
+        const runner = freshRunner();
+        const inputs = { image: await imageOf(name, own, layers), tags: `${registry.host}/team/${name}:v1` };
+        const main = await runAction({ inputs, env: cache.env, runner });
+        const post = await runAction({ entry: 'post', state: main.state, env: cache.env, runner });
+        runner.remove();
+        expectGood([{ main, post }]);
+        return main;
+      };
+      const first = await jobOf('api', 0);
+      const second = await jobOf('app', 1);
+      const fates = metadataOf(second).blobs.filter(({ what }) => what === 'mounted');
+      expect(fates).toHaveLength(mounted);
+      expect(Math.max(...fates.map(({ size }) => size))).toBeGreaterThan(WORTH_A_MOUNT);
+      const had = metadataOf(first).blobs.map(({ digest }) => digest);
+      for (const { digest } of fates) expect(had).toContain(digest);
+      expect(metadataOf(second).bytesSent).toBeLessThan(mounted === 2 ? 200_000 : 500_000);
+      expect((await pullBack(`${registry.host}/team/app:v1`)).digest).toBe(second.outputs.digest);
+      expect(registry.openUploads()).toEqual([]);
+    } finally {
+      await Promise.all([registry.stop(), cache.close()]);
+    }
+  });
 });

@@ -58,7 +58,7 @@ it('a merge that was killed between two tags is completed by the next one', asyn
     await registry.close();
     rmSync(folder, { recursive: true });
   }
-}, 60_000);
+});
 
 describeWith(['docker', 'docker-trixie', 'podman', 'docker-registry', 'skopeo'], 'a merge of real legs', () => {
   let folder: string;
@@ -178,7 +178,7 @@ describeWith(['docker', 'docker-trixie', 'podman', 'docker-registry', 'skopeo'],
         expect(id).toBe(architecture);
       }
     }
-  }, 120_000);
+  });
 
   it('is the same index again, from the action and from the terminal', async () => {
     const again = await merge({ tags: `${app}:1.2` });

@@ -25,7 +25,7 @@ describeWith(['podman', 'docker', 'docker-registry', 'skopeo', 'sudo'], "Debian'
     podman = await startPodman();
     await buildImage({ command: commandOf('podman', 'podman'), env: podman.env }, 'shop/app:1', RECIPE);
     imageId = `sha256:${(await podman.run('image', 'inspect', '--format', '{{.Id}}', 'shop/app:1')).trim()}`;
-  }, 120_000);
+  });
 
   afterAll(async () => {
     await Promise.all([registry?.stop(), locked?.stop(), podman?.stop()]);
@@ -106,7 +106,7 @@ describeWith(['podman', 'docker', 'docker-registry', 'skopeo', 'sudo'], "Debian'
       writeFileSync(join(context, 'file'), 'as an ordinary user');
       writeFileSync(join(context, 'Dockerfile'), 'FROM scratch\nCOPY file /file\nCMD ["/file"]\n');
       await rootless.run('build', '--quiet', '--tag', 'home/app:1', context);
-    }, 120_000);
+    });
 
     afterAll(async () => {
       await rootless?.stop();

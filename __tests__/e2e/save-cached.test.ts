@@ -77,7 +77,7 @@ describeWith(['docker', 'skopeo'], 'docker save of Docker 20.10 beside a warm ca
       );
     }
     expect(third.requests.filter(({ step }) => step === 'upload-post')).toHaveLength(4);
-  }, 120_000);
+  });
 });
 
 describe('an engine that names its layers in a way of its own', () => {
@@ -128,5 +128,5 @@ describe('an engine that names its layers in a way of its own', () => {
       await Promise.all([first.close(), second.close(), cache.close()]);
       rmSync(folder, { recursive: true });
     }
-  }, 60_000);
+  });
 });

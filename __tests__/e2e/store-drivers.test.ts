@@ -34,7 +34,7 @@ for (const tool of ['docker', 'podman'] as const) {
     let engine: Awaited<ReturnType<(typeof ENGINES)[typeof tool]>>;
     beforeAll(async () => {
       engine = await ENGINES[tool]();
-    }, 120_000);
+    });
     afterAll(() => engine?.stop());
 
     it('is left to save with export: auto, and is an error with export: store', async () => {

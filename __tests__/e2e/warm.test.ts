@@ -56,7 +56,7 @@ for (const kind of ENGINES.filter(({ part }) => part !== 'podman')) {
         kind.start(image, recipe(`warm-${kind.part}`)),
       ]);
       docker = countDocker(folder, kind.part, engine.env.PATH ?? '');
-    }, 120_000);
+    });
 
     afterAll(async () => {
       await Promise.all([registry?.stop(), cache?.close(), engine?.stop()]);

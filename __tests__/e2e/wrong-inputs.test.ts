@@ -23,7 +23,7 @@ describeWith(['docker', 'docker-registry'], 'a wrong input', () => {
     await writeDockerArchive(join(folder, 'image.tar'), IMAGE, { seed: 'wrong', layers: [{ bytes: 100_000 }] });
     [registry, locked] = await Promise.all([startDockerRegistry(), startDockerRegistry({ auth: true })]);
     engine = await ENGINES[0]!.start(IMAGE, smallRecipe('wrong'));
-  }, 120_000);
+  });
 
   afterAll(async () => {
     await Promise.all([registry?.stop(), locked?.stop(), engine?.stop()]);

@@ -26,7 +26,7 @@ describeWith(['docker', 'docker-trixie', 'podman', 'docker-registry', 'skopeo'],
     reference = `${registry.host}/zstd/app:1`;
     engine = await ENGINES[0]!.start(IMAGE, RECIPE);
     result = await runAction({ inputs: { image: IMAGE, tags: reference, compression: 'zstd' }, env: engine.env });
-  }, 120_000);
+  });
 
   afterAll(async () => {
     await registry?.stop();

@@ -36,7 +36,7 @@ describe('SIGTERM in the middle of ten uploads', () => {
 
   afterAll(() => image?.remove());
 
-  it.each(Object.entries(HANGING))('%s', { timeout: 60_000 }, async (_, { rule, left }) => {
+  it.each(Object.entries(HANGING))('%s', async (_, { rule, left }) => {
     const registry = await startRegistry({ profile: 'plain' });
     const proxy = await startFaultProxy({ target: registry.url });
     const hanging = proxy.faults.add(rule);

@@ -90,7 +90,7 @@ describe.each(Object.entries(PROFILES))('%s (%s sessions)', (profile, habit) => 
 
   afterAll(() => server?.close());
 
-  it(`${SEEDS} pushes from seeds`, { timeout: 120_000 }, async () => {
+  it(`${SEEDS} pushes from seeds`, async () => {
     const seeds = Array.from({ length: SEEDS }, (_, index) => index + 1);
     const failures: string[] = [];
     const work = async () => {

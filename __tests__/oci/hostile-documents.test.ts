@@ -53,7 +53,7 @@ it('never ends in an error without a name, whatever the documents say', async ()
     }
   }
   expect(refused).toBeGreaterThan(500);
-}, 120_000);
+});
 
 /** A document with one field, anywhere in it, of another value; or bytes that are no JSON. */
 function garbled(bytes: Buffer, values: readonly unknown[], random: (below: number) => number): Buffer {

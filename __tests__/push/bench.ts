@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { gzipSync } from 'node:zlib';
-import { onTestFinished } from 'vitest';
+import { onTestFinished, vi } from 'vitest';
 import type { StreamedBlob } from '../../src/blob/blob.ts';
 import type { ImageTree } from '../../src/oci/image-tree.ts';
 import { type Descriptor, type Digest, digestOf, type Manifest, MediaType } from '../../src/oci/types.ts';
@@ -15,7 +15,9 @@ import type { RawInputs } from '../../src/push/input-values.ts';
 import { type PushRequest, parseRequest } from '../../src/push/options.ts';
 import { type Denied, moveTags, putManifests } from '../../src/push/put-manifests.ts';
 import type { TargetRepository } from '../../src/push/target-repository.ts';
+import { systemClock } from '../../src/registry/host/throttle.ts';
 import type { StoreSource, StreamSource } from '../../src/source/source.ts';
+import { quickClock } from '../faults/clock.ts';
 import type { Quirk } from '../support/registry/quirk.ts';
 import { type Registry, type RegistryOptions, startRegistry } from '../support/registry/server.ts';
 
@@ -171,6 +173,18 @@ export class Served {
       this.#documents.set(`${repository}:${reference}`, { bytes, mediaType });
     return digestOf(bytes);
   }
+}
+
+/** Lets the waits of pushes pass at once in this test. */
+export function skipWaits(): void {
+  const { now, sleep } = quickClock();
+  const mocks = [
+    vi.spyOn(systemClock, 'now').mockImplementation(now),
+    vi.spyOn(systemClock, 'sleep').mockImplementation(sleep),
+  ];
+  onTestFinished(() => {
+    for (const mock of mocks) mock.mockRestore();
+  });
 }
 
 /** Puts the layers, compressed, and a config into a repository. Gives the manifest of an image of them. */

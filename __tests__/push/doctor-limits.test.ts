@@ -7,6 +7,7 @@ import type { Diagnosis } from '../../src/push/diagnosis.ts';
 import { examine } from '../../src/push/doctor.ts';
 import type { RawInputs } from '../../src/push/input-values.ts';
 import { diagnosisLines } from '../../src/report/lines.ts';
+import { proxyTo } from '../registry/helpers/proxy.ts';
 import { startNginx } from '../support/real/nginx.ts';
 import { startDockerRegistry } from '../support/real/registry.ts';
 import { describeWith } from '../support/real/suite.ts';
@@ -218,12 +219,34 @@ describe('a server that', () => {
     expect(diagnosis).toMatchObject({ mayPush: false, inputs: {}, problem: expect.stringMatching(problem) });
   });
 
+  it('leads to the login of another host', async () => {
+    const login = await serve((_, response) => {
+      response.writeHead(200, { 'content-type': 'text/html' }).end('<title>Sign in</title>');
+    });
+    const host = await serve((_, response) => void response.writeHead(302, { location: `http://${login}/` }).end());
+    const { problem } = await diagnose(host);
+    expect(problem).toMatch(/was redirected with status 302 to .* does not answer as a container registry/);
+  });
+
   it('lets push and answers no questions is examined nevertheless', async () => {
     const registry = await registryForTest();
     const host = await readingProxy(registry.host, {
       headers: ({ url }) => (url === '/v2/' ? (response) => void response.writeHead(404).end() : undefined),
     });
     expect(await diagnose(host)).toMatchObject({ mayPush: true, takesChunks: true, problem: undefined });
+  });
+
+  it('is behind a proxy is reached through it alone', async () => {
+    const { key, cert } = loopbackCertificate();
+    const registry = await registryForTest({ tls: { key, cert } });
+    const proxy = await proxyTo(registry.host);
+    const image = 'registry.invalid/team/app:1';
+    const request = await requestForTest({ tags: image, image, 'tls-verify': 'false' });
+    const options = { ...request, env: { HTTPS_PROXY: proxy.url } };
+    const diagnosis = await examine(request.destinations[0]!, options, () => {}, new AbortController().signal);
+    expect(diagnosis).toMatchObject({ scheme: 'https', certificate: undefined, mayPush: true, problem: undefined });
+    expect(diagnosisLines(diagnosis)).toContain('  certificate   not seen (a proxy, or no TLS)');
+    expect(new Set(proxy.asked)).toEqual(new Set(['CONNECT registry.invalid:443 -']));
   });
 
   it('speaks TLS where plain HTTP is asked for says so', async () => {

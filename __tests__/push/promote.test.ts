@@ -7,7 +7,7 @@ import { inRounds } from '../registry/helpers/rounds.ts';
 import { LayoutFolder } from '../support/layout.ts';
 import { PROFILE_NAMES, TEST_CREDENTIALS } from '../support/registry/profiles.ts';
 import type { Registry } from '../support/registry/server.ts';
-import { Events, folderForTest, registryForTest, requestForTest } from './bench.ts';
+import { Events, folderForTest, registryForTest, requestForTest, skipWaits } from './bench.ts';
 
 const go = async (image: string, tags: string, inputs: Readonly<Record<string, string>> = {}) => {
   const request = await requestForTest({ image, tags, ...TEST_CREDENTIALS, cache: 'false', ...inputs });
@@ -27,7 +27,8 @@ async function stage(registry: Registry): Promise<Descriptor> {
 const steps = ({ requests }: Registry, from: number) => requests.slice(from).map(({ step }) => step);
 
 describe.each(PROFILE_NAMES)('an image in a registry like %s', (profile) => {
-  it('goes to another tag and another repository of it without a byte of a blob', { timeout: 60_000 }, async () => {
+  it('goes to another tag and another repository of it without a byte of a blob', async () => {
+    skipWaits();
     const registry = await registryForTest({ profile });
     const index = await stage(registry);
     const [bytes, before] = [registry.uploadedBytes(), registry.requests.length];

@@ -4,6 +4,8 @@ import { tagRecords } from '../../src/push/result.ts';
 import type { TargetRepository } from '../../src/push/target-repository.ts';
 import { contextForTest } from './bench.ts';
 
+/** Bytes: one more than a small blob has. */
+const LARGE = 2 * 2 ** 20 + 1;
 const DIGEST = digestOf(Buffer.from('manifest'));
 
 /** A repository with two tags, at a registry that nobody asks. */
@@ -58,18 +60,30 @@ describe('a destination', () => {
     expect(destination.failures).toEqual([]);
   });
 
-  it('remembers for a second, and until it is sent, that the registry lacks a blob', async () => {
+  it('remembers until it is sent that the registry lacks a small blob: its HEAD costs as much as its bytes', async () => {
     const { destination } = await twoTags();
     vi.useFakeTimers({ toFake: ['hrtime'] });
     onTestFinished(() => void vi.useRealTimers());
-    expect(destination.lacks(DIGEST)).toBe(false);
+    destination.noteAbsent(DIGEST);
+    vi.advanceTimersByTime(60_000);
+    expect(destination.lacks(DIGEST, LARGE - 1)).toBe(true);
+    expect(destination.lacks(DIGEST, LARGE)).toBe(false);
+    destination.sending(DIGEST);
+    expect(destination.lacks(DIGEST, LARGE - 1)).toBe(false);
+  });
+
+  it('remembers for a second, and until it is sent, that the registry lacks a large blob', async () => {
+    const { destination } = await twoTags();
+    vi.useFakeTimers({ toFake: ['hrtime'] });
+    onTestFinished(() => void vi.useRealTimers());
+    expect(destination.lacks(DIGEST, LARGE)).toBe(false);
     destination.noteAbsent(DIGEST);
     vi.advanceTimersByTime(999);
-    expect(destination.lacks(DIGEST)).toBe(true);
+    expect(destination.lacks(DIGEST, LARGE)).toBe(true);
     vi.advanceTimersByTime(1);
-    expect(destination.lacks(DIGEST)).toBe(false);
+    expect(destination.lacks(DIGEST, LARGE)).toBe(false);
     destination.noteAbsent(DIGEST);
     destination.sending(DIGEST);
-    expect(destination.lacks(DIGEST)).toBe(false);
+    expect(destination.lacks(DIGEST, LARGE)).toBe(false);
   });
 });

@@ -89,7 +89,7 @@ async function bench(present: readonly Buffer[], quirks: readonly Quirk[] = []) 
 }
 
 describe('an image whose store is at hand', () => {
-  it('sends what is missing before the registry has answered for the rest', { timeout: 20_000 }, async () => {
+  it('sends what is missing before the registry has answered for the rest', async () => {
     const [base, top] = readyLayers(2) as [Buffer, Buffer];
     const arrived = Promise.withResolvers<void>();
     const slow: Quirk = {

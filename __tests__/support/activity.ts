@@ -24,16 +24,21 @@ export class Activity {
     this.#roots.push(pid);
   }
 
-  /** Resolves when all of them have waited for something else for a while; after `limit` ms at the latest. */
-  async quiet(limit = Number.POSITIVE_INFINITY): Promise<void> {
+  /**
+   * Resolves when all of them have waited for something else for a while; after `limit` ms at the latest. Returns whether they did so
+   * from the start.
+   */
+  async quiet(limit = Number.POSITIVE_INFINITY): Promise<boolean> {
     let last = this.#look();
-    for (let [quiet, waited] = [0, 0]; quiet < LOOKS && waited < limit; waited += LOOK_EVERY_MS) {
+    let waited = 0;
+    for (let quiet = 0; quiet < LOOKS && waited < limit; waited += LOOK_EVERY_MS) {
       await sleep(LOOK_EVERY_MS);
       const now = this.#look();
       const isQuiet = !now.isRunning && now.tasks === last.tasks && now.ranNs - last.ranNs < IDLE_NS;
       quiet = isQuiet ? quiet + 1 : 0;
       last = now;
     }
+    return waited === LOOKS * LOOK_EVERY_MS;
   }
 
   #look(): { tasks: string; ranNs: number; isRunning: boolean } {

@@ -35,7 +35,7 @@ const LONGEST = [
   'e2e/destinations',
   'e2e/platforms',
   'source/archive/hostile',
-  'registry/upload/states',
+  'registry/upload/resume',
   'registry/upload/random-cuts',
   'faults/cuts',
   'push/push',

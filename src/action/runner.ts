@@ -78,7 +78,7 @@ export function print(level: Level, text: string): void {
 }
 
 /** The step's one error: an annotation, and the exit code 1. */
-export const printFailure = (text: string): void => setFailed(printable(text));
+const printFailure = (text: string): void => setFailed(printable(text));
 
 /**
  * Whatever a library writes by `console` becomes debug lines: @actions/io reports folders of PATH that it may not

@@ -16,7 +16,7 @@ const SHARE_OF_FREE_DISK = 0.5;
 /** What a push may upload at once without a setting (the input `concurrency`). */
 const UPLOADS = 5;
 
-export interface SpoolOptions {
+interface SpoolOptions {
   /** Bytes on disk from which on makers are held back to what their uploads need; without it, half of the free disk. */
   readonly bound?: number | undefined;
   /** Blobs that are uploaded at once, each of which needs room for a chunk although the bound is reached. */
@@ -103,7 +103,7 @@ const MIB = 1024 * 1024;
 /** Two chunks: one on the wire, and the next one complete behind it. */
 const UNSENT_BYTES = 2 * DEFAULT_CHUNK_SIZE;
 
-export class SpoolSpace {
+class SpoolSpace {
   /** Bytes on disk from which on a blob may only grow as far as its upload needs. */
   readonly bound: number;
   /** Bytes that a blob may be ahead of what the registries have confirmed while the bound is reached. */

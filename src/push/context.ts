@@ -213,7 +213,7 @@ function once<T>(made: Map<string, Promise<T>>, key: string, make: () => Promise
 // The registries of a push: opened once for all of its images, and what one image sees of them.
 
 /** A registry that the push goes to, shared by all images of it. */
-export interface RegistryHost {
+interface RegistryHost {
   readonly registry: Registry;
   /** The uploads to it, of all images together. */
   readonly slots: UploadSlots;

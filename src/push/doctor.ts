@@ -89,7 +89,11 @@ async function ask(inquiry: Inquiry, signal: AbortSignal): Promise<void> {
   if (findings.scheme === 'https') findings.certificate = await examination.certificate(signal);
   if (first.error?.temporary) throw first.error;
   findings.roundTripMs = await roundTrip(examination, signal);
-  const upload = await examination.open(signal);
+  const upload = await examination.open(signal).catch((error: unknown) => {
+    // A redirect of what is no registry leads to a login, and not to where it has moved.
+    const isLed = error instanceof RegistryError && error.kind === 'protocol' && !answersAsRegistry(first);
+    throw isLed ? error.advised(notRegistry(inquiry.host)) : error;
+  });
   findings.mayPush = upload.location !== undefined;
   if (!findings.mayPush) throw refusalOf(inquiry, first, upload.opened);
   findings.announcedMin = lengthOf(upload.opened, 'oci-chunk-min-length');

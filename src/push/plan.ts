@@ -13,6 +13,7 @@ import type { BlobFate } from './events.ts';
 import { blobsOf, documentsInMemory, type ImageBlob, type UploadAgain } from './image-blobs.ts';
 import type { TargetRegistry } from './registries.ts';
 import { layersByDiffId, selected, treeWithoutExport } from './resolve.ts';
+import type { TargetRepository } from './target-repository.ts';
 
 export type BlobPlace =
   /** Every active registry has it, or took it by a mount. */
@@ -100,7 +101,10 @@ export async function findExisting(context: PushContext, blob: ImageBlob): Promi
   for (const candidate of await candidatesOf(context, blob)) {
     const registries = activeRegistries(context);
     const canMount = registries.some((registry) => registry.canMount(candidate.digest, context.known));
-    if (!canMount && activeRepositories(context).every((repository) => repository.lacks(candidate.digest))) continue;
+    // A size of 0 is one that is not known.
+    const lacks = (target: TargetRepository) =>
+      target.lacks(candidate.digest, candidate.size || Number.POSITIVE_INFINITY);
+    if (!canMount && activeRepositories(context).every(lacks)) continue;
     const answers = await Promise.all(
       registries.map(async (registry) => {
         const from = context.known.repositories(registry.host, candidate.digest);

@@ -151,7 +151,7 @@ export class TargetRegistry {
    */
   async openAhead(digest: Digest, size: number, label: string): Promise<void> {
     const [target] = this.active;
-    if (!target?.lacks(digest) || !this.#slots.hasPlace(size)) return;
+    if (!target?.lacks(digest, size) || !this.#slots.hasPlace(size)) return;
     if (await this.#sessionLeft(target.repository.name, digest)) return;
     target.repository.openAhead(digest, { label, signal: target.signal });
   }
@@ -186,7 +186,7 @@ export class TargetRegistry {
     const { repository, signal } = target;
     const host = this.host;
     const began = now();
-    const isAbsent = body.identity !== undefined && target.lacks(body.identity.digest);
+    const isAbsent = body.identity !== undefined && target.lacks(body.identity.digest, body.identity.size);
     if (body.identity) target.sending(body.identity.digest);
     if (upload.place === 'lowest' && isAbsent) target.askingLowest(Promise.resolve(false));
     this.#report({ type: 'blob-start', label, host, size: body.identity?.size });

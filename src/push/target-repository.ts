@@ -4,6 +4,7 @@ import { formatReference, type Reference } from '../oci/reference.ts';
 import type { Digest } from '../oci/types.ts';
 import type { BlobState } from '../registry/blobs.ts';
 import type { Repository } from '../registry/repository.ts';
+import { SMALL_BLOB } from './slots.ts';
 
 /** A repository or a tag that was not pushed. */
 export interface DestinationFailure {
@@ -13,7 +14,8 @@ export interface DestinationFailure {
 }
 
 /**
- * How long a registry's word that it lacks a blob is not asked for again: the next step of the same push. Milliseconds.
+ * How long a registry's word that it lacks a blob which is not small is not asked for again: another push may bring what
+ * takes long to send. Milliseconds.
  */
 const JUST_NOW_MS = 1000;
 
@@ -81,9 +83,10 @@ export class TargetRepository {
     this.#absent.set(digest, now());
   }
 
-  /** Whether the registry has said just now that it lacks a blob. */
-  lacks(digest: Digest): boolean {
-    return now() - (this.#absent.get(digest) ?? Number.NEGATIVE_INFINITY) < JUST_NOW_MS;
+  /** Whether the registry has said that it lacks a blob of `size` bytes, so that asking again is not worth a request. */
+  lacks(digest: Digest, size: number): boolean {
+    const said = this.#absent.get(digest);
+    return said !== undefined && (size <= SMALL_BLOB || now() - said < JUST_NOW_MS);
   }
 
   /** Asks for a blob that the next step is likely to ask for, which then finds the answer. */

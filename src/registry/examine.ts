@@ -14,6 +14,7 @@ import { Backoff } from './host/throttle.ts';
 import { Transport } from './host/transport.ts';
 import { errorOf, RegistryError, type ResponseHeaders } from './http/error.ts';
 import { askedWait } from './http/error-body.ts';
+import { Proxies } from './http/proxies.ts';
 import { type Certificate, certificateOf, trustOf } from './http/trust.ts';
 import { CookieJar, resolveLocation } from './upload/session.ts';
 
@@ -179,8 +180,13 @@ export class Examination {
     }
   }
 
-  /** The certificate of the server, if it speaks TLS: also where requests are made without. */
-  certificate(signal: AbortSignal): Promise<Certificate | undefined> {
+  /**
+   * The certificate of the server, if it speaks TLS: also where requests are made without. Undefined behind a proxy,
+   * which a connection of our own would pass by.
+   */
+  async certificate(signal: AbortSignal): Promise<Certificate | undefined> {
+    const { host } = this.origin;
+    if (new Proxies(this.#options.env).for(new URL(`https://${host}`)) !== undefined) return undefined;
     const trust = trustOf({ ...this.#options, tlsVerify: true }, () => {});
     return certificateOf(new URL(this.origin), trust, signal);
   }

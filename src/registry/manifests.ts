@@ -120,7 +120,7 @@ function mediaTypeOf(response: RegistryResponse, bytes: Buffer): string {
   }
 }
 
-export interface ManifestPut {
+interface ManifestPut {
   readonly bytes: Buffer;
   readonly mediaType: string;
   /** A tag, or the digest of `bytes`. */

@@ -186,7 +186,7 @@ const MOST_PAGES = 1_000;
  * The manifests that name `subject`; undefined where the registry has no referrers API: it answers 404, or something
  * that is no list of referrers. Throws RegistryError, and ImageError for a list with entries that can't be used.
  */
-export async function listReferrers(
+async function listReferrers(
   place: Place,
   subject: Digest,
   signal: AbortSignal,

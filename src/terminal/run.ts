@@ -1,5 +1,9 @@
 /** One run of the command: flags, push, output, exit code. */
 
+import { constants } from 'node:fs';
+import { access, mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import manifest from '../../package.json' with { type: 'json' };
 import { CancelledError, explainLine } from '../common/error.ts';
 import { cacheFolder, endingSignals } from '../common/platform.ts';
@@ -14,7 +18,6 @@ import { diagnosisLines, EventLines } from '../report/lines.ts';
 import { Bars, paint } from './bars.ts';
 import { type Command, parseFlags, UsageError } from './flags.ts';
 import { completionOf, USAGE } from './help.ts';
-import { openWorkFolder } from './work-folder.ts';
 
 const EXIT = { done: 0, failed: 1, usage: 2, cancelled: 130 } as const;
 
@@ -163,3 +166,70 @@ async function readPassword(stdin: NodeJS.ReadStream): Promise<string> {
   if (password === '') throw new UsageError('--password-stdin: standard input holds no password');
   return password;
 }
+
+/** Where the command keeps layers for the next push, or for this one alone. */
+interface WorkFolder {
+  readonly path: string;
+  /** Why it is not the one that lasts; undefined when it is. */
+  readonly reason?: string;
+  close(): Promise<void>;
+}
+
+/**
+ * The cache folder of this user. A user without a home, or with one that can't be written (containers of CI systems),
+ * gets a temporary folder that goes with this push; where that can't be made either, the push says so itself.
+ */
+async function openWorkFolder(env: NodeJS.ProcessEnv): Promise<WorkFolder> {
+  const path = cacheFolder(env);
+  const lasting = { path, close: async () => {} };
+  try {
+    await mkdir(path, { recursive: true, mode: 0o700 });
+    await access(path, constants.W_OK | constants.X_OK);
+    return lasting;
+  } catch (error) {
+    const temporary = await mkdtemp(join(tmpdir(), 'chunked-push-')).catch(() => undefined);
+    if (temporary === undefined) return lasting;
+    const reason = `${path} can't be written (${(error as NodeJS.ErrnoException).code}): no layers are kept for the next push`;
+    return { path: temporary, reason, close: () => rm(temporary, { recursive: true, force: true }) };
+  }
+}
+
+/** The two streams that the command writes to, which may end or fail before it does. */
+interface Output {
+  readonly stdout: NodeJS.WritableStream;
+  readonly stderr: NodeJS.WritableStream;
+  /** Why the result could not be written; undefined while it could. */
+  failure: NodeJS.ErrnoException | undefined;
+}
+
+/**
+ * Keeps a push going whose lines can no longer be written: the reader has gone (`2>&1 | head -1`), the disk of the log
+ * is full. The result on standard output is another matter: see `flushed`.
+ */
+export function watchOutput({ stdout, stderr }: Pick<NodeJS.Process, 'stdout' | 'stderr'>): Output {
+  const output: Output = { stdout, stderr, failure: undefined };
+  stderr.on('error', () => {});
+  stdout.on('error', (error: NodeJS.ErrnoException) => {
+    output.failure ??= error;
+  });
+  return output;
+}
+
+/**
+ * Waits until everything is written: `process.exit` drops what a slow reader of a pipe has not taken yet. Resolves to
+ * the exit code: that of the command, or 1 where its result is lost. A reader that has closed the pipe wants no more.
+ */
+export async function flushed(output: Output, code: number): Promise<number> {
+  await written(output.stdout);
+  const { failure } = output;
+  const isLost = failure !== undefined && failure.code !== 'EPIPE';
+  if (isLost) output.stderr.write(`error: standard output: ${failure.message}\n`);
+  await written(output.stderr);
+  return isLost && code === 0 ? 1 : code;
+}
+
+/** Resolves when all that was written before is on its way or can't be. */
+const written = (stream: NodeJS.WritableStream): Promise<void> =>
+  new Promise((resolve) => {
+    stream.write('', () => resolve());
+  });

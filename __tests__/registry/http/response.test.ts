@@ -1,8 +1,7 @@
 /** Bodies of answers: held back until somebody reads, read to their end or in part, and let go. */
 import type { Socket } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
-import { caught, connect, never, serve, serveRaw } from '../helpers/loopback.ts';
+import { caught, connect, never, serve, serveRaw, turns } from '../helpers/loopback.ts';
 
 const MIB = 1024 * 1024;
 
@@ -86,7 +85,7 @@ it('keeps its connection when it is small, also when it comes later than its hea
   const server = await serve(async (request, response) => {
     sockets.add(request.socket);
     response.writeHead(200).write('a');
-    await sleep(20);
+    await turns();
     response.end(Buffer.alloc(60_000));
   });
   const { transport, url } = connect(server.host);
@@ -99,7 +98,7 @@ it('keeps its connection when it is small, also when it comes later than its hea
 it('can be read again, and by two at once', async () => {
   const server = await serve(async (_, response) => {
     response.writeHead(200).write('one ');
-    await sleep(20);
+    await turns();
     response.end('two');
   });
   const { transport, url } = connect(server.host);

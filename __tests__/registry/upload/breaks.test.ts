@@ -6,7 +6,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { randomFrom } from '../../support/random.ts';
 import type { ProfileName } from '../../support/registry/profiles.ts';
 import { startRegistry } from '../../support/registry/server.ts';
-import { listen } from '../helpers/loopback.ts';
+import { listen, timeByHand } from '../helpers/loopback.ts';
 import { bytesOf, connect, digestOfBytes, knownBody, MIB, plain } from './client.ts';
 
 const BLOB = bytesOf(12 * MIB + 5, 'breaks');
@@ -27,8 +27,12 @@ interface Balancer {
 
 type Ending = (socket: Socket, answer: (status: number) => void) => void;
 
-/** A load balancer that ends chunks over `limit` bytes in its way, after they were under way for more than a second. */
+/**
+ * A load balancer that ends chunks over `limit` bytes in its way, after they were under way for more than a second: the clocks of this
+ * process stand still but for that.
+ */
 async function balancer(target: string, limit: number, end: Ending): Promise<Balancer> {
+  const pass = timeByHand();
   const sizes: number[] = [];
   const [hostname, port] = target.split(':');
   const server = createServer((asked, response) => {
@@ -37,6 +41,7 @@ async function balancer(target: string, limit: number, end: Ending): Promise<Bal
     if (method === 'PATCH') sizes.push(size);
     if (size <= limit) {
       const forwarded = request({ hostname, port, method, path, headers }, (answer) => {
+        pass(10);
         response.writeHead(answer.statusCode!, answer.headers);
         answer.pipe(response);
       });
@@ -44,12 +49,15 @@ async function balancer(target: string, limit: number, end: Ending): Promise<Bal
       asked.on('error', () => forwarded.destroy()).pipe(forwarded);
       return;
     }
-    asked.on('error', () => {}).resume();
-    setTimeout(() => {
-      end(asked.socket, (status) =>
-        response.writeHead(status, { connection: 'close' }).end('upstream request timeout'),
-      );
-    }, 1100);
+    asked
+      .on('error', () => {})
+      .on('end', () => {
+        pass(1100);
+        end(asked.socket, (status) =>
+          response.writeHead(status, { connection: 'close' }).end('upstream request timeout'),
+        );
+      })
+      .resume();
   });
   return { host: await listen(server), sizes };
 }

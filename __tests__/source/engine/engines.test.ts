@@ -74,7 +74,7 @@ for (const options of engines) {
       const tree = await readWhole(found);
       expect(tree.kind).toBe(options.store === 'containerd' ? 'manifests' : 'composed');
       expect(found.root).toBe(options.store === 'containerd' ? id : undefined);
-    }, 120_000);
+    });
 
     it('tells over its socket what its command tells', async () => {
       const socket = await socketOf(commandOf(partOfDocker(options.version), 'docker'), env);
@@ -95,7 +95,7 @@ for (const options of engines) {
       const found = await find(loaded);
       expect(found.diffIds).toEqual(found.root ? undefined : diffIds);
       await readWhole(found);
-    }, 120_000);
+    });
 
     if (options.store === 'containerd')
       it('names the root that inspect names: of an index, of one with a platform absent, of another platform alone', async () => {
@@ -106,7 +106,7 @@ for (const options of engines) {
           expect(await find(name)).toMatchObject({ imageId: id, root: id });
           expect(await find(id)).toMatchObject({ imageId: id, root: id });
         }
-      }, 120_000);
+      });
 
     it('reads the image that it found, though its tag has moved', async () => {
       const tag = `finding-moved-${options.version}-${options.store}:1`;
@@ -118,7 +118,7 @@ for (const options of engines) {
       });
       expect(await imageIdOf(engine, tag)).not.toBe(found.imageId);
       await readWhole(found);
-    }, 120_000);
+    });
 
     it('stops a save that is cancelled', async () => {
       const cancel = new AbortController();
@@ -133,7 +133,7 @@ for (const options of engines) {
       })();
       await expect(reading).rejects.toBe(reason);
       await source.close();
-    }, 60_000);
+    });
 
     it('pushes by the engine, and leaves the names as they were', async () => {
       const found = await find(image);
@@ -154,7 +154,7 @@ for (const options of engines) {
         step: 'Fallback',
         message: expect.stringContaining('connection refused'),
       });
-    }, 120_000);
+    });
 
     it('says that an image is not there, in the words of the engine', async () => {
       const error = await find('finding-nothing:1').catch((reason: unknown) => reason);
@@ -192,7 +192,7 @@ describeWith(['podman', 'docker-registry'], 'finding images in Podman', () => {
   afterAll(async () => {
     await podman?.stop();
     await registry?.stop();
-  }, 60_000);
+  });
 
   it('finds images with and without localhost/, docker or no docker, and reads them whole', async () => {
     for (const name of ['finding:loaded', 'localhost/finding:built', 'finding:built']) {
@@ -204,14 +204,14 @@ describeWith(['podman', 'docker-registry'], 'finding images in Podman', () => {
     expect((await find('finding:built', 'auto')).engine).toBe('podman');
     const { imageId } = await find('finding:built');
     expect((await find(imageId.slice(7, 20))).imageId).toBe(imageId);
-  }, 120_000);
+  });
 
   it('pushes by the engine', async () => {
     const found = await find('finding:built');
     const digest = await found.push?.(`${registry.host}/podman:1`, { insecure: true, signal: never, debug: () => {} });
     const served = await fetch(`http://${registry.host}/v2/podman/manifests/1`, { headers: { accept: ACCEPT } });
     expect(served.headers.get('docker-content-digest')).toBe(digest);
-  }, 60_000);
+  });
 
   it('says that an image is not there, and what docker said', async () => {
     const error = (await find('finding-nothing:1', 'auto').catch((reason: unknown) => reason)) as Error;

@@ -63,7 +63,7 @@ for (const options of engines) {
       beforeAll(async () => {
         [engine, registry] = await Promise.all([sharedDocker(options), startDockerRegistry()]);
         client = { engine: 'docker', command: commandOf(partOfDocker(options.version), 'docker'), env: engine.env };
-      }, 120_000);
+      });
       afterAll(() => registry?.stop());
 
       const expectWhole = async (image: string) => {
@@ -91,7 +91,7 @@ for (const options of engines) {
           await docker(engine, 'import', write(`import-${i}.tar`, tar), `varied/imported:${i}`);
           await expectWhole(`varied/imported:${i}`);
         }
-      }, 60_000);
+      });
 
       it('gives what was committed', async () => {
         await docker(engine, 'load', '-i', await loadable('varied/loaded:1'));
@@ -107,7 +107,7 @@ for (const options of engines) {
         await docker(engine, 'image', 'rm', '-f', `${registry.host}/varied:1`, 'varied/loaded:1');
         await docker(engine, 'pull', '-q', `${registry.host}/varied:1`);
         await expectWhole(`${registry.host}/varied:1`);
-      }, 60_000);
+      });
 
       if (options.store === 'overlay2') {
         it('has the wrong bytes for sparse entries of PAX, as the engine itself has, and the digest tells', async () => {
@@ -145,5 +145,5 @@ describeWith(['podman'], 'storage of Podman (overlay)', () => {
       const { asked, came } = await readImage(client, image);
       expect(came).toEqual(asked);
     }
-  }, 60_000);
+  });
 });

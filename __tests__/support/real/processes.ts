@@ -55,7 +55,7 @@ export const freePort = (): Promise<number> =>
 export interface Server {
   /** What it has printed so far. */
   log(): string;
-  /** Resolves when `ready` gives something. Ends the server and throws with its log when it ends before, or after 60 seconds. */
+  /** Resolves when `ready` gives something. Ends the server and throws with its log when it ends before, or after three minutes. */
   until<T>(ready: () => T | undefined | Promise<T | undefined>): Promise<T>;
   /** Ends the server and removes its folder; resolves when both are gone. */
   stop(): Promise<void>;
@@ -70,7 +70,7 @@ export interface ServerOptions {
   readonly root?: boolean;
 }
 
-const START_LIMIT = 60_000;
+const START_LIMIT = 180_000;
 const supervisor = fileURLToPath(new URL('supervise.sh', import.meta.url));
 
 /** Starts a server under supervise.sh: it ends by `stop()` and, whatever happens, together with this process. */

@@ -45,6 +45,8 @@ export interface RegistryErrorInit {
   readonly step?: string | undefined;
   readonly remedy?: string | undefined;
   readonly cause?: unknown;
+  /** No byte of the request was sent: there was no connection yet. Default: false. */
+  readonly unsent?: boolean | undefined;
 }
 
 /** A request that failed, by its answer or without one. Its texts hold no secrets: see safeUrl. */
@@ -83,6 +85,11 @@ export class RegistryError extends Error {
   /** What happened, without what was asked. */
   get reason(): string {
     return this.#init.reason;
+  }
+
+  /** Whether no byte of the request was sent: the registry knows nothing of it. */
+  get unsent(): boolean {
+    return this.#init.unsent ?? false;
   }
 
   /** The first 2 KiB of the answer's body, without known secrets. */

@@ -4,7 +4,7 @@ import { getDefaultHighWaterMark, type Readable } from 'node:stream';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Dispatcher } from 'undici';
 import { Deadline, type Timeouts } from './deadline.ts';
-import { type Attempt, abortedOf, bodyError, brokenOff, cancelledError } from './network-error.ts';
+import { type Attempt, abortedOf, bodyError, brokenOff, cancelledError, UnsentError } from './network-error.ts';
 import { AnswerBody } from './response.ts';
 
 /** The bytes of a body. A stream that uses its buffers again hears when the connection has taken a buffer. */
@@ -230,7 +230,7 @@ class AnswerHandler implements Dispatcher.DispatchHandler {
   #fail(error: unknown): void {
     if (this.#isOver) return;
     this.#close();
-    if (this.#body === undefined) this.#head.reject(error);
+    if (this.#body === undefined) this.#head.reject(this.#controller === undefined ? new UnsentError(error) : error);
     else this.#body.fail(error);
   }
 

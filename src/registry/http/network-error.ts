@@ -12,6 +12,13 @@ export interface Attempt {
   readonly proxy?: string | undefined;
 }
 
+/** What kept a request from being begun, as its cause. */
+export class UnsentError extends Error {
+  constructor(cause: unknown) {
+    super('there was no connection', { cause });
+  }
+}
+
 /** These fields and no others: the argument may be the complete request, credentials and all. */
 const named = ({ method, url, step }: Attempt): Attempt => ({ method, url, step });
 
@@ -23,9 +30,11 @@ interface Diagnosis {
 }
 
 /** An error of the network as RegistryError; one that is already a RegistryError stays as it is. */
-function networkError(cause: unknown, attempt: Attempt): RegistryError {
+function networkError(raised: unknown, attempt: Attempt): RegistryError {
+  const unsent = raised instanceof UnsentError;
+  const cause = unsent ? raised.cause : raised;
   if (cause instanceof RegistryError) return cause;
-  return new RegistryError({ ...named(attempt), ...diagnose(cause, attempt), cause });
+  return new RegistryError({ ...named(attempt), ...diagnose(cause, attempt), cause, unsent });
 }
 
 /** Our own signal ended the request; `reason` is the signal's. */

@@ -3,7 +3,7 @@ import type { BlobIdentity, ByteRange } from '../../blob/blob.ts';
 import { isTransientStatus, RegistryError } from '../http/error.ts';
 import { type BlobUpload, type ConfirmingCommit, type State, wasCutOff } from './blob-upload.ts';
 import { type Answer, judgeClose, storedOf } from './classify.ts';
-import { looksLikeLimit, noteBreak, shrink, suspectLimit } from './resume.ts';
+import { looksLikeLimit, noteBreak, sendAgain, shrink, suspectLimit } from './resume.ts';
 
 /** Bytes can be damaged on their way, or an offset misunderstood; a second time it is the blob, or the registry. */
 const MOST_CORRUPT = 2;
@@ -40,7 +40,8 @@ export async function commit(upload: BlobUpload, range: ByteRange, identity: Blo
 }
 
 /** No answer. Where it looks like a limit, the blob is looked for first: the answer may be all that was lost. */
-function broken(upload: BlobUpload, range: ByteRange, error: RegistryError): State {
+async function broken(upload: BlobUpload, range: ByteRange, error: RegistryError): Promise<State> {
+  if (error.unsent) return sendAgain(upload, error);
   if (range.end === range.start) return { at: 'confirmCommit', error, idempotent: true };
   if (looksLikeLimit(upload, range, error)) {
     upload.asked = upload.options.uploadAgain === true;

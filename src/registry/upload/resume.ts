@@ -220,3 +220,11 @@ function goMonolithic(upload: BlobUpload, error: RegistryError): State {
   upload.abandon();
   return { at: 'checkExists' };
 }
+
+/** There was no connection for the request: nothing of it is in doubt, and nothing is said of its body. */
+export async function sendAgain(upload: BlobUpload, error: RegistryError): Promise<State> {
+  // A registry that takes few connections may refuse one more for as long as those that are kept are there.
+  upload.session.takesAnyConnection = true;
+  await upload.failed(error);
+  return { at: 'send' };
+}

@@ -4,7 +4,16 @@ import { RegistryError, UploadError } from '../http/error.ts';
 import { type BlobUpload, type State, wasCutOff } from './blob-upload.ts';
 import { type Answer, judgePatch } from './classify.ts';
 import { commit } from './commit.ts';
-import { goOnAt, looksLikeLimit, mayTakeNone, noteBreak, refusedAtStart, shrink, suspectLimit } from './resume.ts';
+import {
+  goOnAt,
+  looksLikeLimit,
+  mayTakeNone,
+  noteBreak,
+  refusedAtStart,
+  sendAgain,
+  shrink,
+  suspectLimit,
+} from './resume.ts';
 
 /** Sends what comes next. */
 export async function send(upload: BlobUpload): Promise<State> {
@@ -59,7 +68,8 @@ function stored(upload: BlobUpload, range: ByteRange): State {
 }
 
 /** No answer: smaller chunks when it looks like a limit of size or time, and the question what was stored. */
-function broken(upload: BlobUpload, range: ByteRange, error: RegistryError): State {
+async function broken(upload: BlobUpload, range: ByteRange, error: RegistryError): Promise<State> {
+  if (error.unsent) return sendAgain(upload, error);
   return looksLikeLimit(upload, range, error) ? suspectLimit(upload, range) : afterBreak(upload, range, error);
 }
 

@@ -7,7 +7,7 @@ import type { Digest } from '../../oci/types.ts';
 import type { HostContext } from '../host/context.ts';
 import type { RegistryRequest } from '../host/sender.ts';
 import { defaultTimeouts, type Timeouts } from '../http/deadline.ts';
-import { errorOf } from '../http/error.ts';
+import { errorOf, RegistryError } from '../http/error.ts';
 import type { RegistryResponse } from '../http/response.ts';
 import type { Answer } from './classify.ts';
 import type { UploadMetrics } from './metrics.ts';
@@ -26,6 +26,9 @@ const CANCEL_MS = 5_000;
 
 /** distribution 3 writes what has come of a broken chunk, and only then knows the upload's new state. */
 const CANCEL_AGAIN_MS = 150;
+
+/** Tries of a deletion for which there is no connection. */
+const CANCEL_TRIES = 5;
 
 interface SessionInit {
   readonly context: HostContext;
@@ -57,6 +60,8 @@ export class Session {
   stalledAt: number | undefined;
   /** Whether the closing PUT was already sent a second time. */
   closedAgain = false;
+  /** Whether even a large body goes over a connection that is kept: a new one could not be had. */
+  takesAnyConnection = false;
   readonly #init: SessionInit;
   #location: URL;
 
@@ -155,13 +160,25 @@ export class Session {
   async cancel(signal: AbortSignal = AbortSignal.timeout(CANCEL_MS)): Promise<void> {
     const { clock } = this.#init.context.backoff;
     try {
-      while (!(await this.#delete(signal))) {
+      while (!(await this.#deleteOnceConnected(signal))) {
         const { error, status } = await this.status(signal);
         if (error !== undefined && status !== 416) return;
         await clock.sleep(CANCEL_AGAIN_MS, signal);
       }
     } catch {
       // The upload was given up before; nothing depends on this.
+    }
+  }
+
+  /** As `#delete`, tried again where no connection was to be had just now. */
+  async #deleteOnceConnected(signal: AbortSignal): Promise<boolean> {
+    for (let left = CANCEL_TRIES - 1; ; left -= 1) {
+      try {
+        return await this.#delete(signal);
+      } catch (error) {
+        if (left === 0 || !(error instanceof RegistryError && error.unsent && error.temporary)) throw error;
+        await this.#init.context.backoff.clock.sleep(CANCEL_AGAIN_MS, signal);
+      }
     }
   }
 
@@ -175,7 +192,7 @@ export class Session {
 
   /** Small bodies are not worth the round trips of a handshake. */
   #wantsFresh({ start, end }: ByteRange): boolean {
-    return this.#init.context.host.freshConnections && end - start >= LARGE_BYTES;
+    return this.#init.context.host.freshConnections && !this.takesAnyConnection && end - start >= LARGE_BYTES;
   }
 
   #request(request: RegistryRequest): RegistryRequest {

@@ -124,7 +124,7 @@ export interface Failure {
 const HEADER_SIZE = 9;
 
 /** A frame's header. */
-export function header(id: number, kind: number, length: number): Buffer {
+function header(id: number, kind: number, length: number): Buffer {
   const bytes = Buffer.alloc(HEADER_SIZE);
   bytes.writeUInt32BE(id, 0);
   bytes.writeUInt8(kind, 4);
