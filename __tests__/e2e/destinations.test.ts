@@ -71,7 +71,8 @@ describe('several destinations', () => {
     for (const registry of [one, two]) expect(registry.uploadedBytes()).toBe(sizesOf(run, registry));
     expect(one.requests.filter(({ step }) => step === 'upload-mount')).toHaveLength(4);
     expect(one.blobs('other/app').sort()).toEqual(one.blobs('team/app').sort());
-    expect(one.tags('team/app')).toEqual(['v1', 'v2']);
+    // Tags are put at the same time.
+    expect([...one.tags('team/app')].sort()).toEqual(['v1', 'v2']);
     expect(two.manifest('a/b/c', 'x')?.digest).toBe(digest);
     expect([one.openSessions(), two.openSessions()]).toEqual([0, 0]);
     expect(run.outputs.image).toBe(`${one.host}/team/app@${digest}`);

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type FaultProxy, startFaultProxy } from '../support/fault-proxy/proxy.ts';
 import { writeDockerArchive } from '../support/images.ts';
+import { unknownUser } from '../support/real/other-user.ts';
 import { type Registry, startRegistry } from '../support/registry/server.ts';
 import { runCommand, runInTerminal } from '../support/terminal.ts';
 
@@ -121,9 +122,17 @@ it('a cache folder that can not be made is no reason to fail', async () => {
 });
 
 it('a user who has no home pushes', async () => {
-  const as = process.getuid?.() === 0 ? 'setpriv --reuid 54321 --regid 54321 --clear-groups' : 'exec';
-  const { code, stderr } = await shell(`unset HOME; ${as} $cli --version`);
-  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-  const nowhere = await shell(`unset HOME; cd /; ${as} $cli docker-archive:/nowhere.tar --to $host/homeless/app:1`);
-  expect(nowhere.stderr).toMatch(/the archive \/nowhere\.tar does not exist/);
+  const user = unknownUser();
+  try {
+    const as = user
+      .command([process.execPath, cli])
+      .map((word) => `'${word}'`)
+      .join(' ');
+    const { code, stderr } = await shell(`unset HOME; exec ${as} --version`);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    const nowhere = await shell(`unset HOME; cd /; exec ${as} docker-archive:/nowhere.tar --to $host/homeless/app:1`);
+    expect(nowhere.stderr).toMatch(/the archive \/nowhere\.tar does not exist/);
+  } finally {
+    user.remove();
+  }
 });

@@ -5,6 +5,7 @@ import { expect, it } from 'vitest';
 import { layerMediaType } from '../../../src/blob/compress/compression.ts';
 import { CompressorPool } from '../../../src/blob/compress/pool.ts';
 import { LayerError } from '../../../src/common/error.ts';
+import { unknownUser } from '../../support/real/other-user.ts';
 import { bytesOf, newPool } from '../layers.ts';
 
 it('levels are checked against what the compression has', () => {
@@ -65,7 +66,9 @@ it('closing rejects what is on its way and what comes after', async () => {
 it.runIf(process.platform === 'linux')(
   'compresses for an ordinary user under nice, at the priority that was asked for',
   () => {
-    const pool = fileURLToPath(new URL('../../../src/blob/compress/pool.ts', import.meta.url));
+    // Root may raise priorities.
+    const user = unknownUser();
+    const pool = user.path(fileURLToPath(new URL('../../../src/blob/compress/pool.ts', import.meta.url)));
     const script = `
     import { readdirSync, readFileSync } from 'node:fs';
     const { CompressorPool } = await import(${JSON.stringify(pool)});
@@ -75,9 +78,12 @@ it.runIf(process.platform === 'linux')(
     process.stdout.write(JSON.stringify([...new Set(tasks.map((stat) => Number(stat.split(') ')[1].split(' ')[16])))]));
     process.exit();
   `;
-    // 'nobody': root may raise priorities.
-    const user = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {};
-    const args = ['-n', '15', process.execPath, '--input-type=module', '--eval', script];
-    expect(JSON.parse(execFileSync('nice', args, { encoding: 'utf8', cwd: '/', ...user }))).toHaveLength(1);
+    const line = ['nice', '-n', '15', process.execPath, '--input-type=module', '--eval', script];
+    const [command = '', ...args] = user.command(line);
+    try {
+      expect(JSON.parse(execFileSync(command, args, { encoding: 'utf8', cwd: '/' }))).toHaveLength(1);
+    } finally {
+      user.remove();
+    }
   },
 );

@@ -6,24 +6,17 @@
  * the user, and with the checkout, the action and the engine's socket bound to a folder that the user may enter (other
  * users may not read a checkout below /root). Tests that an ordinary user runs, as on GitHub's runners, are that user already.
  */
-import { appendFileSync, chmodSync, mkdirSync, writeFileSync } from 'node:fs';
-import { delimiter, join, sep } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { ACTION_VARIABLE } from '../runner.ts';
+import { appendFileSync, chmodSync, writeFileSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { type OtherUser, userOf } from './other-user.ts';
 import { commandOf } from './parts.ts';
 import { isRoot, privateFolder, removeFolder, run } from './processes.ts';
 
-export interface HostedUser {
+export interface HostedUser extends OtherUser {
   readonly uid: number;
   readonly gid: number;
   /** What the user's processes have: PATH, and DOCKER_HOST when an engine was given. */
   readonly env: Readonly<Record<string, string>>;
-  /** Where the user reaches a file of the checkout or the action; other paths are the same for all users. */
-  path(path: string): string;
-  /** The command line that runs `line` as the user; paths of the checkout and the action are translated. */
-  command(line: readonly string[]): readonly string[];
-  /** Removes all that was made for the user. */
-  remove(): void;
 }
 
 export interface HostedUserOptions {
@@ -36,16 +29,6 @@ export interface HostedUserOptions {
 /** The group that engines started by root open their socket to, and the user in it: Debian and Ubuntu assign no such number. */
 export const HOSTED_ID = 61_001;
 const NAME = 'chunked-push-hosted';
-
-const checkout = fileURLToPath(new URL('../../../', import.meta.url)).replace(/\/$/, '');
-
-/** $1: the user's folder; then pairs of what is bound and where to, up to `--`; then the command. */
-const ENTER = `
-folder=$1; shift
-mount --bind "$folder/etc" /etc
-while [ "$1" != -- ]; do mount --bind "$1" "$2"; shift 2; done
-shift
-exec setpriv --reuid=${HOSTED_ID} --regid=${HOSTED_ID} --clear-groups -- "$@"`;
 
 /** Makes the user. Throws an Error when sudo is not installed. */
 export const hostedUser = async (options: HostedUserOptions = {}): Promise<HostedUser> => {
@@ -76,33 +59,18 @@ const thisUser = (folder: string, { sudo, docker }: HostedUserOptions): HostedUs
 
 const otherUser = async (folder: string, { sudo, docker }: HostedUserOptions): Promise<HostedUser> => {
   await copyOfEtc(folder, sudo ?? 'passwordless');
-  const bound = new Map([[checkout, join(folder, 'checkout')]]);
-  const action = process.env[ACTION_VARIABLE];
-  if (action !== undefined) bound.set(action, join(folder, 'action'));
-  for (const target of bound.values()) mkdirSync(target);
-  const path = (path: string): string => {
-    const [from, to] = [...bound].find(([from]) => path === from || path.startsWith(from + sep)) ?? ['', ''];
-    return to + path.slice(from.length);
-  };
-  const binds = [...bound].flat();
-  const env: Record<string, string> = {
-    PATH: (docker?.env.PATH ?? process.env.PATH ?? '').split(delimiter).map(path).join(delimiter),
-  };
+  const binds = [join(folder, 'etc'), '/etc'];
+  const socket = join(folder, 'docker.sock');
   if (docker) {
-    const socket = join(folder, 'docker.sock');
     writeFileSync(socket, '');
     binds.push(docker.host.replace('unix://', ''), socket);
-    env.DOCKER_HOST = `unix://${socket}`;
   }
-  const enter = ['unshare', '--mount', 'bash', '-ec', ENTER, 'bash', folder, ...binds, '--'];
-  return {
-    uid: HOSTED_ID,
-    gid: HOSTED_ID,
-    env,
-    path,
-    command: (line) => [...enter, ...line.map(path)],
-    remove: () => removeFolder(folder),
+  const user = userOf(HOSTED_ID, folder, binds);
+  const env: Record<string, string> = {
+    PATH: (docker?.env.PATH ?? process.env.PATH ?? '').split(delimiter).map(user.path).join(delimiter),
   };
+  if (docker) env.DOCKER_HOST = `unix://${socket}`;
+  return { ...user, uid: HOSTED_ID, gid: HOSTED_ID, env };
 };
 
 const copyOfEtc = async (folder: string, sudo: 'passwordless' | 'refused'): Promise<void> => {
