@@ -12,8 +12,11 @@ import { now } from '../common/async.ts';
 /** Bytes of a block: large reads for large files, hundreds of small files side by side. */
 export const BLOCK_SIZE = 256 * 1024;
 
-/** More than the streams of a push free before they take again. */
-const MOST_SPARE = 16;
+/**
+ * Kept for those who take next. 16 of them, and three blocks read ahead of a layer in a store, made the peak of a push of
+ * 1.7 GB by zstd 200 MB in place of 186, in the same time.
+ */
+const MOST_SPARE = 8;
 
 const spare: Buffer[] = [];
 

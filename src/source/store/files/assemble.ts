@@ -10,7 +10,7 @@ import { now } from '../../../common/async.ts';
 import { type Folder, type OpenedFile, StoreError, storeError } from './folder.ts';
 
 /** Blocks read ahead of the one that is given out: the disk works while the layer is compressed. */
-const BLOCKS_AHEAD = 3;
+const BLOCKS_AHEAD = 2;
 /** Files of one block opened at once. libuv has four threads; a short queue keeps them busy. */
 const LANES = 8;
 /** Bytes of a file that may be read on the main thread. */

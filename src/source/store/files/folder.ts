@@ -63,38 +63,41 @@ export class Folder {
 
   /** A folder below this one. Throws StoreError. */
   folder(name: string): Folder {
-    const path = `${this.path}/${name}`;
-    return this.#named(path, () => {
+    const path = this.#pathOf(name);
+    try {
       const held = this.#walk(componentsOf(name));
       return new Folder(path, openSync(`/proc/self/fd/${held.fd}`, O_PATH | constants.O_DIRECTORY));
-    });
+    } catch (error) {
+      throw storeError(error, path);
+    }
   }
 
   /** Opens a regular file below the folder. `name` is latin1, a byte a letter. Throws StoreError. */
   async file(name: string): Promise<OpenedFile> {
-    const path = `${this.path}/${name}`;
-    const [parent, last] = this.#named(path, () => this.#parentOf(name, path));
-    parent.users++;
+    let parent: Held | undefined;
     try {
-      const handle = await look(below(parent.fd, last));
-      return this.#named(path, () => openLooked(handle, path));
+      const [held, last] = this.#parentOf(name);
+      parent = held;
+      parent.users++;
+      return openLooked(await look(below(parent.fd, last))) ?? this.#refuse(name);
     } catch (error) {
-      throw storeError(error, path);
+      throw storeError(error, this.#pathOf(name));
     } finally {
-      parent.users--;
+      if (parent) parent.users--;
       this.#trim();
     }
   }
 
   /** The same at once, on this thread. */
   fileNow(name: string): OpenedFile {
-    const path = `${this.path}/${name}`;
-    const opened = this.#named(path, () => {
-      const [parent, last] = this.#parentOf(name, path);
-      return openLooked(openSync(below(parent.fd, last), LOOK), path);
-    });
-    this.#trim();
-    return opened;
+    try {
+      const [parent, last] = this.#parentOf(name);
+      const opened = openLooked(openSync(below(parent.fd, last), LOOK)) ?? this.#refuse(name);
+      this.#trim();
+      return opened;
+    } catch (error) {
+      throw storeError(error, this.#pathOf(name));
+    }
   }
 
   /** Lets go of every folder held; openings under way end first. */
@@ -104,18 +107,20 @@ export class Folder {
     this.#trim();
   }
 
-  #named<T>(path: string, act: () => T): T {
-    try {
-      return act();
-    } catch (error) {
-      throw storeError(error, path);
-    }
+  /** For messages alone: made for each of a layer's files, it would be a good part of the garbage of a push. */
+  #pathOf(name: string): string {
+    return `${this.path}/${name}`;
   }
 
-  #parentOf(name: string, path: string): [Held, string] {
+  #refuse(name: string): never {
+    const path = this.#pathOf(name);
+    throw new StoreError(`${path} is not a regular file`, { path });
+  }
+
+  #parentOf(name: string): [Held, string] {
     const components = componentsOf(name);
     const last = components.pop();
-    if (last === undefined) throw new StoreError(`${path} is not a file`, { path });
+    if (last === undefined) throw new StoreError(`${this.#pathOf(name)} is not a file`, { path: this.#pathOf(name) });
     return [this.#walk(components), last];
   }
 
@@ -162,12 +167,13 @@ function look(path: Buffer): Promise<number> {
 }
 
 /**
- * Opens what a handle looks at, if it is a regular file; the handle is closed. The inode is in memory by now: no wait.
+ * Opens what a handle looks at; undefined when it is no regular file. The handle is closed. The inode is in memory by
+ * now: no wait.
  */
-function openLooked(handle: number, path: string): OpenedFile {
+function openLooked(handle: number): OpenedFile | undefined {
   try {
     const stat = fstatSync(handle);
-    if (!stat.isFile()) throw new StoreError(`${path} is not a regular file`, { path });
+    if (!stat.isFile()) return undefined;
     return { fd: openSync(`/proc/self/fd/${handle}`, constants.O_RDONLY), size: stat.size };
   } finally {
     closeSync(handle);
