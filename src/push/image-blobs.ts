@@ -1,6 +1,7 @@
 /** The blobs of an image: every one once, by the digest it has in the tree. */
 
-import type { StreamedBlob } from '../blob/blob.ts';
+import type { StoredBlob, StreamedBlob } from '../blob/blob.ts';
+import { PushError } from '../common/error.ts';
 import { isJson, readDocument } from '../oci/documents.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
 import { type Descriptor, type Digest, digestOf, isForeignLayer, type Manifest, MediaType } from '../oci/types.ts';
@@ -252,4 +253,19 @@ export function unnamedLayer({ name, size }: StreamedBlob): ImageBlob {
   // `<id>/layer.tar`: the ID of the old format distinguishes the layers, though it is no digest of theirs.
   const label = `layer ${name.slice(0, 12)}`;
   return { key: UNNAMED, plain: true, mediaType: MediaType.ociLayer, size, diffId: undefined, label };
+}
+
+/**
+ * Throws PushError for a blob that is not what the image's documents say. A registry accepts both, and no client can
+ * pull either: a layer that is compressed twice, and one of another size than its descriptor's.
+ */
+export function assertAsDescribed({ format, size }: StoredBlob, blob: ImageBlob): void {
+  const { key, plain, compressedAs, size: described } = blob;
+  const remedy = 'the image is damaged where it is kept: build, pull or save it again';
+  if (plain && compressedAs === undefined && format !== 'tar' && format !== 'other') {
+    const what = `the layer ${key} is compressed (${format}), and the image's config says that it is not`;
+    throw new PushError('Export', what, { remedy });
+  }
+  if (plain || size === undefined || described === undefined || size === described) return;
+  throw new PushError('Export', `the blob ${key} has ${size} bytes where its descriptor says ${described}`, { remedy });
 }

@@ -3,7 +3,8 @@
  * what became of it.
  */
 
-import type { BlobIdentity, ReadableBlob, StreamingBlob } from '../blob/blob.ts';
+import { Readable } from 'node:stream';
+import type { BlobIdentity, ReadableBlob, StoredBlob, StreamingBlob } from '../blob/blob.ts';
 import type { Input } from '../blob/blocks.ts';
 import { COMPRESSIONS, layerMediaType } from '../blob/compress/compression.ts';
 import type { CompressorPool } from '../blob/compress/pool.ts';
@@ -11,6 +12,7 @@ import type { Spool } from '../blob/spool.ts';
 import { compressLayer, spoolBlob } from '../blob/streaming.ts';
 import type { LayerCache } from '../cache/layer-cache.ts';
 import type { Descriptor, Digest } from '../oci/types.ts';
+import { decompress, decompressAny, isCompressed } from '../source/compression.ts';
 import { activeRegistries, type PushContext } from './context.ts';
 import { type ImageBlob, UNNAMED, type UploadAgain } from './image-blobs.ts';
 import type { BlobUpload, TargetRegistry } from './registries.ts';
@@ -236,10 +238,10 @@ export class LayerBuilder {
     return new LayerBuilder(context, await context.spool.get(), await context.pool.get(), cache);
   }
 
-  /** Compresses a plain layer, where the cache may keep it if it has a name. */
-  compress(input: Input, diffId: Digest | undefined): StreamingBlob {
+  /** Compresses the plain bytes of a layer of some format, where the cache may keep it if it has a name. */
+  compress(input: Readable, stored: Pick<StoredBlob, 'format' | 'isRemote'>, diffId?: Digest): StreamingBlob {
     const path = diffId && this.#cache?.layerPath(diffId);
-    return compressLayer(input, {
+    return compressLayer(plainBytes(input, stored), {
       ...this.#options(),
       pool: this.#pool,
       ...(diffId ? { diffId } : {}),
@@ -267,4 +269,13 @@ export class LayerBuilder {
       this.#context.report({ type: 'made', read: this.#read, written: this.#written });
     };
   }
+}
+
+/**
+ * The bytes of a layer that its diffID is the digest of. The format of one that another host has is only what its media
+ * type says.
+ */
+function plainBytes(input: Readable, { format, isRemote = false }: Pick<StoredBlob, 'format' | 'isRemote'>): Readable {
+  if (isRemote) return Readable.from(decompressAny(input), { objectMode: false });
+  return isCompressed(format) ? Readable.from(decompress(input, format), { objectMode: false }) : input;
 }

@@ -3,19 +3,24 @@
  * read from the source, compressed while it is read, and sent while it is compressed.
  */
 
-import { Readable } from 'node:stream';
 import pLimit from 'p-limit';
-import type { StoredBlob, StreamedBlob, StreamingBlob } from '../blob/blob.ts';
+import type { StreamedBlob, StreamingBlob } from '../blob/blob.ts';
 import { layerMediaType } from '../blob/compress/compression.ts';
 import { cachedBlob, memoryBlob, readyBlob } from '../blob/ready.ts';
 import { takeUntil } from '../common/async.ts';
-import { PushError } from '../common/error.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
 import { type Digest, isImageConfigType } from '../oci/types.ts';
-import { decompress, decompressAny, isCompressed } from '../source/compression.ts';
 import type { StoreSource, StreamSource } from '../source/source.ts';
 import { activeRegistries, type PushContext } from './context.ts';
-import { blobsOf, type ImageBlob, isRecompressible, UNNAMED, type UploadAgain, unnamedLayer } from './image-blobs.ts';
+import {
+  assertAsDescribed,
+  blobsOf,
+  type ImageBlob,
+  isRecompressible,
+  UNNAMED,
+  type UploadAgain,
+  unnamedLayer,
+} from './image-blobs.ts';
 import { type BlobPlace, Plan } from './plan.ts';
 import { LayerBuilder, type QueuedBlob, UploadQueue } from './queue.ts';
 import { SMALL_BLOB, UploadSlots } from './slots.ts';
@@ -189,8 +194,7 @@ export class Transfer {
       const isReadOnce = stored.isRemote && activeRegistries(this.#context).length > 1;
       const body = plain || isReadOnce ? undefined : readyBlob(stored, key, this.#context);
       if (body) await this.#add({ blob, body, mediaType, fromCache: false });
-      else if (plain)
-        await this.#sendWhileMade(blob, (builder) => builder.compress(plainBytes(stored.read(), stored), key));
+      else if (plain) await this.#sendWhileMade(blob, (builder) => builder.compress(stored.read(), stored, key));
       else await this.#sendWhileMade(blob, (builder) => builder.passThrough(stored.read(), key));
     } catch (error) {
       this.#queue.markUnreadable(key, error);
@@ -259,9 +263,7 @@ export class Transfer {
   #queuedOf(entry: StreamedBlob, blob: ImageBlob | undefined, builder: LayerBuilder): QueuedBlob {
     if (blob) this.#queue.take(blob.key);
     const plain = blob ? blob.plain : entry.format === 'tar' || isRecompressible(entry, this.#context.request);
-    const made = plain
-      ? builder.compress(plainBytes(entry.body, entry), blob?.key)
-      : builder.passThrough(entry.body, blob?.key);
+    const made = plain ? builder.compress(entry.body, entry, blob?.key) : builder.passThrough(entry.body, blob?.key);
     return this.#madeBlob(blob ?? unnamedLayer(entry), made);
   }
 
@@ -327,31 +329,7 @@ export class Transfer {
 }
 
 /**
- * Throws PushError for a blob that is not what the image's documents say. A registry accepts both, and no client can
- * pull either: a layer that is compressed twice, and one of another size than its descriptor's.
- */
-function assertAsDescribed({ format, size }: StoredBlob, blob: ImageBlob): void {
-  const { key, plain, compressedAs, size: described } = blob;
-  const remedy = 'the image is damaged where it is kept: build, pull or save it again';
-  if (plain && compressedAs === undefined && format !== 'tar' && format !== 'other') {
-    const what = `the layer ${key} is compressed (${format}), and the image's config says that it is not`;
-    throw new PushError('Export', what, { remedy });
-  }
-  if (plain || size === undefined || described === undefined || size === described) return;
-  throw new PushError('Export', `the blob ${key} has ${size} bytes where its descriptor says ${described}`, { remedy });
-}
-
-/**
  * Layers of a store that are compressed at once. One would leave the cores idle at each layer's end; more only take
  * memory, since all of them share the same threads.
  */
 const MAKERS = 2;
-
-/**
- * The bytes of a layer that its diffID is the digest of. The format of one that another host has is only what its media
- * type says.
- */
-function plainBytes(input: Readable, { format, isRemote = false }: Pick<StoredBlob, 'format' | 'isRemote'>): Readable {
-  if (isRemote) return Readable.from(decompressAny(input), { objectMode: false });
-  return isCompressed(format) ? Readable.from(decompress(input, format), { objectMode: false }) : input;
-}
