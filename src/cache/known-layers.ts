@@ -5,7 +5,8 @@ import { createReadStream } from 'node:fs';
 import type { Transform } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
-import { type Descriptor, type Digest, isDigest, MediaType } from '../oci/types.ts';
+import { isFields } from '../oci/documents.ts';
+import { type Descriptor, type Digest, hexOf, isDigest, MediaType } from '../oci/types.ts';
 
 /** A layer by the digest of its uncompressed tar, and the compressed blob that was made of it. */
 export interface KnownLayer {
@@ -50,10 +51,6 @@ const COMPRESSED_LAYER_TYPES: ReadonlySet<unknown> = new Set([
 /** Whether a blob of this media type may be in a pointer document. */
 export const isCompressedLayerType = (mediaType: string): boolean => COMPRESSED_LAYER_TYPES.has(mediaType);
 
-/** The OCI media type of a layer in a format. */
-export const mediaTypeOf = ({ compression }: LayerFormat): string =>
-  compression === 'gzip' ? MediaType.ociLayerGzip : MediaType.ociLayerZstd;
-
 /** The JSON text of a pointer document: known layers in the order given, at most MAX_KNOWN_LAYERS of them. */
 export function formatKnownLayers(layers: readonly KnownLayer[]): string {
   const rows = layers.slice(0, MAX_KNOWN_LAYERS).map(({ diffId, descriptor, repositories = [] }) => {
@@ -76,13 +73,13 @@ export function parseKnownLayers(text: string): KnownLayer[] {
   } catch {
     return [];
   }
-  const rows = isRecord(document) && document.version === 1 ? document.layers : undefined;
+  const rows = isFields(document) && document.version === 1 ? document.layers : undefined;
   if (!Array.isArray(rows)) return [];
   return rows.slice(0, MAX_KNOWN_LAYERS).flatMap((row: unknown) => knownLayer(row) ?? []);
 }
 
 function knownLayer(row: unknown): KnownLayer | undefined {
-  if (!isRecord(row)) return undefined;
+  if (!isFields(row)) return undefined;
   const { diffId, mediaType, digest, size } = row;
   const sound = isDigest(diffId) && isDigest(digest) && COMPRESSED_LAYER_TYPES.has(mediaType) && isLayerSize(size);
   if (!sound) return undefined;
@@ -96,8 +93,6 @@ const isRepository = (name: unknown): name is string =>
 
 const isLayerSize = (size: unknown): size is number =>
   Number.isSafeInteger(size) && (size as number) > 0 && (size as number) <= MAX_LAYER_BYTES;
-
-const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null;
 
 /**
  * The newer layers first, then the older ones whose diffID they do not name; of the same blob the repositories of both.
@@ -133,7 +128,7 @@ export const formatName = ({ compression, level }: LayerFormat): string => `${co
 
 /** The entry of a compressed layer, by the digest of its uncompressed tar. */
 export function layerEntry(format: LayerFormat, diffId: Digest): EntryName {
-  const hex = diffId.slice('sha256:'.length);
+  const hex = hexOf(diffId);
   return { key: `chunked-push-layer-v1-${formatName(format)}-${hex}`, file: `layer-${hex}` };
 }
 

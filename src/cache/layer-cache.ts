@@ -7,6 +7,7 @@
 import { lstat, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import pLimit, { type LimitFunction } from 'p-limit';
+import { layerMediaType } from '../blob/compress/compression.ts';
 import type { Descriptor, Digest } from '../oci/types.ts';
 import {
   type EntryName,
@@ -17,7 +18,6 @@ import {
   type LayerFormat,
   layerEntry,
   MAX_POINTER_BYTES,
-  mediaTypeOf,
   mergeKnownLayers,
   parseKnownLayers,
   pointerEntry,
@@ -207,7 +207,11 @@ export class LayerCache {
       if (!(await lstat(path)).isFile()) throw new Error('the entry is not a file');
       const found = await inspectLayer(path, this.#options.compression, this.#options.signal);
       if (found.diffId !== diffId) throw new Error(`the entry has another layer, ${found.diffId}`);
-      const descriptor = { mediaType: mediaTypeOf(this.#options), digest: found.digest, size: found.size };
+      const descriptor = {
+        mediaType: layerMediaType(this.#options.compression),
+        digest: found.digest,
+        size: found.size,
+      };
       return { path, descriptor };
     } catch (error) {
       await rm(path, { recursive: true, force: true });

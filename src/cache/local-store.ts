@@ -14,7 +14,7 @@ import { randomUUID } from 'node:crypto';
 import { chmod, copyFile, link, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makePrivateFolder, ownName, PRIVATE_FILE, removeAbandoned } from '../blob/private-folder.ts';
-import type { Digest } from '../oci/types.ts';
+import { hexOf } from '../oci/types.ts';
 import {
   formatKnownLayers,
   formatName,
@@ -26,8 +26,6 @@ import {
 
 /** Small files that are read at once: their reading is what the first moment of a warm push waits for. */
 const READS_AT_ONCE = 64;
-
-const hexOf = (digest: Digest): string => digest.slice('sha256:'.length);
 
 export class LocalStore {
   /** The folder of this process, on the same file system as the rest. */

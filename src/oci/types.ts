@@ -127,6 +127,9 @@ export const isForeignLayer = (layer: Descriptor): boolean =>
 export const isDigest = (text: unknown): text is Digest =>
   typeof text === 'string' && /^sha256:[0-9a-f]{64}$/.test(text);
 
+/** The hexadecimal part of a digest: the name of a blob's file in layouts, stores and caches. */
+export const hexOf = (digest: Digest): string => digest.slice('sha256:'.length);
+
 /** The sha256 digest of bytes that are all in memory. */
 export const digestOf = (bytes: Uint8Array): Digest => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
 

@@ -6,10 +6,12 @@
 import { explainLine, PushError } from '../common/error.ts';
 import { formatReference, type Reference } from '../oci/reference.ts';
 import { resolveCredentials } from '../registry/auth/stored-credentials.ts';
-import { type Attempt, findBodyLimit, SMALLEST_BODY } from '../registry/body-limit.ts';
+import { type Attempt, findBodyLimit } from '../registry/body-limit.ts';
 import { Examination, type Examined, STEP, type TrialUpload } from '../registry/examine.ts';
+import { SMALLEST_LIMIT } from '../registry/host/capabilities.ts';
 import { isPage, notRegistry, RegistryError, unknownOwner } from '../registry/http/error.ts';
 import { lacksTls } from '../registry/http/network-error.ts';
+import { announcedLengths } from '../registry/http/response.ts';
 import { refusesSize } from '../registry/upload/classify.ts';
 import { type Diagnosis, diagnosisOf, type ExamineOptions, type Findings, knownAs } from './diagnosis.ts';
 import type { Report } from './events.ts';
@@ -18,7 +20,7 @@ import type { Report } from './events.ts';
  * The chunk that is really sent: small enough for every limit and every link. Registries on an object store may want
  * parts of at least 5 MiB (ECR): where the small one is refused, such a part is tried.
  */
-const TRIAL_BYTES = [SMALLEST_BODY, 5 * 2 ** 20] as const;
+const TRIAL_BYTES = [SMALLEST_LIMIT, 5 * 2 ** 20] as const;
 
 /** How long one answer is waited for, and all together but for the deletion of what was opened. Milliseconds. */
 const PATIENCE = { answerMs: 6000, totalMs: 8500 };
@@ -96,8 +98,9 @@ async function ask(inquiry: Inquiry, signal: AbortSignal): Promise<void> {
   });
   findings.mayPush = upload.location !== undefined;
   if (!findings.mayPush) throw refusalOf(inquiry, first, upload.opened);
-  findings.announcedMin = lengthOf(upload.opened, 'oci-chunk-min-length');
-  findings.announcedMax = lengthOf(upload.opened, 'oci-chunk-max-length');
+  const { min, max } = announcedLengths(upload.opened.headers);
+  findings.announcedMin = min;
+  findings.announcedMax = max;
   findings.referrers = await examination.referrers(signal).catch(() => undefined);
   const deleted = await sendChunks(inquiry, upload, signal);
   await findLargest(inquiry, deleted, signal);
@@ -109,18 +112,23 @@ async function firstAnswer(inquiry: Inquiry, signal: AbortSignal): Promise<Exami
   const answer = await examination.ping(signal).catch(async (error: unknown) => {
     // A loopback host is asked without TLS first, and its scheme is known by its answer only.
     if (!(error instanceof RegistryError) || !['tls', 'reset', 'protocol'].includes(error.kind)) throw error;
-    findings.certificate = await examination.certificate(signal);
-    if (findings.certificate !== undefined) findings.scheme = 'https';
-    else if (lacksTls(error)) findings.scheme = 'http';
-    throw insecure && findings.certificate !== undefined ? error.advised(SPEAKS_TLS) : error;
+    const speaksTls = await showsCertificate(inquiry, signal);
+    if (!speaksTls && lacksTls(error)) findings.scheme = 'http';
+    throw insecure && speaksTls ? error.advised(SPEAKS_TLS) : error;
   });
   // Go's and nginx's servers of TLS say it in plain HTTP.
   if (insecure && answer.status === 400 && /\bHTTPS\b/.test(answer.error?.body ?? '')) {
-    findings.certificate = await examination.certificate(signal);
-    if (findings.certificate !== undefined) findings.scheme = 'https';
+    await showsCertificate(inquiry, signal);
     throw answer.error!.advised(SPEAKS_TLS);
   }
   return answer;
+}
+
+/** Notes the certificate of a server whose scheme its answers did not tell. Resolves to whether it has one. */
+async function showsCertificate({ examination, findings }: Inquiry, signal: AbortSignal): Promise<boolean> {
+  findings.certificate = await examination.certificate(signal);
+  if (findings.certificate !== undefined) findings.scheme = 'https';
+  return findings.certificate !== undefined;
 }
 
 const SPEAKS_TLS = 'this port speaks TLS: leave insecure out';
@@ -197,8 +205,3 @@ const answeringOf = ({ headers }: Examined): string[] => [
   ...NAMING.flatMap((name) => headers[name] ?? []),
   ...(headers['cf-ray'] === undefined || headers.server === 'cloudflare' ? [] : ['cloudflare']),
 ];
-
-function lengthOf({ headers }: Examined, name: string): number | undefined {
-  const value = Number(headers[name]);
-  return Number.isSafeInteger(value) && value > 0 ? value : undefined;
-}

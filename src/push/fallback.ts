@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path';
 import { explainLine } from '../common/error.ts';
 import { readRegular } from '../common/open-regular.ts';
 import { dockerConfigFile, MAX_CONFIG_FILE_BYTES } from '../common/platform.ts';
+import { isFields } from '../oci/documents.ts';
 import { canonicalHost, DOCKER_HUB, DOCKER_HUB_KEY, formatReference, type Reference } from '../oci/reference.ts';
 import { basicString, TOKEN_USERNAME } from '../registry/auth/credentials.ts';
 import type { FoundImage } from '../source/source.ts';
@@ -123,7 +124,7 @@ type Settings = Record<string, unknown>;
 async function settingsIn(path: string): Promise<Settings> {
   try {
     const parsed: unknown = JSON.parse((await readRegular(path, MAX_CONFIG_FILE_BYTES)).toString('utf8'));
-    return isRecord(parsed) ? parsed : {};
+    return isFields(parsed) ? parsed : {};
   } catch {
     return {};
   }
@@ -137,12 +138,12 @@ function layered(own: Settings, { registry, username, password }: TemporaryLogin
   const each = (value: unknown): Settings => Object.fromEntries(keys.map((key) => [key, value]));
   return {
     ...own,
-    auths: { ...(isRecord(own.auths) ? own.auths : {}), ...each(entry) },
+    auths: { ...(isFields(own.auths) ? own.auths : {}), ...each(entry) },
     // A helper or store would be asked in place of the entry; an empty name is none (docker/cli,
     // getConfiguredCredentialStore).
     ...(own.credsStore === undefined && own.credHelpers === undefined
       ? {}
-      : { credHelpers: { ...(isRecord(own.credHelpers) ? own.credHelpers : {}), ...each('') } }),
+      : { credHelpers: { ...(isFields(own.credHelpers) ? own.credHelpers : {}), ...each('') } }),
   };
 }
 
@@ -153,6 +154,3 @@ async function linkOthers(from: string, to: string): Promise<void> {
     names.filter((name) => name !== 'config.json').map((name) => symlink(join(from, name), join(to, name))),
   );
 }
-
-const isRecord = (value: unknown): value is Settings =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);

@@ -4,7 +4,15 @@ import type { StoredBlob, StreamedBlob } from '../blob/blob.ts';
 import { PushError } from '../common/error.ts';
 import { isJson, readDocument } from '../oci/documents.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
-import { type Descriptor, type Digest, digestOf, isForeignLayer, type Manifest, MediaType } from '../oci/types.ts';
+import {
+  type Descriptor,
+  type Digest,
+  digestOf,
+  hexOf,
+  isForeignLayer,
+  type Manifest,
+  MediaType,
+} from '../oci/types.ts';
 import { isRecompressedLayer, isUncompressedLayer, type TreeManifest, walk } from '../oci/walk.ts';
 import type { RequestOptions } from './options.ts';
 import type { TargetRepository } from './target-repository.ts';
@@ -32,7 +40,7 @@ export interface ImageBlob {
 }
 
 /** The first hex digits of a digest: enough to distinguish the layers of one image, as `docker push` shows them. */
-const shortDigest = (digest: Digest): string => digest.slice('sha256:'.length, 'sha256:'.length + 12);
+const shortDigest = (digest: Digest): string => hexOf(digest).slice(0, 12);
 
 /**
  * Every blob that a tree needs in the registry, each once: layers in order, configs after them. Foreign layers stay

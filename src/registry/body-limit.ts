@@ -4,6 +4,7 @@
  */
 
 import { DEFAULT_CHUNK_SIZE } from '../blob/blob.ts';
+import { SMALLEST_LIMIT } from './host/capabilities.ts';
 import type { RegistryError } from './http/error.ts';
 import { refusesSize } from './upload/classify.ts';
 
@@ -26,12 +27,9 @@ export type Attempt = (bytes: number, isSent: boolean) => Promise<Fate>;
 
 const MIB = 2 ** 20;
 
-/** Smaller than the limit of any server that takes layers: what is answered to it is no refusal of its size. */
-export const SMALLEST_BODY = 64 * 1024;
-
 /** Common limits of proxies and registries, with what lies between them. Bytes. */
 const SIZES = [
-  ...[SMALLEST_BODY, 256 * 1024, 512 * 1024, 1 * MIB, 2 * MIB, 4 * MIB, 5 * MIB, 8 * MIB, 10 * MIB, 16 * MIB],
+  ...[SMALLEST_LIMIT, 256 * 1024, 512 * 1024, 1 * MIB, 2 * MIB, 4 * MIB, 5 * MIB, 8 * MIB, 10 * MIB, 16 * MIB],
   ...[20 * MIB, 32 * MIB, 50 * MIB, 64 * MIB, DEFAULT_CHUNK_SIZE, 100_000_000, 100 * MIB, 200 * MIB],
   ...[500_000_000, 512 * MIB, 1024 * MIB],
 ];
@@ -47,7 +45,7 @@ const LARGEST_SENT = 16 * MIB;
  */
 export async function findBodyLimit(attempt: Attempt, most: number | undefined): Promise<BodyLimit> {
   const sizes = [...SIZES.filter((size) => size < (most ?? Number.POSITIVE_INFINITY)), ...(most ? [most] : [])];
-  const usual = await attempt(SMALLEST_BODY, false);
+  const usual = await attempt(SMALLEST_LIMIT, false);
   const announced = await bisect(sizes, (bytes) => refusal(attempt, bytes, { isSent: false, usual }));
   if (usual.is !== 'read') return announced;
   const sendable = sizes.filter((size) => size <= Math.min(announced.largest ?? 0, LARGEST_SENT));

@@ -7,6 +7,7 @@ import { close, read } from 'node:fs';
 import { readlink, realpath, stat } from 'node:fs/promises';
 import { join, sep } from 'node:path';
 import { Readable } from 'node:stream';
+import { buffer as allOf } from 'node:stream/consumers';
 import { promisify } from 'node:util';
 import type { BlobFormat, StoredBlob } from '../blob/blob.ts';
 import { type FillStream, openFileStream } from '../blob/blocks.ts';
@@ -14,7 +15,7 @@ import { ImageError, messageOf } from '../common/error.ts';
 import { NotRegularError, openRegular } from '../common/open-regular.ts';
 import { expectDocumentSize, verifyDocument } from '../oci/documents.ts';
 import type { ImageTree } from '../oci/image-tree.ts';
-import type { Digest } from '../oci/types.ts';
+import { type Digest, hexOf } from '../oci/types.ts';
 import { blobFormat, decompress, HEAD_BYTES } from './compression.ts';
 import type { StoreSource } from './source.ts';
 
@@ -115,14 +116,14 @@ export async function readDocumentFile(
     });
   }
   expectDocumentSize(file.size, what);
-  const bytes = await collect(file.read());
+  const bytes = await allOf(file.read());
   if (expected) verifyDocument(bytes, expected, what);
   return bytes;
 }
 
 /** The format of a file, by its first bytes. */
 export async function fileFormat(file: OpenFile): Promise<BlobFormat> {
-  return blobFormat(await collect(file.read(0, Math.min(HEAD_BYTES, file.size))));
+  return blobFormat(await allOf(file.read(0, Math.min(HEAD_BYTES, file.size))));
 }
 
 /** A file as a blob. */
@@ -199,16 +200,10 @@ export class FolderFiles implements Files {
   }
 }
 
-async function collect(stream: Readable): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of stream) chunks.push(chunk as Buffer);
-  return Buffer.concat(chunks);
-}
-
 // A store whose blobs lie in files: OCI layouts and docker-archives, in a folder or a tar file.
 
 /** The name of a blob in a layout. image-layout.md, section Blobs. */
-export const blobPath = (digest: Digest): string => `blobs/sha256/${digest.slice('sha256:'.length)}`;
+export const blobPath = (digest: Digest): string => `blobs/sha256/${hexOf(digest)}`;
 
 /** Where a blob lies that is not where a layout has it. */
 export interface BlobPlace {

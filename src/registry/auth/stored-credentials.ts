@@ -7,6 +7,7 @@ import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { readRegularSync } from '../../common/open-regular.ts';
 import { dockerConfigFile, MAX_CONFIG_FILE_BYTES, podmanAuthFiles } from '../../common/platform.ts';
+import { isFields } from '../../oci/documents.ts';
 import { apiHost, canonicalHost, DOCKER_HUB, DOCKER_HUB_KEY } from '../../oci/reference.ts';
 import { askHelper, basicString, type Credentials, CredentialsError, fromPair } from './credentials.ts';
 
@@ -147,17 +148,17 @@ function parseConfig(path: string, text: string, report: (problem: string) => vo
     // The parser's message would quote the text, in which there are secrets.
     throw fileError(path, 'is not valid JSON');
   }
-  if (!isRecord(parsed)) throw fileError(path, 'is not a JSON object');
+  if (!isFields(parsed)) throw fileError(path, 'is not a JSON object');
   const { auths, credsStore, credHelpers } = parsed;
   const wrong = (what: string): void => report(fileError(path, what).message);
-  if (!isRecord(auths ?? {}) || !Object.values(auths ?? {}).every((entry) => entry === null || isRecord(entry)))
+  if (!isFields(auths ?? {}) || !Object.values(auths ?? {}).every((entry) => entry === null || isFields(entry)))
     wrong('has an "auths" that is not as Docker writes it');
-  if (!isRecord(credHelpers ?? {}) || !Object.values(credHelpers ?? {}).every((name) => typeof name === 'string'))
+  if (!isFields(credHelpers ?? {}) || !Object.values(credHelpers ?? {}).every((name) => typeof name === 'string'))
     wrong('has a "credHelpers" that is not as Docker writes it');
   if (typeof (credsStore ?? '') !== 'string') wrong('has a "credsStore" that is not a name');
   return {
     path,
-    auths: only(auths, isRecord),
+    auths: only(auths, isFields),
     credsStore: typeof credsStore === 'string' ? credsStore : '',
     credHelpers: only(credHelpers, (name) => typeof name === 'string'),
   };
@@ -166,7 +167,7 @@ function parseConfig(path: string, text: string, report: (problem: string) => vo
 /** The entries of a record whose values are of a type. */
 const only = <T>(record: unknown, is: (value: unknown) => value is T): Record<string, T> =>
   Object.fromEntries(
-    Object.entries(isRecord(record) ? record : {}).filter((entry): entry is [string, T] => is(entry[1])),
+    Object.entries(isFields(record) ? record : {}).filter((entry): entry is [string, T] => is(entry[1])),
   );
 
 /**
@@ -233,9 +234,6 @@ function readPair(auth: unknown): [username: string, secret: string] | undefined
   const colon = text.indexOf(':');
   return colon <= 0 ? undefined : [text.slice(0, colon), text.slice(colon + 1).replace(/\0+$/, '')];
 }
-
-const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 const fileError = (path: string, what: string, cause?: unknown): CredentialsError =>
   new CredentialsError(`credential file ${path} ${what}`, 'repair it, or set username and password', cause);

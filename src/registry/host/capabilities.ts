@@ -2,6 +2,7 @@
 
 import { DEFAULT_CHUNK_SIZE } from '../../blob/blob.ts';
 import { type ResponseHeaders, UploadError } from '../http/error.ts';
+import { announcedLengths } from '../http/response.ts';
 import type { Profile } from './profiles.ts';
 
 /**
@@ -13,7 +14,7 @@ import type { Profile } from './profiles.ts';
 export const GROWING_CHUNK_SIZE = 16 * 2 ** 20;
 
 /** Under the default limit of every known proxy (nginx 1 MiB): a refusal of even this has another reason than size. */
-const SMALLEST_LIMIT = 64 * 2 ** 10;
+export const SMALLEST_LIMIT = 64 * 2 ** 10;
 
 /**
  * No host can ask for more with `auto`: twice the largest body limit of the proxies that are common (Cloudflare
@@ -197,8 +198,8 @@ export class HostCapabilities {
 
   /** Notes OCI-Chunk-Max-Length and OCI-Chunk-Min-Length. distribution-spec, "Pushing a blob in chunks". */
   announce(headers: ResponseHeaders): void {
-    const max = length(headers['oci-chunk-max-length']);
-    this.#minimum = length(headers['oci-chunk-min-length']) ?? this.#minimum;
+    const { min, max } = announcedLengths(headers);
+    this.#minimum = min ?? this.#minimum;
     if (max === undefined || max === this.#announcedMax) return;
     this.#announcedMax = max;
     this.#onEvent({ type: 'limit', host: this.host, bytes: max, announced: true });
@@ -338,10 +339,4 @@ const isAbout = (bytes: number, limit: number): boolean => bytes <= limit && byt
 function least(...numbers: readonly (number | undefined)[]): number | undefined {
   const present = numbers.filter((number) => number !== undefined);
   return present.length === 0 ? undefined : Math.min(...present);
-}
-
-/** A header's number of bytes; undefined for anything that is not a positive integer. */
-function length(header: string | undefined): number | undefined {
-  if (header === undefined || !/^\s*\d{1,15}\s*$/.test(header)) return undefined;
-  return Number(header) > 0 ? Number(header) : undefined;
 }

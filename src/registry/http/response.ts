@@ -233,3 +233,15 @@ export function warningTexts(headers: readonly string[]): string[] {
     [...header.matchAll(WARNING)].map((match) => oneLine((match[1] ?? '').replace(/\\(.)/g, '$1'), LONGEST_CHARACTERS)),
   );
 }
+
+/** What an answer announces by OCI-Chunk-Min-Length and OCI-Chunk-Max-Length, bytes. */
+export const announcedLengths = (headers: ResponseHeaders): Readonly<Record<'min' | 'max', number | undefined>> => ({
+  min: length(headers['oci-chunk-min-length']),
+  max: length(headers['oci-chunk-max-length']),
+});
+
+/** A header's number of bytes; undefined for anything that is not a positive integer. */
+function length(header: string | undefined): number | undefined {
+  if (header === undefined || !/^\s*\d{1,15}\s*$/.test(header)) return undefined;
+  return Number(header) > 0 ? Number(header) : undefined;
+}

@@ -1,10 +1,10 @@
 /** The blobs of an image in a registry, read from there when they have to move: out of as few answers as can be. */
 
 import { Readable } from 'node:stream';
-import type { BlobFormat, StoredBlob } from '../../blob/blob.ts';
+import type { StoredBlob } from '../../blob/blob.ts';
 import { ImageError } from '../../common/error.ts';
 import type { ManifestTree } from '../../oci/image-tree.ts';
-import type { Descriptor, Digest } from '../../oci/types.ts';
+import { type Descriptor, type Digest, layerCompression } from '../../oci/types.ts';
 import { walk } from '../../oci/walk.ts';
 import type { StoreSource } from '../source.ts';
 
@@ -70,7 +70,8 @@ class RemoteStore implements StoreSource {
     const blob = this.#blobs.get(digest);
     if (!blob) return undefined;
     const { size, mediaType } = blob;
-    const format = formatOf(mediaType);
+    // Only its media type tells: the first bytes would cost a request.
+    const format = layerCompression(mediaType) ?? 'other';
     if (size === 0) return { size, format, seekable: true, bytes: Buffer.alloc(0), read: () => Readable.from([]) };
     const what = `the blob ${digest} of ${this.description}`;
     const ranges = new Ranges(what, size, (start) => this.#read(digest, start, size));
@@ -190,10 +191,4 @@ class Ranges {
     this.#waiting?.stream.destroy();
     this.#waiting = answer;
   }
-}
-
-/** The format as the media type has it: the first bytes would cost a request, and nothing here is compressed again. */
-function formatOf(mediaType: string): BlobFormat {
-  if (/[.+]gzip$/.test(mediaType)) return 'gzip';
-  return mediaType.endsWith('+zstd') ? 'zstd' : 'other';
 }

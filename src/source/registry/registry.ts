@@ -3,6 +3,7 @@
  * to move.
  */
 
+import { buffer as allOf } from 'node:stream/consumers';
 import { ImageError, messageOf } from '../../common/error.ts';
 import { MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_KEPT_BYTES, MAX_MANIFESTS, readDocument } from '../../oci/documents.ts';
 import { buildTree, type ManifestTree, withReferrers } from '../../oci/image-tree.ts';
@@ -136,9 +137,7 @@ class RemoteReader {
       // There is no range of no bytes: distribution answers 416.
       if (size === 0) return this.#keep(digest, Buffer.alloc(0));
       const found = await this.#remote.readBlob(digest, { end: size, signal: this.#signal });
-      const chunks: Buffer[] = [];
-      for await (const chunk of found?.stream ?? []) chunks.push(chunk as Buffer);
-      const bytes = Buffer.concat(chunks);
+      const bytes = found ? await allOf(found.stream) : Buffer.alloc(0);
       if (digestOf(bytes) !== digest) {
         const what = found ? `has other bytes than those of the config ${digest}` : `lacks the config ${digest}`;
         throw new ImageError('Manifest', `the registry ${what}`);

@@ -9,7 +9,7 @@ import {
   verifyDocument,
 } from '../../oci/documents.ts';
 import { buildTree, type ManifestTree, withoutManifests } from '../../oci/image-tree.ts';
-import { chainIdsOf, type Descriptor, type Digest, isDigest, type Manifest } from '../../oci/types.ts';
+import { chainIdsOf, type Descriptor, type Digest, hexOf, isDigest, type Manifest } from '../../oci/types.ts';
 import { blobFormat, HEAD_BYTES } from '../compression.ts';
 import type { StoreSource } from '../source.ts';
 import { findDocument, orMissing, type StoreFiles } from './files/files.ts';
@@ -87,8 +87,6 @@ function unpacked(files: StoreFiles, { size, tarSplit, folder }: LayerPlace): St
     },
   };
 }
-
-const hexOf = (digest: Digest): string => digest.slice('sha256:'.length);
 
 // Docker's classic store with the overlay2 driver: configs in imagedb, a record of each layer in layerdb under its
 // chainID, its files in overlay2/<cache-id>/diff. https://docs.docker.com/engine/storage/drivers/overlayfs-driver/
